@@ -1,0 +1,32 @@
+//! Messages as bytes and back.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes that are not the message they should be. The receiver counts and drops them.
+#[derive(Debug, thiserror::Error)]
+#[error("not a {expected} message ({length} bytes): {source}")]
+pub struct DecodeError {
+    expected: &'static str,
+    length: usize,
+    source: rmp_serde::decode::Error,
+}
+
+/// A message as a MessagePack map.
+pub fn encode<M: Serialize>(message: &M) -> bytes::Bytes {
+    rmp_serde::to_vec_named(message).expect("messages hold only types that MessagePack can carry").into()
+}
+
+/// A message read from a MessagePack map; fields it does not know are skipped.
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
+    rmp_serde::from_slice(bytes).map_err(|source| DecodeError {
+        expected: short_name::<M>(),
+        length: bytes.len(),
+        source,
+    })
+}
+
+fn short_name<M>() -> &'static str {
+    let full = std::any::type_name::<M>();
+    full.rsplit("::").next().unwrap_or(full)
+}

@@ -1,0 +1,134 @@
+//! Who is alive, how large, and who must go.
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{
+    Attempt, ControllerId, FrontendId, FunctionCard, InvocationId, Resources, Span, VmId, VmKind, VmStanding,
+    VmStatus,
+};
+
+use crate::FunctionPath;
+
+/// VM -> Controllers and Resource Monitor, on `windfall.vm.<id>.report`: every second, and at once when
+/// something changed. A report that is lost is made good by the next; one that is older than the last one seen
+/// (by `sequence`) is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Grows by one with each report of this VM.
+    pub sequence: u64,
+    /// The VM as it sees itself.
+    pub status: VmStatus,
+    /// What its sandboxes use now, all together.
+    pub used: Resources,
+    /// Process id of the VM's agent where it is a process on the same machine as its provider; else 0.
+    #[serde(default)]
+    pub pid: u32,
+    /// Where its `/metrics` are, `host:port`; empty where it has none.
+    #[serde(default)]
+    pub metrics: String,
+    /// How long it has lived.
+    pub age: Span,
+    /// What is enforced there, in a sentence.
+    #[serde(default)]
+    pub enforcement: String,
+}
+
+/// VM -> Controllers and Resource Monitor, on `windfall.vm.<id>.notice`: "I shall be evicted".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Who must go.
+    pub vm: VmId,
+    /// How much time is left, counted from sending. Absent: the eviction was called off.
+    pub time_left: Option<Span>,
+    /// Who said so (`azure`, `aws`, `gcp`, `sigterm`, `operator`).
+    pub source: String,
+}
+
+/// Anyone -> VM, on `windfall.vm.<id>.drain`: "finish what you run, hand back what waits, take nothing new".
+/// Answered with the VM's own [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Drain {
+    /// Whether to leave once nothing runs any more.
+    #[serde(default)]
+    pub then_leave: bool,
+}
+
+/// Controller -> VM, on `windfall.vm.<id>.prewarm`: "have sandboxes of this ready". Best effort.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prewarm {
+    /// Of which function.
+    pub function: FunctionCard,
+    /// Where its definition is found.
+    pub path: FunctionPath,
+    /// How many in all should be there.
+    pub count: u32,
+}
+
+/// Invoker -> Controller, on `windfall.controller.<id>.handback`: "these I cannot run; they have not begun".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandBack {
+    /// Who speaks.
+    pub vm: VmId,
+    /// What goes back.
+    pub items: Vec<HandedBack>,
+}
+
+/// One item of a [`HandBack`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedBack {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Which try.
+    pub attempt: Attempt,
+}
+
+/// Controller -> Frontends, on `windfall.announce.controller`: every half second. Three missed ones, or "no
+/// responders", and its functions belong to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerAlive {
+    /// Who.
+    pub controller: ControllerId,
+    /// Last words: "I stop now".
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// Frontend -> everyone, on `windfall.announce.frontend`: every half second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendAlive {
+    /// Who.
+    pub frontend: FrontendId,
+}
+
+/// Resource Monitor -> whoever asks on `windfall.fleet.list` (request with an empty body).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FleetList {
+    /// Every VM known, by id.
+    pub vms: Vec<FleetVm>,
+}
+
+/// One VM of the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetVm {
+    /// Which.
+    pub vm: VmId,
+    /// Regular or harvest.
+    pub kind: VmKind,
+    /// What it has now; zero until its first report.
+    pub capacity: Resources,
+    /// What its sandboxes use now.
+    pub used: Resources,
+    /// Whether it takes work; absent until its first report.
+    pub standing: Option<VmStanding>,
+    /// Invocations it runs or holds.
+    pub running: u32,
+    /// Idle sandboxes.
+    pub warm: u32,
+    /// Since its last report; absent before the first.
+    pub silent: Option<Span>,
+    /// How long it has lived.
+    pub age: Span,
+    /// The agent's process id where known; else 0.
+    pub pid: u32,
+    /// Where its `/metrics` are.
+    pub metrics: String,
+}

@@ -1,0 +1,228 @@
+//! The messages of one invocation, in the order it meets them.
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{
+    Attempt, ControllerId, FunctionCard, FunctionId, Grant, InvocationId, Outcome, Revision, Span, Usage,
+    VmId,
+};
+
+use crate::{Payload, TraceContext};
+
+/// Where a function is found in the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FunctionPath {
+    /// The owner's namespace.
+    pub namespace: String,
+    /// `name`, or `package/name`.
+    pub name: String,
+}
+
+/// Frontend -> Controller, on `windfall.controller.<id>.submit`: "have this run".
+///
+/// May arrive twice (a Frontend that lost its Controller submits again, with the same invocation) or not at
+/// all (then the reply subject gets NATS's "no responders", or the Frontend's patience ends). The Controller
+/// answers with [`Refused`] if it will not take it; else exactly one [`Answer`] follows, from whoever ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submit {
+    /// Stamped by the Frontend; the same in every message of one story.
+    pub invocation: InvocationId,
+    /// What to run, as the Frontend knew it.
+    pub function: FunctionCard,
+    /// Where its definition and code are found.
+    pub path: FunctionPath,
+    /// In whose name, hence in whose records: the caller's namespace.
+    pub namespace: String,
+    /// Subject for the [`Answer`].
+    pub reply_to: String,
+    /// How long it may wait for a place before it is given up, from arrival at the Controller.
+    pub patience: Span,
+    /// The argument as JSON text, opaque.
+    pub payload: Payload,
+    /// Whether it came through the durable door: then it is never refused for lack of room, only put off.
+    #[serde(default)]
+    pub durable: bool,
+    /// Whether the function is given its caller's key (annotation `provide-api-key`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// OpenWhisk's transaction id: the caller's `X-Request-ID` or one we made.
+    pub transaction: String,
+    /// The trace it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+}
+
+/// Controller -> Frontend, on the submission's reply subject: "I do not take this".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Why, in a form that a program can act on.
+    pub why: RefusedWhy,
+    /// Why, in a sentence for people.
+    pub reason: String,
+}
+
+/// What the caller should do differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedWhy {
+    /// Try later: the function's queue or the Controller's is full (HTTP 429).
+    QueueFull,
+    /// Try later: there is no VM that takes work (HTTP 503).
+    NoVm,
+    /// Ask for less: no VM is large enough for the reservation (HTTP 400).
+    TooLarge,
+    /// Submit to another Controller: this one is leaving or does not own the function.
+    NotMine,
+}
+
+/// Controller -> Invoker, on `windfall.vm.<id>.run`: "run this, with this much".
+///
+/// May arrive twice or not at all. The Invoker keeps the highest `attempt` it has seen and answers each
+/// attempt at most once. The NATS reply subject leads back to the Controller, so that "no responders" tells
+/// it at once that the VM is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Stamped by the Frontend.
+    pub invocation: InvocationId,
+    /// 1 for the first try. An answer to an older attempt is dropped.
+    pub attempt: Attempt,
+    /// Who is told [`Finished`].
+    pub controller: ControllerId,
+    /// What to run.
+    pub function: FunctionCard,
+    /// Where its definition and code are found.
+    pub path: FunctionPath,
+    /// In whose name.
+    pub namespace: String,
+    /// Where the [`Answer`] goes.
+    pub reply_to: String,
+    /// What it gets. The CPU part is soft and may change while it runs; memory is hard.
+    pub grant: Grant,
+    /// How long it has waited at the Controller.
+    pub waited: Span,
+    /// The argument as JSON text, opaque.
+    pub payload: Payload,
+    /// The caller's key, where the function is given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// OpenWhisk's transaction id.
+    pub transaction: String,
+    /// The trace it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
+}
+
+/// Controller -> Frontend, on the submission's reply subject: "answers of attempts before this one are void".
+///
+/// Sent before the next [`Run`] when a VM was given up, on the connection that carries that `Run`, so that an
+/// answer which a partitioned VM still sends later is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// The oldest attempt whose answer still counts.
+    pub oldest_valid: Attempt,
+}
+
+/// Controller -> Invoker, on `windfall.vm.<id>.cancel`: "nobody waits for this any more".
+///
+/// A run in progress is killed, a waiting one forgotten; either way one [`Finished`] follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Attempts up to this one.
+    pub attempt: Attempt,
+}
+
+/// Whether a sandbox had to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// An idle sandbox took it.
+    Warm,
+    /// One had to be made first.
+    Cold,
+}
+
+/// Invoker (or, for what never ran, Controller) -> Frontend, on the submission's reply subject: the result.
+///
+/// The first one of a valid attempt is what the caller gets; later ones are dropped and counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Which try produced it.
+    pub attempt: Attempt,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// JSON text: the function's result, or `{"error": ...}`.
+    pub result: Payload,
+    /// Where it ran; absent when it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmId>,
+    /// Cold or warm.
+    pub start: Start,
+    /// What it was granted; absent when it never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// When it began to run: milliseconds since the Unix epoch by the VM's clock. For display only.
+    pub started_unix_ms: u64,
+    /// From acceptance at the Controller to the start of its (or its sandbox's) start.
+    pub waited: Span,
+    /// Making the sandbox and loading the code; zero when warm.
+    pub init: Span,
+    /// The run itself, without `init`.
+    pub duration: Span,
+    /// Whether its time limit ended it.
+    #[serde(default)]
+    pub timed_out: bool,
+}
+
+/// Invoker -> Controller, on `windfall.controller.<id>.finished`: several endings in one message, off the
+/// reply path. May arrive twice or never; then the VM's next [`crate::Report`] sets the books right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finishes {
+    /// Who ran them.
+    pub vm: VmId,
+    /// In the order they ended.
+    pub endings: Vec<Finished>,
+}
+
+/// One ending in [`Finishes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Which try.
+    pub attempt: Attempt,
+    /// Of which function.
+    pub function: FunctionId,
+    /// Of which build.
+    pub revision: Revision,
+    /// How.
+    pub ended: Ended,
+    /// Cold or warm.
+    pub start: Start,
+    /// Making the sandbox; zero when warm.
+    pub init: Span,
+    /// The run itself.
+    pub duration: Span,
+    /// What it used.
+    pub usage: Usage,
+    /// Whether the sandbox stays, idle, for the next one.
+    pub sandbox_kept: bool,
+    /// Size of the argument in bytes.
+    pub input_bytes: u32,
+}
+
+/// How an attempt ended, seen from the books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// It ran and was answered with this outcome.
+    Answered(Outcome),
+    /// It was killed because nobody waits for it.
+    Cancelled,
+}
