@@ -1,1 +1,12 @@
-//! Being built.
+//! The hands of the house: five ractor actors and the world they touch.
+//!
+//! **Knows:** NATS, clocks, processes, HTTP. What to *do* is decided in `policies`.
+//! **Promises:** an actor turns messages into inputs and outputs into messages, and nothing more; one that
+//! crashes is restarted without taking the process along.
+//! **Gives up:** decisions.
+
+pub mod bus;
+pub mod clock;
+pub mod frontend;
+pub mod settings;
+pub mod store;

@@ -103,6 +103,9 @@ pub struct Run {
     pub waited: Span,
     /// The argument as JSON text, opaque.
     pub payload: Payload,
+    /// Whether the answer must wait until the record is stored: the durable door acknowledges on the answer.
+    #[serde(default)]
+    pub durable: bool,
     /// The caller's key, where the function is given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<String>,

@@ -1,1 +1,18 @@
-//! Being built.
+//! Every decision that Windfall makes, and nothing else.
+//!
+//! **Knows:** what it was told: requests, reports, notices, endings, and the moment each arrived.
+//! **Promises:** determinism. No clock, no socket, no async runtime, no unseeded chance, no order that
+//! depends on a hash map's seed: the same inputs in the same order give the same outputs. The live actors
+//! and the simulator drive the same machines.
+//! **Gives up:** doing anything. Each machine only says what should be done.
+//!
+//! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
+//! (Resource Monitor). They ask the families [`placement`] (which VM) and [`allocation`] (how much), and learn
+//! from [`profile`].
+
+pub mod allocation;
+pub mod dispatch;
+pub mod placement;
+pub mod profile;
+pub mod provisioning;
+pub mod residency;

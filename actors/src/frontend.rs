@@ -1,0 +1,3 @@
+//! The Frontend.
+
+pub mod call;

@@ -1,0 +1,331 @@
+//! What can be configured, with its defaults. The binary fills these from file, environment and flags; nothing
+//! else reads configuration.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything, as it stands in `windfall.toml`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The message bus.
+    pub nats: Nats,
+    /// What is kept, and how long.
+    pub store: Store,
+    /// The doors.
+    pub frontend: Frontend,
+    /// Placement, allocation and queues.
+    pub controller: Controller,
+    /// The fleet.
+    pub resource_monitor: ResourceMonitor,
+    /// A VM and its sandboxes.
+    pub vm: Vm,
+    /// What users may ask for, per function and per namespace.
+    pub limits: Limits,
+    /// Logs, traces, metrics.
+    pub telemetry: Telemetry,
+}
+
+/// How to reach NATS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nats {
+    /// Servers, `nats://host:port`, comma-separated.
+    pub url: String,
+    /// User of the house's own account; empty for none.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Credentials file (`.creds`), instead of user and password.
+    pub credentials: Option<PathBuf>,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            user: String::new(),
+            password: String::new(),
+            credentials: None,
+        }
+    }
+}
+
+/// Streams and buckets. Sizes are limits, not reservations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Copies of every stream and bucket, 1 to 5: 3 survives the loss of a node.
+    pub replicas: usize,
+    /// Activation records older than this are removed, in hours.
+    pub record_age_h: u64,
+    /// Activation records over this many MiB are removed, oldest first.
+    pub record_size_mib: u64,
+    /// Records that may wait in one process for NATS to take them; beyond it, work waits.
+    pub record_backlog: usize,
+    /// Durable submissions that may wait, in MiB; beyond it JetStream refuses them.
+    pub submit_size_mib: u64,
+    /// Code of all functions, in MiB.
+    pub code_size_mib: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            record_age_h: 7 * 24,
+            record_size_mib: 1024,
+            record_backlog: 4096,
+            submit_size_mib: 512,
+            code_size_mib: 4096,
+        }
+    }
+}
+
+/// The doors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Frontend {
+    /// Address of the HTTP door.
+    pub http: String,
+    /// What clients are told to use as API host; derived from `http` when empty.
+    pub api_host: String,
+    /// Longest time a blocking HTTP call waits before it becomes a 202, in ms.
+    pub blocking_wait_ms: u64,
+    /// Invocations that may be open at this Frontend; beyond it 429.
+    pub open_limit: usize,
+    /// Bytes of arguments that may be held for open invocations, in MiB; beyond it 429.
+    pub held_mib: usize,
+    /// Durable invocations that this Frontend has in flight at once.
+    pub durable_in_flight: usize,
+    /// Longest time an invocation may wait for a place before it is given up, in ms.
+    pub patience_ms: u64,
+}
+
+impl Default for Frontend {
+    fn default() -> Self {
+        Self {
+            http: "127.0.0.1:3233".into(),
+            api_host: String::new(),
+            blocking_wait_ms: 60_000,
+            open_limit: 10_000,
+            held_mib: 512,
+            durable_in_flight: 256,
+            patience_ms: 60_000,
+        }
+    }
+}
+
+/// The deciding part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Controller {
+    /// `mws` or `jsq`.
+    pub placement: String,
+    /// `fixed`.
+    pub allocation: String,
+    /// Invocations that may wait, all together.
+    pub queue_limit: u32,
+    /// Invocations of one function that may wait.
+    pub function_queue_limit: u32,
+    /// Tries of one invocation before it is given up.
+    pub attempts_limit: u32,
+    /// A VM that has not reported for this long is given up, in ms.
+    pub vm_silence_ms: u64,
+    /// Address of `/metrics`; `127.0.0.1:0` takes a free port, empty means none.
+    pub metrics: String,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self {
+            placement: "mws".into(),
+            allocation: "fixed".into(),
+            queue_limit: 10_000,
+            function_queue_limit: 1_000,
+            attempts_limit: 10,
+            vm_silence_ms: 3_000,
+            metrics: "127.0.0.1:0".into(),
+        }
+    }
+}
+
+/// The fleet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResourceMonitor {
+    /// Where VMs come from: `process`, or `none` for VMs that are started by hand.
+    pub provider: String,
+    /// So many VMs.
+    pub vms: u32,
+    /// `harvest` or `regular`.
+    pub kind: String,
+    /// CPU of a new VM, millicores.
+    pub cpu: u32,
+    /// Memory of a new VM, MiB.
+    pub memory: u32,
+    /// A VM may take this long from launch to its first report, in ms.
+    pub launch_patience_ms: u64,
+    /// Address of `/metrics`.
+    pub metrics: String,
+}
+
+impl Default for ResourceMonitor {
+    fn default() -> Self {
+        Self {
+            provider: "process".into(),
+            vms: 3,
+            kind: "harvest".into(),
+            cpu: 1000,
+            memory: 1024,
+            launch_patience_ms: 30_000,
+            metrics: "127.0.0.1:0".into(),
+        }
+    }
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vm {
+    /// Its id (`vm-1f`); a random one when empty.
+    pub id: String,
+    /// `harvest` or `regular`.
+    pub kind: String,
+    /// Where capacity is read: `auto` (the smallest of its cgroup, the online CPUs and the machine's memory), or
+    /// `fixed` (the two values below).
+    pub capacity: String,
+    /// CPU, millicores, where `capacity` is `fixed`.
+    pub cpu: u32,
+    /// Memory, MiB, where `capacity` is `fixed`.
+    pub memory: u32,
+    /// The cgroup that is this VM, below each controller's mount point; empty: the agent's own group's parent
+    /// where that is a VM group, else none.
+    pub cgroup: String,
+    /// Where sandboxes and cached code are kept.
+    pub scratch: Option<PathBuf>,
+    /// `auto` or `off`: whether sandboxes are confined by namespaces and cgroups where that is possible.
+    pub enforce: String,
+    /// First user id of sandboxes; each gets its own.
+    pub uid_base: u32,
+    /// Python interpreter; found on PATH when empty.
+    pub python: Option<PathBuf>,
+    /// Node; found on PATH when empty.
+    pub node: Option<PathBuf>,
+    /// An idle sandbox lives this long, in ms.
+    pub keep_alive_ms: u64,
+    /// Runs that may wait on the VM.
+    pub queue_limit: u32,
+    /// Sandboxes at once.
+    pub sandboxes_limit: u32,
+    /// Address of `/metrics`.
+    pub metrics: String,
+}
+
+impl Default for Vm {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            kind: "harvest".into(),
+            capacity: "auto".into(),
+            cpu: 1000,
+            memory: 1024,
+            cgroup: String::new(),
+            scratch: None,
+            enforce: "auto".into(),
+            uid_base: 1_000_000,
+            python: None,
+            node: None,
+            keep_alive_ms: 600_000,
+            queue_limit: 256,
+            sandboxes_limit: 1024,
+            metrics: "127.0.0.1:0".into(),
+        }
+    }
+}
+
+/// What users may ask for. Defaults are OpenWhisk's where it has one; see `GET /` and `/api/v1/namespaces/_/limits`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// CPU reservation of a function that names none, millicores.
+    pub cpu_default: u32,
+    /// Smallest CPU reservation, millicores.
+    pub cpu_min: u32,
+    /// Largest CPU reservation, millicores.
+    pub cpu_max: u32,
+    /// Memory reservation of a function that names none, MB.
+    pub memory_default: u32,
+    /// Smallest memory reservation, MB.
+    pub memory_min: u32,
+    /// Largest memory reservation, MB.
+    pub memory_max: u32,
+    /// Time limit of a function that names none, ms.
+    pub timeout_default_ms: u64,
+    /// Smallest time limit, ms.
+    pub timeout_min_ms: u64,
+    /// Largest time limit, ms.
+    pub timeout_max_ms: u64,
+    /// Log limit of a function that names none, MB.
+    pub logs_default: u32,
+    /// Largest log limit, MB.
+    pub logs_max: u32,
+    /// Largest argument, result, parameters or annotations, bytes.
+    pub payload_max: usize,
+    /// Largest code, bytes.
+    pub code_max: usize,
+    /// Invocations per minute of one namespace.
+    pub invocations_per_minute: u64,
+    /// Invocations of one namespace that may be open at once.
+    pub concurrent_invocations: u64,
+    /// Largest page of a list.
+    pub list_max: usize,
+    /// Page of a list that names no limit.
+    pub list_default: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            cpu_default: 250,
+            cpu_min: 10,
+            cpu_max: 64_000,
+            memory_default: 256,
+            memory_min: 128,
+            memory_max: 512,
+            timeout_default_ms: 60_000,
+            timeout_min_ms: 100,
+            timeout_max_ms: 300_000,
+            logs_default: 10,
+            logs_max: 10,
+            payload_max: 1 << 20,
+            code_max: 48 << 20,
+            // OpenWhisk's 60 and 30 are for a shared public host; whoever runs Windfall for strangers sets them.
+            invocations_per_minute: 1_000_000,
+            concurrent_invocations: 10_000,
+            list_max: 200,
+            list_default: 30,
+        }
+    }
+}
+
+/// What can be seen from outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Log filter, as `info` or `info,actors=debug`.
+    pub log: String,
+    /// `text` or `json`.
+    pub log_format: String,
+    /// OTLP endpoint over HTTP (`http://host:4318`); empty: no traces.
+    pub otlp_endpoint: String,
+    /// Share of invocations without a caller's trace that are traced, 0 to 1.
+    pub sample: f64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { log: "info".into(), log_format: "text".into(), otlp_endpoint: String::new(), sample: 1.0 }
+    }
+}

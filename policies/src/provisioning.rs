@@ -1,0 +1,67 @@
+//! How many VMs there should be: the Resource Monitor's mind.
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{Moment, Resources, Span, VmId, VmKind, VmStatus};
+
+/// Everything that can happen, seen from the Resource Monitor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A VM described itself.
+    VmReported(VmStatus),
+    /// A VM will be evicted.
+    VmNoticed { vm: VmId, deadline: Option<Moment> },
+    /// The provider says which VMs exist (started or starting).
+    Listed(Vec<VmId>),
+    /// The provider says that a VM has ended.
+    VmEnded(VmId),
+    /// The provider could not start a VM.
+    LaunchFailed(VmId),
+    /// The target has been changed.
+    Target(Target),
+    /// The moment asked for by [`Provisioning::next_wakeup`] has come.
+    Woke,
+}
+
+/// Everything it can ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Start a VM under this id (also the token that makes the start idempotent).
+    Launch { vm: VmId, kind: VmKind, size: Resources },
+    /// Make sure that this VM is gone.
+    Retire { vm: VmId, why: RetireWhy },
+}
+
+/// Why a VM is retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RetireWhy {
+    /// It fell silent.
+    Silent,
+    /// There are more than the target.
+    Surplus,
+    /// It was evicted or ended; what is left of it is cleaned up.
+    Ended,
+}
+
+/// How large the fleet should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// So many VMs.
+    pub vms: u32,
+    /// Of this kind.
+    pub kind: VmKind,
+    /// Of this size when they start.
+    pub size: Resources,
+}
+
+/// Its constants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// A VM that has not reported for this long is retired and replaced.
+    pub vm_silence: Span,
+    /// A VM may take this long from launch to first report.
+    pub launch_patience: Span,
+    /// First pause after a failed launch; doubles with each further one.
+    pub backoff_first: Span,
+    /// Longest pause.
+    pub backoff_longest: Span,
+}
