@@ -8,7 +8,7 @@ use vocabulary::{
 
 use crate::FunctionPath;
 
-/// VM -> Controllers and Resource Monitor, on `windfall.vm.<id>.report`: every second, and at once when
+/// VM -> Controllers and Resource Monitor, on `windfall.report.vm-<id>`: every second, and at once when
 /// something changed. A report that is lost is made good by the next; one that is older than the last one seen
 /// (by `sequence`) is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Report {
     pub enforcement: String,
 }
 
-/// VM -> Controllers and Resource Monitor, on `windfall.vm.<id>.notice`: "I shall be evicted".
+/// VM -> Controllers and Resource Monitor, on `windfall.notice.vm-<id>`: "I shall be evicted".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Who must go.
@@ -43,7 +43,7 @@ pub struct Notice {
     pub source: String,
 }
 
-/// Anyone -> VM, on `windfall.vm.<id>.drain`: "finish what you run, hand back what waits, take nothing new".
+/// Anyone -> VM, on `windfall.vm-<id>.drain`: "finish what you run, hand back what waits, take nothing new".
 /// Answered with the VM's own [`Report`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Drain {
@@ -52,7 +52,7 @@ pub struct Drain {
     pub then_leave: bool,
 }
 
-/// Controller -> VM, on `windfall.vm.<id>.prewarm`: "have sandboxes of this ready". Best effort.
+/// Controller -> VM, on `windfall.vm-<id>.prewarm`: "have sandboxes of this ready". Best effort.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prewarm {
     /// Of which function.
@@ -63,7 +63,7 @@ pub struct Prewarm {
     pub count: u32,
 }
 
-/// Invoker -> Controller, on `windfall.controller.<id>.handback`: "these I cannot run; they have not begun".
+/// Invoker -> Controller, on `windfall.controller-<id>.handback`: "these I cannot run; they have not begun".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandBack {
     /// Who speaks.

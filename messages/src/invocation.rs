@@ -17,7 +17,7 @@ pub struct FunctionPath {
     pub name: String,
 }
 
-/// Frontend -> Controller, on `windfall.controller.<id>.submit`: "have this run".
+/// Frontend -> Controller, on `windfall.controller-<id>.submit`: "have this run".
 ///
 /// May arrive twice (a Frontend that lost its Controller submits again, with the same invocation) or not at
 /// all (then the reply subject gets NATS's "no responders", or the Frontend's patience ends). The Controller
@@ -32,8 +32,11 @@ pub struct Submit {
     pub path: FunctionPath,
     /// In whose name, hence in whose records: the caller's namespace.
     pub namespace: String,
-    /// Subject for the [`Answer`].
+    /// Subject for the [`Reply`].
     pub reply_to: String,
+    /// The attempt to begin with: 1, or more when a Frontend submits again what a Controller forgot, so that
+    /// no Invoker takes the new try for one it has seen.
+    pub first_attempt: Attempt,
     /// How long it may wait for a place before it is given up, from arrival at the Controller.
     pub patience: Span,
     /// The argument as JSON text, opaque.
@@ -51,7 +54,20 @@ pub struct Submit {
     pub trace: Option<TraceContext>,
 }
 
-/// Controller -> Frontend, on the submission's reply subject: "I do not take this".
+/// Whatever comes to a Frontend on a submission's reply subject. (NATS's own "no responders" comes there too, as a
+/// message without a body.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// From the Invoker that ran it, or from the Controller for what never ran to an end.
+    Answer(Answer),
+    /// From the Controller.
+    Refused(Refused),
+    /// From the Controller.
+    Fence(Fence),
+}
+
+/// "I do not take this"; nothing else follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Which invocation.
@@ -76,7 +92,7 @@ pub enum RefusedWhy {
     NotMine,
 }
 
-/// Controller -> Invoker, on `windfall.vm.<id>.run`: "run this, with this much".
+/// Controller -> Invoker, on `windfall.vm-<id>.run`: "run this, with this much".
 ///
 /// May arrive twice or not at all. The Invoker keeps the highest `attempt` it has seen and answers each
 /// attempt at most once. The NATS reply subject leads back to the Controller, so that "no responders" tells
@@ -116,7 +132,7 @@ pub struct Run {
     pub trace: Option<TraceContext>,
 }
 
-/// Controller -> Frontend, on the submission's reply subject: "answers of attempts before this one are void".
+/// "Answers of attempts before this one are void."
 ///
 /// Sent before the next [`Run`] when a VM was given up, on the connection that carries that `Run`, so that an
 /// answer which a partitioned VM still sends later is recognised.
@@ -128,7 +144,7 @@ pub struct Fence {
     pub oldest_valid: Attempt,
 }
 
-/// Controller -> Invoker, on `windfall.vm.<id>.cancel`: "nobody waits for this any more".
+/// Controller -> Invoker, on `windfall.vm-<id>.cancel`: "nobody waits for this any more".
 ///
 /// A run in progress is killed, a waiting one forgotten; either way one [`Finished`] follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +165,7 @@ pub enum Start {
     Cold,
 }
 
-/// Invoker (or, for what never ran, Controller) -> Frontend, on the submission's reply subject: the result.
+/// The result.
 ///
 /// The first one of a valid attempt is what the caller gets; later ones are dropped and counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +199,7 @@ pub struct Answer {
     pub timed_out: bool,
 }
 
-/// Invoker -> Controller, on `windfall.controller.<id>.finished`: several endings in one message, off the
+/// Invoker -> Controller, on `windfall.controller-<id>.finished`: several endings in one message, off the
 /// reply path. May arrive twice or never; then the VM's next [`crate::Report`] sets the books right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finishes {
@@ -228,4 +244,19 @@ pub enum Ended {
     Answered(Outcome),
     /// It was killed because nobody waits for it.
     Cancelled,
+}
+
+/// Frontend -> Controller, on `windfall.controller-<id>.inquire` (request): "do you still have these?" Asked of what
+/// has been open for long, because an answer may be lost with a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inquiry {
+    /// What the Frontend waits for.
+    pub invocations: Vec<InvocationId>,
+}
+
+/// The Controller's reply to an [`Inquiry`]: those it does not have (any more).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unknown {
+    /// A subset of what was asked for.
+    pub invocations: Vec<InvocationId>,
 }

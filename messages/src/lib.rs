@@ -28,7 +28,8 @@ pub use fleet::{
     ControllerAlive, Drain, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Notice, Prewarm, Report,
 };
 pub use invocation::{
-    Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Refused, RefusedWhy, Run, Start, Submit,
+    Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,
+    Start, Submit, Unknown,
 };
 pub use payload::Payload;
 pub use record::{LogLine, LogStream, Record};

@@ -79,6 +79,11 @@ pub fn controller_submit(controller: ControllerId) -> String {
     format!("windfall.{controller}.submit")
 }
 
+/// Frontends' questions to one Controller.
+pub fn controller_inquire(controller: ControllerId) -> String {
+    format!("windfall.{controller}.inquire")
+}
+
 /// Endings for one Controller.
 pub fn controller_finished(controller: ControllerId) -> String {
     format!("windfall.{controller}.finished")
