@@ -6,7 +6,9 @@
 //! **Gives up:** decisions.
 
 pub mod bus;
+pub mod chance;
 pub mod clock;
 pub mod frontend;
+mod intake;
 pub mod settings;
 pub mod store;
