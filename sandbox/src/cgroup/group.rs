@@ -1,0 +1,612 @@
+//! One group: made, limited, read, emptied, removed.
+//!
+//! **Knows:** the files of one group in each hierarchy.
+//! **Promises:** as the module does.
+//! **Gives up:** being fast; what happens with every invocation goes through [`Dials`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vocabulary::{Mebibytes, MilliCores, Resources, Span};
+
+use super::dials::Dials;
+use super::files;
+use super::hierarchies::{Controller, Hierarchies, Hierarchy};
+use super::{AGENT, HOUSE};
+
+/// How long the kernel counts before it gives a group its CPU quota again: its default, and OpenWhisk's.
+pub(super) const PERIOD_US: u64 = 100_000;
+
+/// The smallest quota the kernel takes is 1 ms, a hundredth of the period.
+const CPU_MIN: MilliCores = MilliCores(10);
+
+/// What a group may use; none is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// CPU quota.
+    pub cpu: Option<MilliCores>,
+    /// Memory limit, rounded down.
+    pub memory: Option<Mebibytes>,
+}
+
+/// What a group, with its children, has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// CPU time.
+    pub cpu_time: Span,
+    /// In how many periods it was held back.
+    pub throttled_periods: u64,
+    /// How long it was held back.
+    pub throttled: Span,
+    /// Memory in use now, in bytes.
+    pub memory: u64,
+    /// The highest memory use, in bytes; 0 where the kernel does not say.
+    pub memory_peak: u64,
+    /// How many of its processes the kernel killed for want of memory. On v1 without its children's.
+    pub oom_kills: u64,
+}
+
+/// Why a group did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// More memory is in use than the new limit. Nothing was changed: free some first.
+    #[error("{in_use} are in use in group '{group}', which is more than the new limit of {asked}")]
+    MemoryInUse {
+        /// Which group.
+        group: String,
+        /// What is in use.
+        in_use: Mebibytes,
+        /// What was asked for.
+        asked: Mebibytes,
+    },
+    /// The path cannot name a group.
+    #[error(
+        "'{path}' cannot name a control group: its parts are 1 to 255 characters of [A-Za-z0-9_.@:-], not '..'"
+    )]
+    BadPath {
+        /// What was given.
+        path: String,
+    },
+    /// This machine has no such controller, or it was not given to us.
+    #[error("this machine has no control groups for {0:?} that we may use")]
+    Unsupported(Controller),
+    /// The kernel refused.
+    #[error("could not {doing} of control group '{group}': {source}")]
+    Kernel {
+        /// As the rest of "could not ... of control group".
+        doing: &'static str,
+        /// Which group.
+        group: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// A control group; dropping it changes nothing.
+#[derive(Clone)]
+pub struct Group {
+    hierarchies: Arc<Hierarchies>,
+    path: String,
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Group({})", self.path)
+    }
+}
+
+impl Group {
+    /// The group at `path` (see the module), which must be there in at least one hierarchy.
+    pub fn open(path: &str) -> Result<Self, GroupError> {
+        let group = Self::at(found()?, path)?;
+        if group.hierarchies.all.iter().any(|h| h.folder(&group.path).is_dir()) {
+            Ok(group)
+        } else {
+            Err(group.refused("find a folder", io::ErrorKind::NotFound.into()))
+        }
+    }
+
+    /// The group that this process is in: `""`, the base itself, outside of the house.
+    pub fn own() -> Result<Self, GroupError> {
+        let hierarchies = found()?;
+        let path = hierarchies.own().to_owned();
+        Ok(Self { hierarchies, path })
+    }
+
+    /// The group of the VM that this process is the agent of; none if it is not in such a group.
+    pub fn own_vm() -> Option<Self> {
+        let own = Self::own().ok()?;
+        let path = own.path.strip_suffix(AGENT)?.strip_suffix('/')?.to_owned();
+        Some(Self { path, ..own })
+    }
+
+    /// Makes the group at `path`, and those above it, where they are missing.
+    pub fn create(path: &str) -> Result<Self, GroupError> {
+        let group = Self::at(found()?, path)?;
+        group.make()?;
+        Ok(group)
+    }
+
+    /// Makes a VM's group with its leaf for the agent: `windfall/<name>`, limited to `capacity`.
+    pub fn create_vm(name: &str, capacity: Resources) -> Result<Self, GroupError> {
+        let vm = Self::create(&format!("{HOUSE}/{name}"))?;
+        vm.create_child(AGENT)?;
+        vm.set_limits(Limits { cpu: Some(capacity.cpu), memory: Some(capacity.memory) })?;
+        Ok(vm)
+    }
+
+    /// Makes the child `name` where it is missing.
+    pub fn create_child(&self, name: &str) -> Result<Self, GroupError> {
+        let child = self.child(name)?;
+        child.make()?;
+        Ok(child)
+    }
+
+    /// The child `name`, whether it is there or not.
+    pub fn child(&self, name: &str) -> Result<Self, GroupError> {
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) };
+        Self::at(self.hierarchies.clone(), &path)
+    }
+
+    /// Its path, from the base.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The hierarchies it lives in.
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    /// Whether it is there with the files that limit `controller`.
+    pub fn controls(&self, controller: Controller) -> bool {
+        let file = |hierarchy: &Hierarchy| match (controller, hierarchy.is_v2) {
+            (Controller::Cpu, true) => "cpu.max",
+            (Controller::Cpu, false) => "cpu.cfs_quota_us",
+            (Controller::CpuAccounting, true) => "cpu.stat",
+            (Controller::CpuAccounting, false) => "cpuacct.usage",
+            (Controller::Memory, true) => "memory.max",
+            (Controller::Memory, false) => "memory.limit_in_bytes",
+            (Controller::Pids, _) => "pids.max",
+            (Controller::Freezer, true) => "cgroup.freeze",
+            (Controller::Freezer, false) => "freezer.state",
+        };
+        self.hierarchies
+            .with(controller)
+            .is_some_and(|hierarchy| hierarchy.folder(&self.path).join(file(hierarchy)).exists())
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> Result<Limits, GroupError> {
+        let mut limits = Limits::default();
+        if let Some((folder, is_v2)) = self.place(Controller::Cpu) {
+            limits.cpu = read_cpu(&folder, is_v2).map_err(|e| self.refused("read the CPU quota", e))?;
+        }
+        if let Some((folder, is_v2)) = self.place(Controller::Memory) {
+            let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
+            let text =
+                files::read(&folder.join(file)).map_err(|e| self.refused("read the memory limit", e))?;
+            // v1 says "no limit" with the largest number of pages it can count.
+            limits.memory = files::number(&text)
+                .filter(|bytes| *bytes < 1 << 62)
+                .map(|bytes| Mebibytes(u32::try_from(bytes >> 20).unwrap_or(u32::MAX)));
+        }
+        Ok(limits)
+    }
+
+    /// Sets both limits; what it has no controller for is left out.
+    pub fn set_limits(&self, limits: Limits) -> Result<(), GroupError> {
+        if self.place(Controller::Cpu).is_some() {
+            self.set_cpu(limits.cpu)?;
+        }
+        if self.place(Controller::Memory).is_some() {
+            self.set_memory(limits.memory)?;
+        }
+        Ok(())
+    }
+
+    /// Lets it use so much CPU; none is without limit. At least 10 millicores, the least the kernel takes.
+    /// Children that have more are brought down first, and where the parent has less (v1 refuses that) it
+    /// gets what the parent has.
+    pub fn set_cpu(&self, cpu: Option<MilliCores>) -> Result<(), GroupError> {
+        let (folder, is_v2) = self.place(Controller::Cpu).ok_or(GroupError::Unsupported(Controller::Cpu))?;
+        let refused = |e| self.refused("set the CPU quota", e);
+        match write_cpu(&folder, is_v2, cpu) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !is_v2 => {}
+            done => return done.map_err(refused),
+        }
+        let mut cpu = cpu.map(|cpu| cpu.max(CPU_MIN));
+        let above = self.parent_with_quota();
+        if let Some(above) = above {
+            cpu = Some(cpu.map_or(above, |cpu| cpu.min(above)));
+        }
+        if let Some(cpu) = cpu {
+            for child in self.children() {
+                let too_much = child.limits()?.cpu.is_some_and(|has| has > cpu);
+                if too_much || child.has_descendant_above(cpu)? {
+                    child.set_cpu(Some(cpu))?;
+                }
+            }
+        }
+        write_cpu(&folder, is_v2, cpu).map_err(refused)
+    }
+
+    /// Lets it use so much memory; none is without limit. Refused while more is in use that the kernel
+    /// cannot take back, on v2 too, where it would kill instead.
+    pub fn set_memory(&self, memory: Option<Mebibytes>) -> Result<(), GroupError> {
+        let (folder, is_v2) =
+            self.place(Controller::Memory).ok_or(GroupError::Unsupported(Controller::Memory))?;
+        let refused = |e| self.refused("set the memory limit", e);
+        let Some(asked) = memory else {
+            let (file, text) = if is_v2 { ("memory.max", "max") } else { ("memory.limit_in_bytes", "-1") };
+            return files::write(&folder.join(file), text).map_err(refused);
+        };
+        let in_use = || self.counters().map(|counters| Mebibytes::holding(counters.memory));
+        if !is_v2 {
+            return match files::write(&folder.join("memory.limit_in_bytes"), &asked.bytes().to_string()) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    Err(GroupError::MemoryInUse { group: self.path.clone(), in_use: in_use()?, asked })
+                }
+                done => done.map_err(refused),
+            };
+        }
+        let bytes = asked.bytes().to_string();
+        if in_use()? > asked {
+            // Writing `high` takes back what can be taken back; nobody is killed for it.
+            files::write(&folder.join("memory.high"), &bytes).map_err(refused)?;
+            let still = in_use()?;
+            files::write(&folder.join("memory.high"), "max").map_err(refused)?;
+            if still > asked {
+                return Err(GroupError::MemoryInUse { group: self.path.clone(), in_use: still, asked });
+            }
+        }
+        files::write(&folder.join("memory.max"), &bytes).map_err(refused)
+    }
+
+    /// Its part of the CPU among its siblings when there is not enough for all: proportional to `weight`.
+    pub fn set_weight(&self, weight: MilliCores) -> Result<(), GroupError> {
+        let (folder, is_v2) = self.place(Controller::Cpu).ok_or(GroupError::Unsupported(Controller::Cpu))?;
+        let (file, value) = weight_file(is_v2, weight);
+        files::write(&folder.join(file), &value.to_string())
+            .map_err(|e| self.refused("set the CPU weight", e))
+    }
+
+    /// The most processes and threads in it.
+    pub fn set_pids(&self, limit: u32) -> Result<(), GroupError> {
+        let (folder, _) = self.place(Controller::Pids).ok_or(GroupError::Unsupported(Controller::Pids))?;
+        files::write(&folder.join("pids.max"), &limit.to_string())
+            .map_err(|e| self.refused("set the process limit", e))
+    }
+
+    /// What it has used; what it has no controller for is zero.
+    pub fn counters(&self) -> Result<Counters, GroupError> {
+        Dials::of(self).counters().map_err(|e| self.refused("read the counters", e))
+    }
+
+    /// Its limits and counters, with their files kept open.
+    pub fn dials(&self) -> Dials {
+        Dials::of(self)
+    }
+
+    /// Moves the process `pid` (0 is our own) with all its threads into it.
+    pub fn add(&self, pid: u32) -> Result<(), GroupError> {
+        for hierarchy in self.limiting() {
+            files::write(&hierarchy.folder(&self.path).join("cgroup.procs"), &pid.to_string())
+                .map_err(|e| self.refused("move a process into a hierarchy", e))?;
+        }
+        Ok(())
+    }
+
+    /// The processes in it and its children, lowest first.
+    pub fn pids(&self) -> Vec<u32> {
+        let mut pids = BTreeSet::new();
+        for hierarchy in &self.hierarchies.all {
+            for folder in tree(&hierarchy.folder(&self.path)) {
+                if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
+                    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+                }
+            }
+        }
+        pids.remove(&0); // A process of another PID namespace is shown as 0.
+        pids.into_iter().collect()
+    }
+
+    /// Stops everything in it where it stands. Returns when all of it has stopped, or after 500 ms with an
+    /// error and everything running again.
+    pub fn freeze(&self) -> Result<(), GroupError> {
+        let refused = |e| self.refused("freeze the processes", e);
+        let hierarchy =
+            self.hierarchies.with(Controller::Freezer).ok_or(GroupError::Unsupported(Controller::Freezer))?;
+        let folder = hierarchy.folder(&self.path);
+        if hierarchy.is_v2 {
+            files::write(&folder.join("cgroup.freeze"), "1").map_err(refused)?;
+        } else {
+            // Only now, because making and leaving one more group would lengthen every cold start.
+            fs::create_dir_all(&folder).map_err(refused)?;
+            files::write(&folder.join("freezer.state"), "FROZEN").map_err(refused)?;
+            for pid in self.pids() {
+                match files::write(&folder.join("cgroup.procs"), &pid.to_string()) {
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                        let _ = self.thaw();
+                        return Err(refused(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let deadline = Instant::now() + Duration::from_millis(500);
+        loop {
+            let frozen = if hierarchy.is_v2 {
+                files::read(&folder.join("cgroup.events"))
+                    .is_ok_and(|t| files::entry(&t, "frozen") == Some(1))
+            } else {
+                files::read(&folder.join("freezer.state")).is_ok_and(|text| text.trim() == "FROZEN")
+            };
+            if frozen {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let _ = self.thaw();
+                return Err(refused(io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Lets everything in it go on.
+    pub fn thaw(&self) -> Result<(), GroupError> {
+        let hierarchy =
+            self.hierarchies.with(Controller::Freezer).ok_or(GroupError::Unsupported(Controller::Freezer))?;
+        let folder = hierarchy.folder(&self.path);
+        let (file, text) = if hierarchy.is_v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
+        match files::write(&folder.join(file), text) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // Never frozen.
+            done => done.map_err(|e| self.refused("thaw the processes", e)),
+        }
+    }
+
+    /// Kills everything in it and its children, except ourselves, again and again until nothing is left or
+    /// `patience` is over.
+    pub fn kill_all(&self, patience: Duration) -> Result<(), GroupError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            self.kill_once();
+            let ourselves = std::process::id();
+            if self.pids().iter().all(|pid| *pid == ourselves) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(self.refused("kill the processes", io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills everything in it and its children, except ourselves, and does not wait.
+    pub fn kill_once(&self) {
+        let ourselves = std::process::id();
+        let pids = self.pids();
+        if !pids.contains(&ourselves) {
+            for hierarchy in self.hierarchies.all.iter().filter(|h| h.is_v2) {
+                let _ = files::write(&hierarchy.folder(&self.path).join("cgroup.kill"), "1");
+            }
+        }
+        for pid in pids.into_iter().filter(|pid| *pid != ourselves) {
+            if let Ok(pid) = i32::try_from(pid) {
+                // SAFETY: sends a signal; the pid was just read from a group that is ours alone.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+        let _ = self.thaw(); // On v1 the frozen do not even die.
+    }
+
+    /// Removes it and its children, which must be empty. What is not there is not missed.
+    pub fn remove(&self) -> Result<(), GroupError> {
+        for hierarchy in &self.hierarchies.all {
+            for folder in tree(&hierarchy.folder(&self.path)).iter().rev() {
+                remove_folder(folder).map_err(|e| self.refused("remove the folder", e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its children's names.
+    pub fn children(&self) -> Vec<Group> {
+        let mut names = BTreeSet::new();
+        for hierarchy in self.limiting() {
+            names.extend(
+                subfolders(&hierarchy.folder(&self.path))
+                    .into_iter()
+                    .filter_map(|folder| folder.file_name().and_then(|name| name.to_str()).map(String::from)),
+            );
+        }
+        names.iter().filter_map(|name| self.child(name).ok()).collect()
+    }
+
+    pub(super) fn place(&self, controller: Controller) -> Option<(PathBuf, bool)> {
+        let hierarchy = self.hierarchies.with(controller)?;
+        let folder = hierarchy.folder(&self.path);
+        folder.is_dir().then_some((folder, hierarchy.is_v2))
+    }
+
+    fn at(hierarchies: Arc<Hierarchies>, path: &str) -> Result<Self, GroupError> {
+        let path = path.trim_matches('/');
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.@:-".contains(&b);
+        let well_formed = path.split('/').all(|part| {
+            !part.is_empty() && part.len() <= 255 && part != "." && part != ".." && part.bytes().all(legal)
+        });
+        if well_formed {
+            Ok(Self { hierarchies, path: path.to_owned() })
+        } else {
+            Err(GroupError::BadPath { path: path.chars().take(300).collect() })
+        }
+    }
+
+    fn limiting(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.hierarchies.all.iter().filter(|h| h.is_v2 || h.controllers != [Controller::Freezer])
+    }
+
+    fn make(&self) -> Result<(), GroupError> {
+        let refused = |e| self.refused("make the folder", e);
+        let mut made_any = false;
+        for hierarchy in self.limiting() {
+            made_any = true;
+            let folder = hierarchy.folder(&self.path);
+            if folder.is_dir() {
+                continue;
+            }
+            if !hierarchy.is_v2 {
+                fs::create_dir_all(&folder).map_err(refused)?;
+                continue;
+            }
+            let mut above = hierarchy.base.clone();
+            for part in self.path.split('/') {
+                enable_below(hierarchy, &above).map_err(refused)?;
+                above.push(part);
+                match fs::create_dir(&above) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(refused(error)),
+                    _ => {}
+                }
+            }
+        }
+        if made_any { Ok(()) } else { Err(GroupError::Unsupported(Controller::Cpu)) }
+    }
+
+    fn has_descendant_above(&self, cpu: MilliCores) -> Result<bool, GroupError> {
+        for child in self.children() {
+            if child.limits()?.cpu.is_some_and(|has| has > cpu) || child.has_descendant_above(cpu)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The CPU quota of the nearest group above that has one.
+    fn parent_with_quota(&self) -> Option<MilliCores> {
+        let hierarchy = self.hierarchies.with(Controller::Cpu)?;
+        let mut folder = hierarchy.folder(&self.path);
+        while folder.pop() && folder.join("cgroup.procs").exists() {
+            if let Ok(Some(cpu)) = read_cpu(&folder, hierarchy.is_v2) {
+                return Some(cpu);
+            }
+        }
+        None
+    }
+
+    pub(super) fn refused(&self, doing: &'static str, source: io::Error) -> GroupError {
+        GroupError::Kernel { doing, group: self.path.clone(), source }
+    }
+}
+
+fn found() -> Result<Arc<Hierarchies>, GroupError> {
+    Hierarchies::find().map_err(|source| GroupError::Kernel {
+        doing: "find the hierarchies",
+        group: String::new(),
+        source,
+    })
+}
+
+/// Lets the children of a v2 group be limited. A group with processes of its own may not do that: those of
+/// the base (we, and whoever shares our container) move into a leaf beside our groups.
+fn enable_below(hierarchy: &Hierarchy, folder: &std::path::Path) -> io::Result<()> {
+    let control = folder.join("cgroup.subtree_control");
+    let enabled = files::read(&control)?;
+    for name in hierarchy.names_to_enable().filter(|name| !enabled.split_whitespace().any(|e| e == *name)) {
+        let text = format!("+{name}");
+        match files::write(&control, &text) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && folder == hierarchy.base => {
+                let leaf = folder.join(HOUSE).join("outside");
+                fs::create_dir_all(&leaf)?;
+                for pid in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+                    // One that has just ended, or a kernel thread, does not move; that is no reason to stop.
+                    let _ = files::write(&leaf.join("cgroup.procs"), pid);
+                }
+                files::write(&control, &text)?;
+            }
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// CPU shares as the two versions count them: 1,024 or 100 for one core.
+pub(super) fn weight_file(is_v2: bool, weight: MilliCores) -> (&'static str, u64) {
+    let weight = u64::from(weight.0);
+    if is_v2 {
+        ("cpu.weight", (weight / 10).clamp(1, 10_000))
+    } else {
+        ("cpu.shares", (weight * 1024 / 1000).clamp(2, 262_144))
+    }
+}
+
+/// A quota as the kernel counts it: microseconds in each period.
+pub(super) fn quota_us(cpu: MilliCores) -> u64 {
+    u64::from(cpu.max(CPU_MIN).0) * PERIOD_US / 1000
+}
+
+/// The quota's file and what to write into it.
+pub(super) fn cpu_file(is_v2: bool, cpu: Option<MilliCores>) -> (&'static str, String) {
+    match (is_v2, cpu) {
+        (true, Some(cpu)) => ("cpu.max", format!("{} {PERIOD_US}", quota_us(cpu))),
+        (true, None) => ("cpu.max", "max".to_owned()),
+        (false, Some(cpu)) => ("cpu.cfs_quota_us", quota_us(cpu).to_string()),
+        (false, None) => ("cpu.cfs_quota_us", "-1".to_owned()),
+    }
+}
+
+fn write_cpu(folder: &std::path::Path, is_v2: bool, cpu: Option<MilliCores>) -> io::Result<()> {
+    let (file, text) = cpu_file(is_v2, cpu);
+    files::write(&folder.join(file), &text)
+}
+
+fn read_cpu(folder: &std::path::Path, is_v2: bool) -> io::Result<Option<MilliCores>> {
+    let (quota, period) = if is_v2 {
+        let text = files::read(&folder.join("cpu.max"))?;
+        let mut words = text.split_whitespace();
+        (words.next().and_then(files::number), words.next().and_then(files::number))
+    } else {
+        let quota = files::number(&files::read(&folder.join("cpu.cfs_quota_us"))?);
+        (quota, files::number(&files::read(&folder.join("cpu.cfs_period_us"))?))
+    };
+    let (Some(quota), Some(period)) = (quota, period.filter(|period| *period > 0)) else { return Ok(None) };
+    Ok(Some(MilliCores(u32::try_from(quota.saturating_mul(1000) / period).unwrap_or(u32::MAX))))
+}
+
+fn subfolders(folder: &std::path::Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+/// `folder` and everything below it, parents first. Empty if it is not there.
+fn tree(folder: &std::path::Path) -> Vec<PathBuf> {
+    if !folder.is_dir() {
+        return Vec::new();
+    }
+    let mut all = vec![folder.to_owned()];
+    let mut next = 0;
+    while next < all.len() {
+        let below = subfolders(&all[next]);
+        all.extend(below);
+        next += 1;
+    }
+    all
+}
+
+/// Removes the folder of an empty group. One whose last process has just died may be busy for a moment.
+fn remove_folder(folder: &std::path::Path) -> io::Result<()> {
+    for _ in 0..50 {
+        match fs::remove_dir(folder) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => return done,
+        }
+    }
+    fs::remove_dir(folder)
+}
