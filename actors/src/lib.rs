@@ -5,10 +5,14 @@
 //! crashes is restarted without taking the process along.
 //! **Gives up:** decisions.
 
+mod alarm;
 pub mod bus;
 pub mod chance;
 pub mod clock;
+pub mod controller;
 pub mod frontend;
 mod intake;
+pub mod invoker;
+pub mod roles;
 pub mod settings;
 pub mod store;

@@ -129,6 +129,8 @@ pub struct Controller {
     pub queue_limit: u32,
     /// Invocations of one function that may wait.
     pub function_queue_limit: u32,
+    /// Bytes of arguments that may be held for invocations that have not ended, in MiB; beyond it 429.
+    pub held_mib: usize,
     /// Tries of one invocation before it is given up.
     pub attempts_limit: u32,
     /// A VM that has not reported for this long is given up, in ms.
@@ -144,6 +146,7 @@ impl Default for Controller {
             allocation: "fixed".into(),
             queue_limit: 10_000,
             function_queue_limit: 1_000,
+            held_mib: 1024,
             attempts_limit: 10,
             vm_silence_ms: 3_000,
             metrics: "127.0.0.1:0".into(),
