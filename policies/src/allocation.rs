@@ -22,3 +22,16 @@ pub trait Allocator: Send {
     /// The grant for one invocation. Must not fail: an allocator that is unsure gives the reservation.
     fn grant(&mut self, request: Request<'_>) -> Grant;
 }
+
+pub mod fixed;
+
+/// The allocators that [`by_name`] knows; the first is the default.
+pub const NAMES: [&str; 1] = ["fixed"];
+
+/// The allocator of this name.
+pub fn by_name(name: &str) -> Option<Box<dyn Allocator>> {
+    match name {
+        "fixed" => Some(Box::new(fixed::Fixed)),
+        _ => None,
+    }
+}

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, Moment, Outcome, Resources, Revision, Span, Usage,
-    VmId, VmStatus,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, Moment, Outcome, Resources, Revision,
+    Span, Usage, VmId, VmStatus,
 };
 
 /// Everything that can happen, seen from the Controller.
@@ -130,15 +130,114 @@ pub enum GivenUp {
     TooManyAttempts { attempts: u32 },
 }
 
-/// The Controller's limits and constants.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The Controller's limits and constants. Take what you do not want to set from [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// A VM that has not reported for this long is given up.
+    /// A VM that has not reported for this long is given up. Three missed reports by default.
     pub vm_silence: Span,
     /// Invocations that may wait, all together.
     pub queue_limit: u32,
     /// Invocations of one function that may wait.
     pub function_queue_limit: u32,
-    /// Tries of one invocation before it is given up.
+    /// Tries of one invocation that may be lost before it is given up; at least 1.
     pub attempts_limit: u32,
+    /// An attempt that its VM's reports have not listed for this long...
+    pub lost_after: Span,
+    /// ...and for this many reports in a row was lost on the way: it is dispatched again.
+    pub lost_reports: u32,
+    /// A new Controller sends nothing out for this long, so that every VM can first say what it already runs.
+    /// A little more than the time between two reports.
+    pub settle: Span,
+    /// After the last VM was seen, submissions still wait for the next one for this long before they are refused.
+    pub no_vm_grace: Span,
+    /// Whether to wait for a busy sandbox where that is sooner than making another.
+    pub wait_for_warm: bool,
+    /// When the oldest waiting invocation has waited this long, a VM is kept free for it.
+    pub starvation_after: Span,
+    /// Functions whose sandboxes are made anew elsewhere when their VM is given notice.
+    pub prewarm_functions: u32,
+    /// Waiting functions that are tried in vain after one event before the rest is put off by a millisecond.
+    pub tries_per_event: u32,
+    /// Functions whose profile is kept.
+    pub functions_limit: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            vm_silence: Span::seconds(3),
+            queue_limit: 100_000,
+            function_queue_limit: 10_000,
+            attempts_limit: 5,
+            lost_after: Span::seconds(2),
+            lost_reports: 2,
+            settle: Span::millis(1_200),
+            no_vm_grace: Span::seconds(10),
+            wait_for_warm: true,
+            starvation_after: Span::seconds(1),
+            prewarm_functions: 16,
+            tries_per_event: 8,
+            functions_limit: 100_000,
+        }
+    }
+}
+
+/// What can be counted at a glance, for `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Gauges {
+    /// Invocations that wait for a place.
+    pub waiting: u32,
+    /// Functions with at least one waiting invocation.
+    pub functions_waiting: u32,
+    /// How long the oldest of them has waited.
+    pub oldest_wait: Span,
+    /// VMs that take work.
+    pub vms_open: u32,
+    /// VMs that finish what they have.
+    pub vms_draining: u32,
+    /// What the open VMs have.
+    pub capacity: Resources,
+    /// What is booked on all VMs, by us and by others.
+    pub booked: Resources,
+    /// Attempts that were sent out and have not ended.
+    pub in_flight: u32,
+}
+
+use crate::allocation::Allocator;
+use crate::placement::Placement;
+use crate::profile::Profile;
+
+/// The Controller's mind.
+pub struct Dispatch {
+    settings: Settings,
+    placement: Box<dyn Placement>,
+    allocator: Box<dyn Allocator>,
+}
+
+impl Dispatch {
+    /// A mind that knows no VM and no function yet.
+    pub fn new(settings: Settings, placement: Box<dyn Placement>, allocator: Box<dyn Allocator>) -> Self {
+        Self { settings, placement, allocator }
+    }
+
+    /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
+    pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
+        let _ = (now, input, outputs, &self.settings, &self.placement, &self.allocator);
+    }
+
+    /// When to call again with [`Input::Woke`] if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        None
+    }
+
+    /// What has been learned of a function.
+    pub fn profile(&self, _function: FunctionId) -> Option<&Profile> {
+        None
+    }
+
+    /// What can be counted at a glance.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::default()
+    }
 }

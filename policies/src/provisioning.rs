@@ -53,8 +53,9 @@ pub struct Target {
     pub size: Resources,
 }
 
-/// Its constants.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Its constants. Take what you do not want to set from [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// A VM that has not reported for this long is retired and replaced.
     pub vm_silence: Span,
@@ -64,4 +65,45 @@ pub struct Settings {
     pub backoff_first: Span,
     /// Longest pause.
     pub backoff_longest: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            vm_silence: Span::seconds(3),
+            launch_patience: Span::seconds(60),
+            backoff_first: Span::seconds(1),
+            backoff_longest: Span::seconds(60),
+        }
+    }
+}
+
+/// The Resource Monitor's mind.
+pub struct Provisioning {
+    settings: Settings,
+    target: Target,
+    next_id: u64,
+}
+
+impl Provisioning {
+    /// A mind that knows no VM yet. It launches nothing before the provider has said which VMs exist
+    /// ([`Input::Listed`], an empty list will do). VMs get ids from `first_free` upwards, never used again.
+    pub fn new(settings: Settings, target: Target, first_free: u64) -> Self {
+        Self { settings, target, next_id: first_free }
+    }
+
+    /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
+    pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
+        let _ = (now, input, outputs, &self.settings, &self.target);
+    }
+
+    /// When to call again with [`Input::Woke`] if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        None
+    }
+
+    /// The id that the next launch will get.
+    pub fn next_id(&self) -> VmId {
+        VmId(self.next_id)
+    }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Resources, Revision, RunningOnVm, Span, VmStanding, WarmOnVm,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Resources, Revision, RunningOnVm, Span,
+    VmStanding, WarmOnVm,
 };
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
@@ -81,13 +82,101 @@ pub enum HandBackWhy {
     Cancelled,
 }
 
-/// The Invoker's limits and constants.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The Invoker's limits and constants. Take what you do not want to set from [`Settings::default`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// An idle sandbox lives this long.
+    /// An idle sandbox lives this long. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
     /// Runs that may wait here for room.
     pub queue_limit: u32,
     /// Sandboxes that may exist at once.
     pub sandboxes_limit: u32,
+    /// How long the highest attempt of an invocation is remembered after its last message...
+    pub seen_for: Span,
+    /// ...and of how many invocations at most.
+    pub seen_limit: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Span::seconds(600),
+            queue_limit: 256,
+            sandboxes_limit: 1_024,
+            seen_for: Span::seconds(300),
+            seen_limit: 262_144,
+        }
+    }
+}
+
+/// What can be counted at a glance, for `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Gauges {
+    /// Runs that wait for room.
+    pub waiting: u32,
+    /// Sandboxes that run something.
+    pub running: u32,
+    /// Sandboxes that are being made.
+    pub making: u32,
+    /// Sandboxes that are idle.
+    pub idle: u32,
+    /// What is booked by runs, begun or about to begin.
+    pub booked: Resources,
+    /// What the VM has.
+    pub capacity: Resources,
+}
+
+/// The Invoker's mind.
+pub struct Residency {
+    settings: Settings,
+    capacity: Resources,
+}
+
+impl Residency {
+    /// An empty VM of this size that takes work.
+    pub fn new(settings: Settings, capacity: Resources) -> Self {
+        Self { settings, capacity }
+    }
+
+    /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
+    pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
+        let _ = (now, input, outputs, &self.settings);
+    }
+
+    /// When to call again with [`Input::Woke`] if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Moment> {
+        None
+    }
+
+    /// What is idle here, for the VM's report.
+    pub fn warm(&self) -> Vec<WarmOnVm> {
+        Vec::new()
+    }
+
+    /// What runs or waits here, for the VM's report.
+    pub fn running(&self) -> Vec<RunningOnVm> {
+        Vec::new()
+    }
+
+    /// Whether it takes work.
+    pub fn standing(&self) -> VmStanding {
+        VmStanding::Open
+    }
+
+    /// What is booked by runs, begun or about to begin.
+    pub fn booked(&self) -> Resources {
+        Resources::ZERO
+    }
+
+    /// Which attempt this sandbox is being made for or runs; ask before [`Input::SandboxFailed`] is handed in, because
+    /// runs move between sandboxes while these are being made.
+    pub fn attempt_on(&self, _sandbox: SandboxId) -> Option<(InvocationId, Attempt)> {
+        None
+    }
+
+    /// What can be counted at a glance.
+    pub fn gauges(&self) -> Gauges {
+        Gauges { capacity: self.capacity, ..Gauges::default() }
+    }
 }
