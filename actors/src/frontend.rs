@@ -205,7 +205,7 @@ impl Shell {
         let durable = matches!(waiter, Waiter::Durable(_));
         let now = self.now();
         let patience = Span::millis(self.given.settings.frontend.patience_ms);
-        let span = crate::telemetry::start("invocation", call.trace.as_ref(), crate::telemetry::SpanKind::Server);
+        let span = crate::telemetry::start("invocation", call.trace.as_ref(), opentelemetry::trace::SpanKind::Server);
         let trace = span.as_ref().map(|span| span.context()).or(call.trace);
         let function = call.function.card();
         let submit = Submit {

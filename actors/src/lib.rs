@@ -13,6 +13,7 @@ pub mod controller;
 pub mod frontend;
 mod intake;
 pub mod invoker;
-pub mod roles;
+pub mod metrics;
 pub mod settings;
 pub mod store;
+pub mod telemetry;

@@ -332,3 +332,10 @@ impl Default for Telemetry {
         Self { log: "info".into(), log_format: "text".into(), otlp_endpoint: String::new(), sample: 1.0 }
     }
 }
+
+impl Frontend {
+    /// What clients and functions are told to use as API host.
+    pub fn api_host(&self) -> String {
+        if self.api_host.is_empty() { format!("http://{}", self.http) } else { self.api_host.clone() }
+    }
+}

@@ -52,8 +52,9 @@ async fn pull_once(
     frontend: &ActorRef<FrontendMessage>,
     places: &Credits,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let consumer = store.submissions().consumer().await?;
-    let mut deliveries = consumer
+    let mut deliveries = store
+        .submissions()
+        .consumer()
         .stream()
         .max_messages_per_batch(64)
         .expires(Duration::from_secs(30))

@@ -91,36 +91,40 @@ async fn make(
     let began = SystemTime::now();
     let house = |message: String| Failure::of_house(message, began);
     let path = path.ok_or_else(|| house("nobody said where the function is stored".into()))?;
-    let definition = given
+    let found = given
         .store
         .functions()
         .fetch(&path, function.revision)
         .await
         .map_err(|error| house(format!("cannot read the function: {error}")))?;
-    if definition.id != function.id {
-        // Deleted, or made again under the same name: the build that was asked for is gone.
-        return Err(Failure {
-            answerable: true,
-            result: serde_json::json!({ "error": "the function was deleted" }).to_string().into(),
-            ..house("the function was deleted".into())
-        });
-    }
-    let bytes = given
-        .store
-        .code()
-        .get(&definition.code.digest)
-        .await
-        .map_err(|error| house(format!("cannot read the function's code: {error}")))?;
+    // Deleted, or made again under the same name: the function that was asked for is gone.
+    let gone = || Failure {
+        answerable: true,
+        outcome: Outcome::ApplicationError,
+        result: serde_json::json!({ "error": "The function was deleted before it ran." }).to_string().into(),
+        ..house("the function was deleted".into())
+    };
+    let definition = found.filter(|found| found.id == function.id).ok_or_else(gone)?;
+    let bytes = match &definition.code {
+        Some(code) => given
+            .store
+            .code()
+            .get(&code.digest)
+            .await
+            .map_err(|error| house(format!("cannot read the function's code: {error}")))?,
+        None => Bytes::new(),
+    };
+    let digest = definition.code.as_ref().map_or_else(|| "empty".to_owned(), |code| code.digest.clone());
     let kind: Kind = definition.kind.parse().map_err(|error| house(format!("{error}")))?;
     let order = StartOrder {
         name,
         kind,
-        code: Code { bytes, binary: definition.binary, digest: definition.code.digest.clone() },
-        main: definition.main.clone(),
+        code: Code { bytes, binary: definition.binary, digest },
+        main: (!definition.main.is_empty()).then(|| definition.main.clone()),
         env: environment(given, &definition),
         ceiling,
         timeout: function.timeout,
-        log_limit: definition.log_limit_bytes(),
+        log_limit: log_limit(&definition),
     };
     match given.workshop.start(order).await {
         Ok(mut sandbox) => {
@@ -148,6 +152,11 @@ async fn make(
     }
 }
 
+/// How much a run may log, in bytes.
+pub(super) fn log_limit(definition: &FunctionDefinition) -> u64 {
+    u64::from(definition.limits.logs_mb) << 20
+}
+
 /// What the function finds in its environment from the start.
 fn environment(given: &Arguments, definition: &FunctionDefinition) -> Vec<(String, String)> {
     let mut environment = vec![
@@ -156,6 +165,11 @@ fn environment(given: &Arguments, definition: &FunctionDefinition) -> Vec<(Strin
         ("__OW_ACTION_NAME".to_owned(), format!("/{}/{}", definition.namespace, definition.name)),
         ("__OW_ACTION_VERSION".to_owned(), definition.version.to_string()),
     ];
-    environment.extend(definition.init_environment());
+    environment.extend(definition.init_parameters().map(|parameter| {
+        let value = parameter.value.value();
+        // Text as it is, everything else as JSON.
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        (parameter.key.clone(), text)
+    }));
     environment
 }

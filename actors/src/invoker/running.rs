@@ -14,13 +14,13 @@ use ractor::ActorRef;
 use sandbox::{LogLine, RunContext, RunOrder, Sandbox, Stream, Verdict};
 use vocabulary::{Grant, Moment, Span, Usage};
 
-use super::making::Failure;
+use super::making::{Failure, log_limit};
 use super::outcome::of_verdict;
 use super::{Arguments, InvokerMessage};
 use crate::clock::unix_ms;
 use crate::metrics;
 use crate::store::FunctionDefinition;
-use crate::telemetry::{self, SpanKind};
+use crate::telemetry;
 
 /// A run that this VM has been given.
 pub(super) struct RunHere {
@@ -78,7 +78,7 @@ async fn run(begin: Begin) {
             traceparent: span.as_ref().map(|span| span.context().traceparent),
         },
         timeout: run.function.timeout,
-        log_limit: definition.log_limit_bytes(),
+        log_limit: log_limit(&definition),
         result_limit: given.settings.limits.payload_max as u64,
     };
     let report = sandbox.run(order).await;
@@ -171,7 +171,7 @@ fn traced(run: &Run, start: Start, init: Span) -> Option<telemetry::ActiveSpan> 
         let began = now.checked_sub(init.into()).unwrap_or(now);
         telemetry::record("cold start", trace, began, now, Vec::<KeyValue>::new());
     }
-    let mut span = telemetry::child("run", trace, SpanKind::Internal)?;
+    let mut span = telemetry::child("run", trace, opentelemetry::trace::SpanKind::Internal)?;
     span.attribute("windfall.attempt", i64::from(run.attempt.0));
     span.attribute("windfall.start", if start == Start::Cold { "cold" } else { "warm" });
     Some(span)
