@@ -94,7 +94,7 @@ pub struct Shell {
 /// The Controller's mind as the settings want it.
 fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
     let settings = &settings.controller;
-    let placement = policies::placement::by_name(&settings.placement)
+    let placement = policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
         .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
     let allocator = policies::allocation::by_name(&settings.allocation)
         .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
@@ -416,7 +416,7 @@ impl Shell {
         self.given.bus.send_expecting(subjects::vm_run(vm), bounce, &run).await;
     }
 
-    async fn refuse(&self, reply_to: &str, invocation: InvocationId, why: RefusedWhy, reason: String) {
+    async fn refuse(&mut self, reply_to: &str, invocation: InvocationId, why: RefusedWhy, reason: String) {
         self.given.metrics.refused(why);
         let refused = Reply::Refused(Refused { invocation, why, reason });
         self.given.bus.send(reply_to.to_owned(), &refused).await;

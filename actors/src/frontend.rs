@@ -223,7 +223,6 @@ impl Shell {
             transaction: call.transaction,
             trace,
         };
-        self.given.metrics.accepted(durable);
         let open = Open::new(submit, waiter, place, span, now, patience);
         self.book.insert(invocation, open);
         invocation
@@ -259,7 +258,7 @@ impl Shell {
                 }
             }
             Err(error) => {
-                self.given.metrics.undecodable();
+                self.given.metrics.common.decode_failed();
                 tracing::warn!(%error, subject = %message.subject, "dropped a reply");
             }
         }
@@ -279,7 +278,7 @@ impl Shell {
             return;
         }
         if let Some(open) = self.book.take_if(refused.invocation, true) {
-            self.given.metrics.refused(refused.why);
+            self.given.metrics.refused(refused.why.into());
             let error = CallError::Refused { why: refused.why, reason: refused.reason };
             self.deliver(open, Err(error)).await;
         }
@@ -307,7 +306,7 @@ impl Shell {
 
     async fn controller_heard(&mut self, message: &async_nats::Message) {
         let Ok(alive) = messages::decode::<ControllerAlive>(&message.payload) else {
-            self.given.metrics.undecodable();
+            self.given.metrics.common.decode_failed();
             return;
         };
         let now = self.now();
@@ -353,7 +352,8 @@ impl Shell {
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;
         }
-        self.given.metrics.open(self.book.len());
+        self.given.metrics.open(self.book.len(), self.given.desk.room().held_bytes());
+        self.given.metrics.controllers(self.controllers.count());
         self.inquire(me);
         for invocation in self.book.overdue(now) {
             if let Some(open) = self.book.take_if(invocation, true) {

@@ -16,4 +16,5 @@ pub mod invoker;
 pub mod metrics;
 pub mod settings;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -99,9 +99,18 @@ pub fn controller_bounce(
     controller: ControllerId,
     vm: VmId,
     invocation: InvocationId,
-    attempt: u32,
+    attempt: Attempt,
 ) -> String {
     format!("windfall.{controller}.bounce.{vm}.{invocation}.{attempt}")
+}
+
+/// What a subject of [`controller_bounce`] names.
+pub fn read_bounce(subject: &str) -> Option<(VmId, InvocationId, Attempt)> {
+    let mut tokens = subject.rsplit('.');
+    let attempt = Attempt(tokens.next()?.parse().ok()?);
+    let invocation = tokens.next()?.parse().ok()?;
+    let vm = tokens.next()?.parse().ok()?;
+    Some((vm, invocation, attempt))
 }
 
 /// All bounces of one Controller.

@@ -45,6 +45,11 @@ impl Controllers {
         self.heard.get(&controller).is_some_and(|at| now.since(*at) <= SILENCE)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.heard.len()
+    }
+
     /// Who decides for this function.
     pub(super) fn owner(&self, function: FunctionId, now: Moment) -> Option<ControllerId> {
         self.heard

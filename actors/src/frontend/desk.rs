@@ -84,6 +84,10 @@ impl Room {
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Place {

@@ -23,6 +23,7 @@ use super::{FrontendMessage, Shell, Waiter};
 use crate::bus::Bus;
 use crate::clock::unix_ms;
 use crate::intake::Credits;
+use crate::metrics::Refusal;
 use crate::store::Store;
 
 /// What is put off comes back after this long.
@@ -79,6 +80,7 @@ async fn pull_once(
 
 impl Shell {
     pub(super) async fn durable_call(&mut self, me: &ActorRef<FrontendMessage>, delivery: jetstream::Message) {
+        self.given.metrics.called_durably();
         let headers = delivery.headers.as_ref();
         let header = |name: &str| headers.and_then(|headers| headers.get(name)).map(ToString::to_string);
         let format = format_of(headers);
@@ -110,6 +112,7 @@ impl Shell {
         match call {
             Ok(call) => match self.given.desk.room().enter(call.payload.len()) {
                 Ok(place) if redelivered => {
+                    self.given.metrics.redelivered();
                     // Somebody may have finished it before: its record tells.
                     self.open_unrouted(call, Waiter::Durable(waiter), place);
                     self.look_up(me, vec![invocation]);
@@ -121,7 +124,7 @@ impl Shell {
                 }
             },
             Err((_, reason)) => {
-                self.given.metrics.bad_request();
+                self.given.metrics.refused(Refusal::BadRequest);
                 let places = self.durable_places.clone();
                 let (bus, store) = (self.given.bus.clone(), self.given.store.clone());
                 tokio::spawn(async move {

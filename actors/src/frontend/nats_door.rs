@@ -16,6 +16,7 @@ use super::call::{Call, CallError, CallResult};
 use super::recovery::answer_of;
 use super::{Shell, Waiter};
 use crate::bus::Bus;
+use crate::metrics::Refusal;
 use crate::store::Store;
 
 /// Headers by which NATS's service tools recognise an error.
@@ -127,6 +128,7 @@ pub(super) type Wrong = (u16, String);
 
 impl Shell {
     pub(super) async fn nats_call(&mut self, message: async_nats::Message) {
+        self.given.metrics.called_by_nats();
         let format = format_of(message.headers.as_ref());
         let waiter = NatsWaiter {
             reply: message.reply.clone(),
@@ -135,10 +137,13 @@ impl Shell {
         match format.map_err(|reason| (415, reason)).and_then(|format| self.read_door(&message, format)) {
             Ok(call) => match self.given.desk.room().enter(call.payload.len()) {
                 Ok(place) => self.open(call, Waiter::Nats(waiter), place).await,
-                Err(error) => waiter.refuse(&self.given.bus, error_code(&error), error.to_string()).await,
+                Err(error) => {
+                    self.given.metrics.refused(Refusal::FrontendFull);
+                    waiter.refuse(&self.given.bus, error_code(&error), error.to_string()).await;
+                }
             },
             Err((code, reason)) => {
-                self.given.metrics.bad_request();
+                self.given.metrics.refused(Refusal::BadRequest);
                 waiter.refuse(&self.given.bus, code, reason).await;
             }
         }

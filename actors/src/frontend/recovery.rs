@@ -86,7 +86,6 @@ impl Shell {
         match answer {
             Some(answer) => {
                 if let Some(open) = self.book.take_if(invocation, true) {
-                    self.given.metrics.recovered();
                     self.deliver(open, Ok(*answer)).await;
                 }
             }
