@@ -32,6 +32,7 @@ use self::running::{Ran, RunHere};
 use crate::alarm::Alarm;
 use crate::bus::Bus;
 use crate::clock::{Clock, unix_ms};
+use crate::harvest_monitor::{CapacityChanged, Noticed, Seen, Sigterm};
 use crate::intake::{Credits, Tasks};
 use crate::metrics::{InvokerMetrics, SandboxEnd};
 use crate::settings::Settings;
@@ -50,10 +51,10 @@ pub enum InvokerMessage {
     Prewarm(async_nats::Message),
     /// [`Drain`].
     Drain(async_nats::Message),
-    /// The machine's size is now this.
-    Capacity(Resources),
-    /// The VM must go (or, with false, may stay after all).
-    Noticed(bool),
+    /// What the Harvest Monitor sees.
+    Seen(Seen),
+    /// The grace of a SIGTERM is over.
+    GraceOver,
     /// A sandbox has been made, or not.
     Made(Box<Made>),
     /// A run has ended.
@@ -190,8 +191,9 @@ impl Actor for Invoker {
             InvokerMessage::Cancel(message) => shell.cancel(&me, &message),
             InvokerMessage::Prewarm(message) => shell.prewarm(&me, &message),
             InvokerMessage::Drain(message) => shell.drain(&me, &message).await,
-            InvokerMessage::Capacity(capacity) => shell.resized(&me, capacity).await,
-            InvokerMessage::Noticed(must_go) => shell.stand(&me, must_go).await,
+            InvokerMessage::Seen(Seen::Capacity(CapacityChanged(capacity))) => shell.resized(&me, capacity).await,
+            InvokerMessage::Seen(Seen::Noticed(noticed)) => shell.noticed(&me, &noticed).await,
+            InvokerMessage::GraceOver => shell.given.leave.notify_one(),
             InvokerMessage::Made(made) => shell.made(&me, *made),
             InvokerMessage::Ran(ran) => shell.ran(&me, *ran),
             InvokerMessage::Flush => shell.outgoing.flush().await,
@@ -291,7 +293,22 @@ impl Shell {
         self.report().await;
     }
 
+    /// The VM will be evicted, or not after all. Whoever sends SIGTERM waits for the process to end, so it leaves as
+    /// soon as nothing runs, and at the latest when the grace is over; a cloud takes its VM away itself.
+    async fn noticed(&mut self, me: &ActorRef<InvokerMessage>, noticed: &Noticed) {
+        if let Some(time_left) = noticed.time_left
+            && noticed.source == Sigterm::NAME
+        {
+            self.leaving = true;
+            me.send_after(time_left.into(), || InvokerMessage::GraceOver);
+        }
+        self.stand(me, noticed.time_left.is_some()).await;
+    }
+
     async fn resized(&mut self, me: &ActorRef<InvokerMessage>, capacity: Resources) {
+        if capacity == self.capacity {
+            return;
+        }
         self.given.metrics.capacity(capacity);
         tracing::info!(vm = %self.given.vm, from = %self.capacity, to = %capacity, "capacity changed");
         self.capacity = capacity;

@@ -14,6 +14,7 @@ pub mod frontend;
 mod intake;
 pub mod invoker;
 pub mod metrics;
+pub mod roles;
 pub mod settings;
 pub mod store;
 pub mod supervisor;

@@ -216,6 +216,8 @@ pub struct Vm {
     pub python: Option<PathBuf>,
     /// Node; found on PATH when empty.
     pub node: Option<PathBuf>,
+    /// From the first SIGTERM to the end of the process, in ms; it ends sooner when nothing runs any more.
+    pub sigterm_grace_ms: u64,
     /// An idle sandbox lives this long, in ms.
     pub keep_alive_ms: u64,
     /// Runs that may wait on the VM.
@@ -240,6 +242,7 @@ impl Default for Vm {
             uid_base: 1_000_000,
             python: None,
             node: None,
+            sigterm_grace_ms: 30_000,
             keep_alive_ms: 600_000,
             queue_limit: 256,
             sandboxes_limit: 1024,
