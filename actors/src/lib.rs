@@ -8,7 +8,9 @@
 pub mod bus;
 pub mod clock;
 pub mod frontend;
+pub mod harvest_monitor;
 pub mod metrics;
+pub mod providers;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
