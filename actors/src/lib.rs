@@ -11,6 +11,7 @@ pub mod frontend;
 pub mod harvest_monitor;
 pub mod metrics;
 pub mod providers;
+pub mod resource_monitor;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

@@ -14,7 +14,8 @@ mod pidfd;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use vocabulary::{Resources, VmId, VmKind};
 
 use super::{Provider, ProviderError};
+use crate::settings::Settings;
 use birth::Cradle;
 use ledger::Ledger;
 use pidfd::PidFd;
@@ -52,12 +54,39 @@ pub struct ProcessSettings {
     pub last_grace: Duration,
 }
 
+impl ProcessSettings {
+    /// VMs that run this very program's `vm` command against the NATS of `settings`, in `folder`; logs go to files.
+    ///
+    /// # Errors
+    /// The system does not say which program we are.
+    pub fn of(settings: &Settings, cluster: &str, folder: &Path) -> io::Result<Self> {
+        let nats = &settings.nats;
+        let mut environment = vec![("WINDFALL_NATS__URL".to_owned(), nats.url.clone())];
+        if !nats.user.is_empty() {
+            environment.push(("WINDFALL_NATS__USER".to_owned(), nats.user.clone()));
+            environment.push(("WINDFALL_NATS__PASSWORD".to_owned(), nats.password.clone()));
+        }
+        if let Some(path) = &nats.credentials {
+            environment.push(("WINDFALL_NATS__CREDENTIALS".to_owned(), path.display().to_string()));
+        }
+        Ok(Self {
+            program: std::env::current_exe()?,
+            arguments: vec!["vm".into()],
+            environment,
+            cluster: cluster.to_owned(),
+            folder: folder.to_owned(),
+            log_files: true,
+            confine: settings.vm.enforce != "off",
+            grace: Duration::from_secs(30),
+            last_grace: Duration::from_secs(3),
+        })
+    }
+}
+
 /// VMs of this machine.
 pub struct ProcessProvider {
     shared: Arc<Shared>,
     ended: AsyncMutex<mpsc::UnboundedReceiver<VmId>>,
-    /// Launches go one after the other: two of the same id must not race.
-    launching: AsyncMutex<()>,
 }
 
 struct Shared {
@@ -66,6 +95,8 @@ struct Shared {
     /// `windfall/<cluster>`, where VMs are confined.
     house: Option<Group>,
     alive: Mutex<BTreeMap<VmId, Alive>>,
+    /// Launches go one after the other: two of the same id must not race.
+    launching: AsyncMutex<()>,
     /// Unbounded, but holds at most one entry per VM that was alive.
     endings: mpsc::UnboundedSender<VmId>,
 }
@@ -88,9 +119,16 @@ impl ProcessProvider {
             false => None,
         };
         let (endings, ended) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { settings, ledger, house, alive: Mutex::default(), endings });
+        let shared = Arc::new(Shared {
+            settings,
+            ledger,
+            house,
+            alive: Mutex::default(),
+            launching: AsyncMutex::new(()),
+            endings,
+        });
         shared.adopt();
-        Ok(Self { shared, ended: AsyncMutex::new(ended), launching: AsyncMutex::new(()) })
+        Ok(Self { shared, ended: AsyncMutex::new(ended) })
     }
 
     /// What is enforced on VMs, in a sentence.
@@ -99,32 +137,6 @@ impl ProcessProvider {
             Some(group) => format!("VMs are confined by control groups below {}", group.path()),
             None => "VMs are not confined: their size is by agreement only".to_owned(),
         }
-    }
-
-    async fn launch(&self, vm: VmId, kind: VmKind, size: Resources) -> Result<(), ProviderError> {
-        let _one_at_a_time = self.launching.lock().await;
-        if self.shared.alive(vm).is_some() {
-            return Ok(());
-        }
-        let shared = self.shared.clone();
-        let born = tokio::task::spawn_blocking(move || {
-            let cradle =
-                Cradle { settings: &shared.settings, ledger: &shared.ledger, house: shared.house.as_ref() };
-            cradle.start(vm, kind, size).inspect_err(|_| shared.clear(vm))
-        });
-        let trouble = |reason: String| ProviderError::Launch { vm, reason };
-        let (mut child, process) = born
-            .await
-            .map_err(|error| trouble(error.to_string()))?
-            .map_err(|error| trouble(error.to_string()))?;
-        tracing::info!(%vm, pid = child.id(), "started a VM");
-        self.shared.watch(vm, process, async move {
-            match child.wait().await {
-                Ok(status) => tracing::info!(%vm, %status, "a VM has ended"),
-                Err(error) => tracing::warn!(%vm, %error, "cannot learn how a VM ended"),
-            }
-        });
-        Ok(())
     }
 
     async fn retire(&self, vm: VmId, grace: Duration) -> Result<(), ProviderError> {
@@ -149,7 +161,13 @@ impl Provider for ProcessProvider {
     }
 
     fn launch(&self, vm: VmId, kind: VmKind, size: Resources) -> BoxFuture<'_, Result<(), ProviderError>> {
-        Box::pin(self.launch(vm, kind, size))
+        // In a task of its own: who asked may be gone before the VM is there, and it must be watched all the same.
+        let launched = tokio::spawn(self.shared.clone().launch(vm, kind, size));
+        Box::pin(async move {
+            launched
+                .await
+                .unwrap_or_else(|error| Err(ProviderError::Launch { vm, reason: error.to_string() }))
+        })
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<VmId>, ProviderError>> {
@@ -172,7 +190,7 @@ impl Provider for ProcessProvider {
     fn retire_all(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // Whoever is being started is waited for, and then retired with the others.
-            let _one_at_a_time = self.launching.lock().await;
+            let _one_at_a_time = self.shared.launching.lock().await;
             let grace = self.shared.settings.last_grace;
             let vms = self.shared.all().into_keys();
             for ended in join_all(vms.map(|vm| self.retire(vm, grace))).await {
@@ -199,6 +217,30 @@ impl Alive {
 impl Shared {
     fn all(&self) -> BTreeMap<VmId, Alive> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn launch(self: Arc<Self>, vm: VmId, kind: VmKind, size: Resources) -> Result<(), ProviderError> {
+        let _one_at_a_time = self.launching.lock().await;
+        if self.alive(vm).is_some() {
+            return Ok(());
+        }
+        let trouble = |reason: String| ProviderError::Launch { vm, reason };
+        let shared = self.clone();
+        let born = tokio::task::spawn_blocking(move || {
+            let cradle =
+                Cradle { settings: &shared.settings, ledger: &shared.ledger, house: shared.house.as_ref() };
+            cradle.start(vm, kind, size).inspect_err(|_| shared.clear(vm))
+        });
+        let born = born.await.map_err(|error| trouble(error.to_string()))?;
+        let (mut child, process) = born.map_err(|error| trouble(error.to_string()))?;
+        tracing::info!(%vm, pid = child.id(), "started a VM");
+        self.watch(vm, process, async move {
+            match child.wait().await {
+                Ok(status) => tracing::info!(%vm, %status, "a VM has ended"),
+                Err(error) => tracing::warn!(%vm, %error, "cannot learn how a VM ended"),
+            }
+        });
+        Ok(())
     }
 
     fn alive(&self, vm: VmId) -> Option<Alive> {
