@@ -4,6 +4,7 @@
 //! each, and the Resource Monitor's provider starts one for each VM.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -18,14 +19,18 @@ use vocabulary::{Span, VmId, VmKind};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::metrics::{ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page};
+use crate::metrics::{ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics};
+use crate::providers::Provider;
+use crate::providers::process::{ProcessProvider, ProcessSettings};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::supervisor::{self, Child, StartAgain, Supervisor};
-use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics};
+use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
 
 /// How long the records that still wait may take at a stop.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
+/// From SIGTERM to SIGKILL for VMs when the whole cluster stops: nobody waits for what they run.
+const LAST_GRACE: Duration = Duration::from_secs(2);
 /// How long actors may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -139,6 +144,65 @@ pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHan
         cleanup: vec![Box::pin(settle_records(store))],
         _page: page,
     })
+}
+
+/// The fleet's keeper. `program` is how to run `windfall vm` in a process of its own.
+pub async fn resource_monitor(settings: &Settings, bus: Bus, program: VmProgram) -> anyhow::Result<RoleHandle> {
+    let monitor = &settings.resource_monitor;
+    let metrics = Metrics::new("resource-monitor", &monitor.cluster, &settings.telemetry)?;
+    metrics.watch_bus(&bus);
+    let counts = ResourceMonitorMetrics::new(&metrics);
+    let page = metrics::serve(&monitor.metrics, &metrics).await?;
+    let provider: Option<Arc<dyn Provider>> = match monitor.provider.as_str() {
+        "none" => None,
+        "process" => Some(Arc::new(ProcessProvider::open(ProcessSettings {
+            program: program.program,
+            arguments: program.arguments,
+            environment: program.environment,
+            cluster: monitor.cluster.clone(),
+            folder: monitor.folder.clone(),
+            log_files: monitor.log_files,
+            confine: settings.vm.enforce != "off",
+            grace: Duration::from_millis(settings.vm.sigterm_grace_ms),
+            last_grace: LAST_GRACE,
+        })?)),
+        other => bail!("resource_monitor.provider is 'process' or 'none', not '{other}'"),
+    };
+    let arguments = resource_monitor::Arguments {
+        settings: settings.clone(),
+        bus,
+        provider: provider.clone(),
+        metrics: Arc::clone(&counts),
+    };
+    let (supervisor, verdict) = supervise(
+        vec![Child::new(resource_monitor::NAME, || resource_monitor::ResourceMonitor, arguments)],
+        Arc::new(move || counts.common.actor_restarted()),
+    )
+    .await?;
+    let retire_all = async move {
+        if let Some(provider) = provider {
+            provider.retire_all().await;
+        }
+    };
+    Ok(RoleHandle {
+        facts: facts_of(page.as_ref()),
+        supervisor,
+        verdict,
+        leave: Arc::default(),
+        cleanup: vec![Box::pin(retire_all)],
+        _page: page,
+    })
+}
+
+/// How the provider `process` runs a VM.
+#[derive(Debug, Clone)]
+pub struct VmProgram {
+    /// Usually our own executable.
+    pub program: PathBuf,
+    /// Usually `vm`.
+    pub arguments: Vec<OsString>,
+    /// What it needs beside what it inherits: how to reach NATS, above all.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A VM: Invoker and Harvest Monitor. `launcher` is how to run [`sandbox::sandbox_main`] in a process of its own.

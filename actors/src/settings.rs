@@ -160,6 +160,12 @@ impl Default for Controller {
 pub struct ResourceMonitor {
     /// Where VMs come from: `process`, or `none` for VMs that are started by hand.
     pub provider: String,
+    /// Name of the cluster, so that two on one machine never touch each other's VMs.
+    pub cluster: String,
+    /// Folder in which the provider `process` keeps its VMs.
+    pub folder: PathBuf,
+    /// Whether VMs of the provider `process` write logs of their own (in `folder`), instead of to our standard error.
+    pub log_files: bool,
     /// So many VMs.
     pub vms: u32,
     /// `harvest` or `regular`.
@@ -178,6 +184,9 @@ impl Default for ResourceMonitor {
     fn default() -> Self {
         Self {
             provider: "process".into(),
+            cluster: "local".into(),
+            folder: ".windfall/vms".into(),
+            log_files: true,
             vms: 3,
             kind: "harvest".into(),
             cpu: 1000,

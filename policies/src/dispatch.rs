@@ -36,6 +36,8 @@ pub struct Submission {
     pub invocation: InvocationId,
     /// Of which function.
     pub function: FunctionCard,
+    /// First.
+    pub first_attempt: Attempt,
     /// Size of the argument in bytes.
     pub input_bytes: u32,
     /// After this moment nobody waits for a place any more.
