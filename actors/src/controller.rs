@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use messages::{
-    Answer, Cancel, ControllerAlive, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry, Notice, Prewarm, Refused,
-    RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
+    Answer, Cancel, ControllerAlive, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry, Notice,
+    Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -30,7 +30,7 @@ use crate::intake::{Credits, Tasks};
 use crate::metrics::{ControllerMetrics, Redispatch};
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::{chance, telemetry};
+use crate::{chance, resource_monitor, telemetry};
 
 /// How often it says that it lives.
 const ANNOUNCE: Duration = Duration::from_millis(500);
@@ -94,8 +94,9 @@ pub struct Shell {
 /// The Controller's mind as the settings want it.
 fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
     let settings = &settings.controller;
-    let placement = policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
-        .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
+    let placement =
+        policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
+            .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
     let allocator = policies::allocation::by_name(&settings.allocation)
         .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
     let dispatch = policies::dispatch::Settings {
@@ -113,7 +114,11 @@ impl Actor for Controller {
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, me: ActorRef<ControllerMessage>, given: Arguments) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<ControllerMessage>,
+        given: Arguments,
+    ) -> Result<Shell, ActorProcessingErr> {
         let id = chance::controller_id();
         let dispatch = mind(&given.settings)?;
         let client = given.bus.client();
@@ -171,7 +176,11 @@ impl Actor for Controller {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<ControllerMessage>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<ControllerMessage>,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
         shell.announce(true).await;
         Ok(())
     }
@@ -216,7 +225,8 @@ impl Shell {
             return;
         }
         if !self.held.has_room(&submit) {
-            let reason = "the Controller holds as many bytes of arguments as it may (controller.held_mib)".into();
+            let reason =
+                "the Controller holds as many bytes of arguments as it may (controller.held_mib)".into();
             return self.refuse(&submit.reply_to, submit.invocation, RefusedWhy::QueueFull, reason).await;
         }
         if self.paths.len() >= PATHS_KEPT {
@@ -226,7 +236,6 @@ impl Shell {
         let submission = Submission {
             invocation: submit.invocation,
             function: submit.function,
-            first_attempt: submit.first_attempt,
             input_bytes: u32::try_from(submit.payload.0.len()).unwrap_or(u32::MAX),
             give_up_at: self.now() + submit.patience,
             durable: submit.durable,
@@ -269,8 +278,7 @@ impl Shell {
         let Some(back) = self.read::<HandBack>(message) else { return };
         for item in back.items {
             self.given.metrics.redispatched(Redispatch::HandedBack);
-            let input =
-                Input::HandedBack { vm: back.vm, invocation: item.invocation, attempt: item.attempt };
+            let input = Input::HandedBack { vm: back.vm, invocation: item.invocation, attempt: item.attempt };
             self.decide(input).await;
         }
     }
@@ -301,6 +309,10 @@ impl Shell {
         let Some(notice) = self.read::<Notice>(message) else { return };
         self.given.metrics.noticed();
         tracing::info!(vm = %notice.vm, source = notice.source, time_left = ?notice.time_left, "eviction notice");
+        if notice.source == resource_monitor::SOURCE && notice.time_left == Some(Span::ZERO) {
+            // Its provider has seen it end.
+            return self.decide(Input::VmLost(notice.vm)).await;
+        }
         let deadline = notice.time_left.map(|left| self.now() + left);
         self.decide(Input::VmNoticed { vm: notice.vm, deadline }).await;
     }
@@ -308,8 +320,11 @@ impl Shell {
     async fn inquire(&mut self, message: &async_nats::Message) {
         let Some(inquiry) = self.read::<Inquiry>(message) else { return };
         if let Some(reply) = &message.reply {
-            let unknown =
-                inquiry.invocations.into_iter().filter(|invocation| !self.held.contains(*invocation)).collect();
+            let unknown = inquiry
+                .invocations
+                .into_iter()
+                .filter(|invocation| !self.held.contains(*invocation))
+                .collect();
             self.given.bus.send(reply.to_string(), &Unknown { invocations: unknown }).await;
         }
     }
@@ -341,7 +356,9 @@ impl Shell {
                     self.refuse(&submit.reply_to, invocation, refused_why(&why), why.to_string()).await;
                 }
             }
-            Output::GiveUp { invocation, attempt, why, waited } => self.give_up(invocation, attempt, why, waited).await,
+            Output::GiveUp { invocation, attempt, why, waited } => {
+                self.give_up(invocation, attempt, why, waited).await
+            }
             Output::Fence { invocation, oldest_valid } => {
                 if let Some(submit) = self.held.get_mut(invocation) {
                     let fence = Reply::Fence(Fence { invocation, oldest_valid });
@@ -467,4 +484,3 @@ fn refused_why(why: &Refusal) -> RefusedWhy {
         Refusal::TooLarge { .. } => RefusedWhy::TooLarge,
     }
 }
-

@@ -122,7 +122,11 @@ impl Actor for Frontend {
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, me: ActorRef<FrontendMessage>, given: Arguments) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<FrontendMessage>,
+        given: Arguments,
+    ) -> Result<Shell, ActorProcessingErr> {
         let id = chance::frontend_id();
         let client = given.bus.client();
         let credits = Credits::new(4096);
@@ -205,7 +209,11 @@ impl Shell {
         let durable = matches!(waiter, Waiter::Durable(_));
         let now = self.now();
         let patience = Span::millis(self.given.settings.frontend.patience_ms);
-        let span = crate::telemetry::start("invocation", call.trace.as_ref(), opentelemetry::trace::SpanKind::Server);
+        let span = crate::telemetry::start(
+            "invocation",
+            call.trace.as_ref(),
+            opentelemetry::trace::SpanKind::Server,
+        );
         let trace = span.as_ref().map(|span| span.context()).or(call.trace);
         let function = call.function.card();
         let submit = Submit {
@@ -265,7 +273,8 @@ impl Shell {
     }
 
     async fn answered(&mut self, answer: Answer) {
-        let valid = self.book.get_mut(answer.invocation).is_some_and(|open| answer.attempt >= open.oldest_valid);
+        let valid =
+            self.book.get_mut(answer.invocation).is_some_and(|open| answer.attempt >= open.oldest_valid);
         match self.book.take_if(answer.invocation, valid) {
             Some(open) => self.deliver(open, Ok(answer)).await,
             None => self.given.metrics.stale_answer(),

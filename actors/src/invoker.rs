@@ -22,8 +22,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sandbox::{Limits, Sandbox, Workshop};
 use tokio::sync::Notify;
 use vocabulary::{
-    Attempt, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding,
-    VmStatus,
+    Attempt, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind,
+    VmStanding, VmStatus,
 };
 
 use self::making::Made;
@@ -136,7 +136,11 @@ impl Actor for Invoker {
     type State = Shell;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, me: ActorRef<InvokerMessage>, given: Arguments) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<InvokerMessage>,
+        given: Arguments,
+    ) -> Result<Shell, ActorProcessingErr> {
         let client = given.bus.client();
         let credits = Credits::new(4_096);
         let mut tasks = Tasks::default();
@@ -191,7 +195,9 @@ impl Actor for Invoker {
             InvokerMessage::Cancel(message) => shell.cancel(&me, &message),
             InvokerMessage::Prewarm(message) => shell.prewarm(&me, &message),
             InvokerMessage::Drain(message) => shell.drain(&me, &message).await,
-            InvokerMessage::Seen(Seen::Capacity(CapacityChanged(capacity))) => shell.resized(&me, capacity).await,
+            InvokerMessage::Seen(Seen::Capacity(CapacityChanged(capacity))) => {
+                shell.resized(&me, capacity).await
+            }
             InvokerMessage::Seen(Seen::Noticed(noticed)) => shell.noticed(&me, &noticed).await,
             InvokerMessage::GraceOver => shell.given.leave.notify_one(),
             InvokerMessage::Made(made) => shell.made(&me, *made),
@@ -209,7 +215,11 @@ impl Actor for Invoker {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<InvokerMessage>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<InvokerMessage>,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
         shell.outgoing.flush().await;
         Ok(())
     }
@@ -350,7 +360,8 @@ impl Shell {
 
     /// A duplicate leaves no trace, unless it is of what runs or waits here.
     fn forget_unless_open(&mut self, key: (InvocationId, Attempt)) {
-        let open = self.residency.running().iter().any(|running| (running.invocation, running.attempt) == key);
+        let open =
+            self.residency.running().iter().any(|running| (running.invocation, running.attempt) == key);
         if !open {
             self.runs.remove(&key);
         }

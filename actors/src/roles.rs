@@ -19,7 +19,9 @@ use vocabulary::{Span, VmId, VmKind};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::metrics::{ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics};
+use crate::metrics::{
+    ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics,
+};
 use crate::providers::Provider;
 use crate::providers::process::{ProcessProvider, ProcessSettings};
 use crate::settings::Settings;
@@ -95,7 +97,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         bus,
         store: store.clone(),
         clock: Clock::start(),
-        desk: desk.clone(),
+        desk,
         metrics: Arc::clone(&counts),
     };
     let restarts = Arc::clone(&counts);
@@ -104,14 +106,12 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         Arc::new(move || restarts.common.actor_restarted()),
     )
     .await?;
-    let http = frontend::http::serve(&settings, store.clone(), desk, counts, &metrics).await?;
-    let facts = BTreeMap::from([("http".to_owned(), http.address.to_string())]);
     Ok(RoleHandle {
-        facts,
+        facts: BTreeMap::new(),
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![Box::pin(http.stop()), Box::pin(settle_records(store))],
+        cleanup: vec![Box::pin(settle_records(store))],
         _page: None,
     })
 }
@@ -120,7 +120,8 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
 pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandle> {
     let settings = Arc::new(settings.clone());
     let store = Store::open(&bus, &settings.store).await?;
-    let metrics = Metrics::new("controller", &format!("{:x}", chance::controller_id().0), &settings.telemetry)?;
+    let metrics =
+        Metrics::new("controller", &format!("{:x}", chance::controller_id().0), &settings.telemetry)?;
     metrics.watch_bus(&bus);
     let counts = ControllerMetrics::new(&metrics);
     let page = metrics::serve(&settings.controller.metrics, &metrics).await?;
@@ -147,7 +148,11 @@ pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHan
 }
 
 /// The fleet's keeper. `program` is how to run `windfall vm` in a process of its own.
-pub async fn resource_monitor(settings: &Settings, bus: Bus, program: VmProgram) -> anyhow::Result<RoleHandle> {
+pub async fn resource_monitor(
+    settings: &Settings,
+    bus: Bus,
+    program: VmProgram,
+) -> anyhow::Result<RoleHandle> {
     let monitor = &settings.resource_monitor;
     let metrics = Metrics::new("resource-monitor", &monitor.cluster, &settings.telemetry)?;
     metrics.watch_bus(&bus);
@@ -217,8 +222,11 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     let page = metrics::serve(&settings.vm.metrics, &metrics).await?;
     let capacity = harvest_monitor::Capacity::of(&settings.vm)?.read();
     let (scratch, scratch_is_ours) = scratch_folder(&settings, vm)?;
-    let workshop =
-        Arc::new(Workshop::open(workshop_settings(&settings, vm, &scratch, launcher)?).await.context("cannot make sandboxes")?);
+    let workshop = Arc::new(
+        Workshop::open(workshop_settings(&settings, vm, &scratch, launcher)?)
+            .await
+            .context("cannot make sandboxes")?,
+    );
     if workshop.enforcement().is_complete() {
         tracing::info!(%vm, enforcement = %workshop.enforcement(), "sandboxes");
     } else {
@@ -324,7 +332,8 @@ fn scratch_folder(settings: &Settings, vm: VmId) -> anyhow::Result<(PathBuf, boo
         Some(folder) => (folder.clone(), false),
         None => (std::env::temp_dir().join(format!("windfall-{vm}-{}", std::process::id())), true),
     };
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make vm.scratch = {}", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make vm.scratch = {}", folder.display()))?;
     let folder = folder.canonicalize().with_context(|| format!("vm.scratch = {}", folder.display()))?;
     Ok((folder, ours))
 }

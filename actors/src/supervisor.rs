@@ -77,9 +77,14 @@ impl Actor for Supervisor {
     type State = Arguments;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, me: ActorRef<StartAgain>, mut given: Arguments) -> Result<Arguments, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<StartAgain>,
+        mut given: Arguments,
+    ) -> Result<Arguments, ActorProcessingErr> {
         for child in &mut given.children {
-            let cell = (child.spawn)(me.get_cell()).await.map_err(|error| format!("{}: {error}", child.name))?;
+            let cell =
+                (child.spawn)(me.get_cell()).await.map_err(|error| format!("{}: {error}", child.name))?;
             child.running = Some(cell.get_id());
         }
         Ok(given)
@@ -127,7 +132,11 @@ impl Actor for Supervisor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<StartAgain>, state: &mut Arguments) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<StartAgain>,
+        state: &mut Arguments,
+    ) -> Result<(), ActorProcessingErr> {
         state.verdict.send_if_modified(|verdict| {
             let first = verdict.is_none();
             verdict.get_or_insert_with(|| "stopped".into());
@@ -176,7 +185,12 @@ mod tests {
             Ok(())
         }
 
-        async fn handle(&self, _: ActorRef<bool>, panic: bool, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        async fn handle(
+            &self,
+            _: ActorRef<bool>,
+            panic: bool,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
             assert!(!panic, "told to");
             Ok(())
         }

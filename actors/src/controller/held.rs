@@ -16,7 +16,12 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(limit_mib: usize) -> Self {
-        Self { submissions: HashMap::new(), bytes: 0, bytes_limit: limit_mib << 20, reserved: Resources::ZERO }
+        Self {
+            submissions: HashMap::new(),
+            bytes: 0,
+            bytes_limit: limit_mib << 20,
+            reserved: Resources::ZERO,
+        }
     }
 
     pub(super) fn has_room(&self, submit: &Submit) -> bool {
@@ -55,7 +60,13 @@ impl Held {
 }
 
 /// The record of an invocation that ends here, without an answer of its function.
-pub(super) fn record_of(submit: &Submit, attempt: Attempt, reason: &str, waited: Span, now_unix_ms: u64) -> Record {
+pub(super) fn record_of(
+    submit: &Submit,
+    attempt: Attempt,
+    reason: &str,
+    waited: Span,
+    now_unix_ms: u64,
+) -> Record {
     let result = serde_json::json!({ "error": reason }).to_string();
     Record {
         invocation: submit.invocation,

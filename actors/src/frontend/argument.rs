@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn messagepack_becomes_json_and_back() {
-        let body = rmp_serde::to_vec_named(&serde_json::json!({"name": "x", "n": [1, -2, 0.5, null, true]})).unwrap();
+        let body = rmp_serde::to_vec_named(&serde_json::json!({"name": "x", "n": [1, -2, 0.5, null, true]}))
+            .unwrap();
         let text = read(body.clone().into(), BodyFormat::MessagePack, 100).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value, serde_json::json!({"name": "x", "n": [1, -2, 0.5, null, true]}));

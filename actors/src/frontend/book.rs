@@ -55,7 +55,11 @@ impl Open {
         patience: Span,
     ) -> Self {
         // Initialisation and run may each take the whole limit.
-        let due = if submit.durable { Moment::NEVER } else { now + patience + submit.function.timeout.scaled(2, 1) + SLACK };
+        let due = if submit.durable {
+            Moment::NEVER
+        } else {
+            now + patience + submit.function.timeout.scaled(2, 1) + SLACK
+        };
         Self {
             waiter,
             controller: None,

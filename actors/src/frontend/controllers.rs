@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn only_the_functions_of_a_lost_controller_move() {
         let mut controllers = three();
-        let before: Vec<_> = (0..1000).map(|f| controllers.owner(FunctionId(f), Moment(0)).unwrap()).collect();
+        let before: Vec<_> =
+            (0..1000).map(|f| controllers.owner(FunctionId(f), Moment(0)).unwrap()).collect();
         controllers.gone(ControllerId(2));
         for (function, owner) in before.iter().enumerate() {
             let now = controllers.owner(FunctionId(function as u64), Moment(0)).unwrap();

@@ -5,15 +5,13 @@
 //! goes away leaves nothing behind.
 //! **Gives up:** deciding; the Frontend actor keeps the book of open calls.
 
-use std::sync::{Arc, RwLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
-use messages::{
-    HEADER_INVOCATION, HEADER_TRACEPARENT, HEADER_TRACESTATE, RefusedWhy, subjects,
-};
+use messages::{HEADER_INVOCATION, HEADER_TRACEPARENT, HEADER_TRACESTATE, RefusedWhy, subjects};
 use ractor::ActorRef;
 use tokio::sync::oneshot;
 use vocabulary::{InvocationId, Span};
@@ -71,7 +69,9 @@ impl Room {
         let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         let place = Place { room: Arc::clone(self), bytes };
         if open >= self.open_limit {
-            return Err(full(format!("this Frontend already has {open} open invocations (frontend.open_limit)")));
+            return Err(full(format!(
+                "this Frontend already has {open} open invocations (frontend.open_limit)"
+            )));
         }
         if held + bytes > self.held_limit {
             return Err(full(format!(
@@ -106,11 +106,7 @@ impl Desk {
     pub fn new(bus: &Bus, settings: &settings::Frontend) -> Self {
         let mut jetstream = jetstream::new(bus.client().clone());
         jetstream.set_timeout(SUBMIT_PATIENCE);
-        Self {
-            frontend: Arc::default(),
-            jetstream,
-            room: Room::new(settings.open_limit, settings.held_mib),
-        }
+        Self { frontend: Arc::default(), jetstream, room: Room::new(settings.open_limit, settings.held_mib) }
     }
 
     /// The actor that serves from now on.

@@ -79,7 +79,11 @@ async fn pull_once(
 }
 
 impl Shell {
-    pub(super) async fn durable_call(&mut self, me: &ActorRef<FrontendMessage>, delivery: jetstream::Message) {
+    pub(super) async fn durable_call(
+        &mut self,
+        me: &ActorRef<FrontendMessage>,
+        delivery: jetstream::Message,
+    ) {
         self.given.metrics.called_durably();
         let headers = delivery.headers.as_ref();
         let header = |name: &str| headers.and_then(|headers| headers.get(name)).map(ToString::to_string);
@@ -138,7 +142,13 @@ impl Shell {
 
 impl DurableWaiter {
     /// Acknowledges what has its record, puts off what has no room, and tells the reply subject if there is one.
-    pub(super) async fn deliver(self: Box<Self>, bus: &Bus, store: &Store, submit: &Submit, result: CallResult) {
+    pub(super) async fn deliver(
+        self: Box<Self>,
+        bus: &Bus,
+        store: &Store,
+        submit: &Submit,
+        result: CallResult,
+    ) {
         match result {
             Ok(answer) => {
                 self.acknowledge().await;

@@ -6,8 +6,8 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::StreamExt;
 use messages::{
-    Answer, BodyFormat, FunctionPath, HEADER_CONTENT_TYPE, HEADER_INVOCATION, HEADER_STATUS, HEADER_TRACEPARENT,
-    HEADER_TRACESTATE, HEADER_VM, RefusedWhy, Start, TraceContext, subjects,
+    Answer, BodyFormat, FunctionPath, HEADER_CONTENT_TYPE, HEADER_INVOCATION, HEADER_STATUS,
+    HEADER_TRACEPARENT, HEADER_TRACESTATE, HEADER_VM, RefusedWhy, Start, TraceContext, subjects,
 };
 use vocabulary::InvocationId;
 
@@ -44,7 +44,11 @@ impl NatsWaiter {
 }
 
 /// An answer as NATS callers see it: the result as body, the rest in headers.
-pub(super) fn reply_parts(invocation: InvocationId, result: &CallResult, format: BodyFormat) -> (HeaderMap, Bytes) {
+pub(super) fn reply_parts(
+    invocation: InvocationId,
+    result: &CallResult,
+    format: BodyFormat,
+) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     headers.insert(HEADER_INVOCATION, invocation.to_string());
     if format == BodyFormat::MessagePack {
@@ -87,7 +91,8 @@ pub(super) fn error_code(error: &CallError) -> u16 {
     match error {
         CallError::Refused { why: RefusedWhy::QueueFull, .. } => 429,
         CallError::Refused { why: RefusedWhy::TooLarge, .. } => 400,
-        CallError::Refused { why: RefusedWhy::NoVm | RefusedWhy::NotMine, .. } | CallError::Unavailable { .. } => 503,
+        CallError::Refused { why: RefusedWhy::NoVm | RefusedWhy::NotMine, .. }
+        | CallError::Unavailable { .. } => 503,
         CallError::StillRunning { .. } => 202,
     }
 }

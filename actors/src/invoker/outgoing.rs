@@ -29,7 +29,11 @@ impl Outgoing {
         self.finished.entry(controller).or_default().push(finished);
     }
 
-    pub(super) fn hand_back(&mut self, controller: ControllerId, (invocation, attempt): (InvocationId, Attempt)) {
+    pub(super) fn hand_back(
+        &mut self,
+        controller: ControllerId,
+        (invocation, attempt): (InvocationId, Attempt),
+    ) {
         self.handed_back.entry(controller).or_default().push(HandedBack { invocation, attempt });
     }
 
