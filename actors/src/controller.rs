@@ -236,6 +236,7 @@ impl Shell {
         let submission = Submission {
             invocation: submit.invocation,
             function: submit.function,
+            first_attempt: submit.first_attempt,
             input_bytes: u32::try_from(submit.payload.0.len()).unwrap_or(u32::MAX),
             give_up_at: self.now() + submit.patience,
             durable: submit.durable,
