@@ -8,5 +8,7 @@
 pub mod bus;
 pub mod clock;
 pub mod frontend;
+pub mod metrics;
 pub mod settings;
 pub mod store;
+pub mod telemetry;

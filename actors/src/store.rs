@@ -1,1 +1,85 @@
-//! Being built.
+//! What the house keeps: functions, code, namespaces, records and durable submissions, all in JetStream.
+//!
+//! **Knows:** the names and limits of the streams and buckets, and how each kind of thing is laid out there.
+//! **Promises:** any number of processes may open it at once; what exists is adapted, not made again. Functions
+//! and namespaces are read from a watched copy in memory, complete before [`Store::open`] returns and made
+//! anew after every reconnect. A record is stored once per invocation, however often it is sent.
+//! **Gives up:** durability beyond what JetStream is configured for: it acknowledges before it syncs to disk
+//! (`sync_interval`), and survives the loss of a node only with `store.replicas` of 3 or more.
+
+mod bucket;
+mod code;
+mod error;
+mod functions;
+mod namespaces;
+mod records;
+mod scan;
+mod streams;
+mod submissions;
+mod watched;
+
+pub use code::Code;
+pub use error::StoreError;
+pub use functions::{
+    CodeReference, FunctionDefinition, FunctionLimits, Functions, JsonText, Parameter, Version,
+};
+pub use namespaces::{Credentials, Namespace, NamespaceLimits, Namespaces};
+pub use records::{RecordCounters, Records};
+pub use scan::RecordQuery;
+pub use submissions::Submissions;
+
+use crate::bus::Bus;
+use crate::settings;
+
+/// Everything that is kept. Copies share one set of watched copies and one record writer.
+#[derive(Clone)]
+pub struct Store {
+    functions: Functions,
+    code: Code,
+    namespaces: Namespaces,
+    records: Records,
+    submissions: Submissions,
+}
+
+impl Store {
+    /// Creates or adapts every stream and bucket, and waits until functions and namespaces are read in full.
+    ///
+    /// # Errors
+    /// JetStream is off, has no space, has fewer nodes than `store.replicas`, or does not answer.
+    pub async fn open(bus: &Bus, settings: &settings::Store) -> Result<Self, StoreError> {
+        let context = streams::context(bus);
+        streams::check(&context).await?;
+        Ok(Self {
+            functions: Functions::open(bus, &context, settings).await?,
+            code: Code::open(&context, settings).await?,
+            namespaces: Namespaces::open(bus, &context, settings).await?,
+            records: Records::open(bus, &context, settings).await?,
+            submissions: Submissions::open(&context, settings).await?,
+        })
+    }
+
+    /// Definitions of functions.
+    pub fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// Their code.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// Who may call.
+    pub fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    /// What remains of invocations.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Durable submissions that have not ended.
+    pub fn submissions(&self) -> &Submissions {
+        &self.submissions
+    }
+}

@@ -302,6 +302,17 @@ impl Group {
         Ok(())
     }
 
+    /// Its files that list processes, open for writing: whoever writes `0` into each of them moves itself into
+    /// it. For a child between `fork` and `exec`, which must not allocate and should never run outside.
+    pub fn doors(&self) -> Result<Vec<fs::File>, GroupError> {
+        self.limiting()
+            .map(|hierarchy| {
+                fs::OpenOptions::new().write(true).open(hierarchy.folder(&self.path).join("cgroup.procs"))
+            })
+            .collect::<io::Result<_>>()
+            .map_err(|e| self.refused("open the list of processes", e))
+    }
+
     /// The processes in it and its children, lowest first.
     pub fn pids(&self) -> Vec<u32> {
         let mut pids = BTreeSet::new();

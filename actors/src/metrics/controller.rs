@@ -1,0 +1,226 @@
+//! What a Controller counts.
+
+use std::sync::Arc;
+
+use vocabulary::{Outcome, Resources, Span};
+
+use super::frontend::{OUTCOMES, Refusal, refusals};
+use super::instruments::{DECISIONS, TIMES};
+use super::{Common, Counter, Gauge, Histogram, Metrics};
+
+/// Why an attempt was given up and the invocation dispatched again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redispatch {
+    /// NATS said at once that nobody listens at the VM.
+    NoResponders,
+    /// The VM has not reported for too long.
+    VmSilent,
+    /// The VM said that it ends.
+    VmEnded,
+    /// It would not have ended before the VM's eviction.
+    Notice,
+    /// The VM handed it back before it began.
+    HandedBack,
+    /// The VM's report did not list it: the message was lost.
+    Forgotten,
+}
+
+impl Redispatch {
+    const NAMES: [&'static str; 6] =
+        ["no_responders", "vm_silent", "vm_ended", "notice", "handed_back", "forgotten"];
+}
+
+/// A Controller's instruments.
+pub struct ControllerMetrics {
+    /// What every role counts.
+    pub common: Common,
+    submissions: Counter,
+    duplicates: Counter,
+    decision_time: Histogram,
+    dispatched: Counter,
+    wait: Histogram,
+    queue_depth: Gauge,
+    open: Gauge,
+    refusals: [Counter; 10],
+    redispatches: [Counter; 6],
+    endings: [Counter; 4],
+    cancelled: Counter,
+    stale_endings: Counter,
+    lost: Counter,
+    vms: [Gauge; 2],
+    capacity_cpu: Gauge,
+    capacity_memory: Gauge,
+    booked_cpu: Gauge,
+    booked_memory: Gauge,
+    reserved_cpu: Gauge,
+    reserved_memory: Gauge,
+    notices: Counter,
+    prewarms: Counter,
+}
+
+impl ControllerMetrics {
+    /// Its instruments, all at 0.
+    pub fn new(metrics: &Metrics) -> Arc<Self> {
+        let cores = |name, help| metrics.gauge(name, help, 1e-3);
+        let bytes = |name, help| metrics.gauge(name, help, f64::from(1 << 20));
+        Arc::new(Self {
+            common: Common::new(metrics),
+            submissions: metrics.counter("windfall_submissions", "Invocations submitted to this Controller"),
+            duplicates: metrics.counter(
+                "windfall_duplicate_submissions",
+                "Submissions of an invocation that this Controller already has",
+            ),
+            decision_time: metrics.histogram(
+                "windfall_decision_time_seconds",
+                "One decision of where, and with how much, an invocation runs",
+                DECISIONS,
+            ),
+            dispatched: metrics.counter("windfall_dispatches", "Attempts sent to a VM"),
+            wait: metrics.histogram(
+                "windfall_queue_wait_seconds",
+                "From an invocation's arrival at the Controller to its dispatch to a VM",
+                TIMES,
+            ),
+            queue_depth: metrics.gauge(
+                "windfall_queue_depth",
+                "Invocations that wait at the Controller for a place",
+                1.0,
+            ),
+            open: metrics.gauge(
+                "windfall_controller_open_invocations",
+                "Invocations that this Controller has taken and not seen end",
+                1.0,
+            ),
+            refusals: refusals(metrics, "controller"),
+            redispatches: metrics.counters(
+                "windfall_redispatches",
+                "Attempts that were given up, so that the invocation was dispatched again, by reason",
+                "why",
+                Redispatch::NAMES,
+            ),
+            endings: metrics.counters(
+                "windfall_endings",
+                "Attempts that ended with an answer, as the VMs told this Controller, by outcome",
+                "outcome",
+                OUTCOMES,
+            ),
+            cancelled: metrics.counter("windfall_cancellations", "Attempts that were cancelled"),
+            stale_endings: metrics
+                .counter("windfall_stale_endings", "Endings of attempts that were no longer the valid one"),
+            lost: metrics.counter(
+                "windfall_given_up",
+                "Accepted invocations that ended with an error of the house instead of a run",
+            ),
+            vms: metrics.gauges(
+                "windfall_vms",
+                "VMs that this Controller knows, by standing",
+                1.0,
+                "standing",
+                ["open", "draining"],
+            ),
+            capacity_cpu: cores("windfall_capacity_cpu_cores", "CPU of all VMs together, now"),
+            capacity_memory: bytes("windfall_capacity_memory_bytes", "Memory of all VMs together, now"),
+            booked_cpu: cores("windfall_booked_cpu_cores", "CPU booked by the grants of running invocations"),
+            booked_memory: bytes(
+                "windfall_booked_memory_bytes",
+                "Memory booked by the grants of running invocations",
+            ),
+            reserved_cpu: cores(
+                "windfall_reserved_cpu_cores",
+                "CPU that the users of running invocations asked for",
+            ),
+            reserved_memory: bytes(
+                "windfall_reserved_memory_bytes",
+                "Memory that the users of running invocations asked for",
+            ),
+            notices: metrics.counter("windfall_eviction_notices", "Notices of eviction that were heard"),
+            prewarms: metrics.counter("windfall_prewarms", "Wishes for warm sandboxes sent to VMs"),
+        })
+    }
+
+    /// An invocation was submitted.
+    pub fn submitted(&self) {
+        self.submissions.one();
+    }
+
+    /// An invocation was submitted that is here already.
+    pub fn duplicate(&self) {
+        self.duplicates.one();
+    }
+
+    /// A decision took so many nanoseconds.
+    pub fn decided(&self, nanos: u64) {
+        self.decision_time.took_nanos(nanos);
+    }
+
+    /// An attempt was sent to a VM after the invocation had waited so long here.
+    pub fn dispatched(&self, waited: Span) {
+        self.dispatched.one();
+        self.wait.took(waited);
+    }
+
+    /// So many invocations wait, of so many that are open.
+    pub fn queue(&self, waiting: usize, open: usize) {
+        self.queue_depth.set(waiting as u64);
+        self.open.set(open as u64);
+    }
+
+    /// A submission was refused.
+    pub fn refused(&self, why: impl Into<Refusal>) {
+        self.refusals[why.into() as usize].one();
+    }
+
+    /// An attempt was given up and the invocation dispatched again.
+    pub fn redispatched(&self, why: Redispatch) {
+        self.redispatches[why as usize].one();
+    }
+
+    /// A VM told that an attempt was answered.
+    pub fn finished(&self, outcome: Outcome) {
+        self.endings[outcome as usize].one();
+    }
+
+    /// A VM told that an attempt was cancelled.
+    pub fn cancelled(&self) {
+        self.cancelled.one();
+    }
+
+    /// A VM told the end of an attempt that no longer counts.
+    pub fn stale_ending(&self) {
+        self.stale_endings.one();
+    }
+
+    /// An accepted invocation ended without a run that counts.
+    pub fn gave_up(&self) {
+        self.lost.one();
+    }
+
+    /// A notice of eviction was heard.
+    pub fn noticed(&self) {
+        self.notices.one();
+    }
+
+    /// A VM was asked to have sandboxes ready.
+    pub fn prewarmed(&self) {
+        self.prewarms.one();
+    }
+
+    /// The books: VMs that take work and that do not, what they have, what is booked of it, and what the users of
+    /// the booked invocations asked for.
+    pub fn books(&self, vms: (usize, usize), capacity: Resources, booked: Resources, reserved: Resources) {
+        self.vms[0].set(vms.0 as u64);
+        self.vms[1].set(vms.1 as u64);
+        self.capacity_cpu.set(capacity.cpu.0.into());
+        self.capacity_memory.set(capacity.memory.0.into());
+        self.booked_cpu.set(booked.cpu.0.into());
+        self.booked_memory.set(booked.memory.0.into());
+        self.reserved_cpu.set(reserved.cpu.0.into());
+        self.reserved_memory.set(reserved.memory.0.into());
+    }
+}
+
+/// Keeps the label lists and the enums in step.
+const _: () = {
+    assert!(Refusal::BadRequest as usize + 1 == Refusal::NAMES.len());
+    assert!(Redispatch::Forgotten as usize + 1 == Redispatch::NAMES.len());
+};

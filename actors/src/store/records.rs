@@ -1,0 +1,305 @@
+//! Activation records: one per invocation, sent until they are stored.
+//!
+//! **Promises:** the first record of an invocation wins, whoever sends it and however often. What was taken by
+//! [`Records::enqueue`] is sent again until JetStream has it; at most `store.record_backlog` wait, then the
+//! caller waits. Everything is counted.
+//! **Gives up:** records that wait in a process that dies; whoever needs more uses [`Records::write`] and answers
+//! only after it. The oldest records go when the stream is full or they are old.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::context::{Context, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::object_store::ObjectStore;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream};
+use bytes::Bytes;
+use messages::{LogLine, Record, subjects};
+use tokio::sync::Semaphore;
+use vocabulary::InvocationId;
+
+use super::error::StoreError;
+use super::{code, streams};
+use crate::bus::Bus;
+use crate::settings;
+
+const LOG_BUCKET: &str = "WINDFALL_LOGS";
+
+/// Logs over so many bytes are kept apart, so that a record stays well below the server's `max_payload`.
+const LOGS_IN_RECORD: usize = 512 << 10;
+
+/// Header: when the invocation began, in milliseconds since the Unix epoch, so that lists need no bodies.
+pub(super) const HEADER_STARTED: &str = "Windfall-Started";
+
+/// The longest pause between two attempts to store one record.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What the record writer has done since the start.
+#[derive(Debug, Default)]
+pub struct RecordCounters {
+    stored: AtomicU64,
+    resent: AtomicU64,
+    duplicates: AtomicU64,
+    refused: AtomicU64,
+    backlog: AtomicU64,
+}
+
+impl RecordCounters {
+    /// Records acknowledged.
+    pub fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that came to nothing and were made again.
+    pub fn resent(&self) -> u64 {
+        self.resent.load(Ordering::Relaxed)
+    }
+
+    /// Records whose invocation had one already.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.load(Ordering::Relaxed)
+    }
+
+    /// Records that can never be stored: too large even without their logs and result.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Records that wait now.
+    pub fn backlog(&self) -> u64 {
+        self.backlog.load(Ordering::Relaxed)
+    }
+}
+
+struct Inner {
+    context: Context,
+    stream: Stream,
+    logs: ObjectStore,
+    counters: RecordCounters,
+    places: Arc<Semaphore>,
+    places_in_all: u32,
+}
+
+/// All records. Copies share one backlog.
+#[derive(Clone)]
+pub struct Records {
+    inner: Arc<Inner>,
+    bus: Bus,
+}
+
+impl Records {
+    pub(super) async fn open(
+        bus: &Bus,
+        context: &Context,
+        settings: &settings::Store,
+    ) -> Result<Self, StoreError> {
+        let age = Duration::from_secs(settings.record_age_h.saturating_mul(3600));
+        let size = streams::mebibytes(settings.record_size_mib);
+        let config = Config {
+            name: "WINDFALL_RECORDS".into(),
+            subjects: vec![subjects::RECORD_ALL.into()],
+            max_age: age,
+            max_bytes: size,
+            discard: DiscardPolicy::Old,
+            max_messages_per_subject: -1,
+            duplicate_window: Duration::from_secs(120).min(age.max(Duration::from_secs(1))),
+            num_replicas: settings.replicas,
+            allow_direct: true,
+            ..Default::default()
+        };
+        let stream = streams::ensure(context, config).await?;
+        let config = streams::objects(LOG_BUCKET, settings.replicas, size, age, DiscardPolicy::Old);
+        streams::ensure(context, config).await?;
+        let logs = context
+            .get_object_store(LOG_BUCKET)
+            .await
+            .map_err(|error| StoreError::of("opening the logs", &error))?;
+        let places_in_all = u32::try_from(settings.record_backlog.clamp(1, Semaphore::MAX_PERMITS >> 1))
+            .unwrap_or(u32::MAX >> 1);
+        let inner = Inner {
+            context: context.clone(),
+            stream,
+            logs,
+            counters: RecordCounters::default(),
+            places: Arc::new(Semaphore::new(places_in_all as usize)),
+            places_in_all,
+        };
+        Ok(Self { inner: Arc::new(inner), bus: bus.clone() })
+    }
+
+    /// Stores a record; resolves when it is acknowledged, or when the invocation turns out to have one already.
+    /// Sends as often as needed: only a record that can never be stored fails.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    pub async fn write(&self, record: Record) -> Result<(), StoreError> {
+        let _place = self.place().await;
+        self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
+        let written = self.send_until_stored(record).await;
+        self.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);
+        written
+    }
+
+    /// Takes a record to be stored in the background; waits only while the backlog is full.
+    pub async fn enqueue(&self, record: Record) {
+        let place = self.place().await;
+        self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
+        let this = self.clone();
+        tokio::spawn(async move {
+            // A record that can never be stored is counted and logged there.
+            let _ = this.send_until_stored(record).await;
+            this.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);
+            drop(place);
+        });
+    }
+
+    /// Waits until nothing waits any more; false when `patience` ended first. For an orderly end.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.inner.places.acquire_many(self.inner.places_in_all)).await.is_ok()
+    }
+
+    /// What the writer has done.
+    pub fn counters(&self) -> &RecordCounters {
+        &self.inner.counters
+    }
+
+    /// The record of an invocation in its caller's namespace, logs included.
+    ///
+    /// # Errors
+    /// The store does not answer, or the record is damaged.
+    pub async fn get(&self, namespace: &str, invocation: InvocationId) -> Result<Option<Record>, StoreError> {
+        let reading = format!("reading the record of {invocation}");
+        let subject = subjects::record_by_id(namespace, invocation);
+        let message = match self.inner.stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => message,
+            Err(error) => {
+                return match error.kind() {
+                    LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                    LastRawMessageErrorKind::JetStream(server) => {
+                        Err(StoreError::of_server(&reading, &server))
+                    }
+                    _ => Err(StoreError::of(&reading, &error)),
+                };
+            }
+        };
+        let mut record = decode(&message.payload)?;
+        if record.logs_stored_apart {
+            record.logs = self.logs_apart(&record).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// Only what an invocation wrote.
+    ///
+    /// # Errors
+    /// As [`Records::get`].
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        invocation: InvocationId,
+    ) -> Result<Option<Vec<LogLine>>, StoreError> {
+        Ok(self.get(namespace, invocation).await?.map(|record| record.logs))
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.inner.stream
+    }
+
+    pub(super) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    async fn place(&self) -> tokio::sync::OwnedSemaphorePermit {
+        Arc::clone(&self.inner.places).acquire_owned().await.expect("the backlog is never closed")
+    }
+
+    async fn logs_apart(&self, record: &Record) -> Result<Vec<LogLine>, StoreError> {
+        let name = log_name(record);
+        match code::read(&self.inner.logs, &name).await? {
+            Some(bytes) => messages::decode(&bytes)
+                .map_err(|error| StoreError::Damaged { what: name, detail: error.to_string() }),
+            // They were older or larger than what is kept; the record outlived them.
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn send_until_stored(&self, mut record: Record) -> Result<(), StoreError> {
+        let invocation = record.invocation;
+        let mut attempt = 0_u32;
+        if record.logs.iter().map(|line| line.text.len() + 32).sum::<usize>() > LOGS_IN_RECORD {
+            self.store_logs_apart(&mut record).await;
+        }
+        let subject = subjects::record(&record.namespace, &record.path.name, invocation);
+        let started = record.started_unix_ms;
+        let bytes = messages::encode(&record);
+        drop(record);
+        loop {
+            let error = match self.send(&subject, started, bytes.clone()).await {
+                Ok(()) => {
+                    self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                PublishErrorKind::WrongLastSequence => {
+                    self.inner.counters.duplicates.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                PublishErrorKind::MaxPayloadExceeded => {
+                    self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(%invocation, bytes = bytes.len(), "a record is too large to be stored");
+                    return Err(StoreError::TooLarge { what: format!("the record of {invocation}") });
+                }
+                _ => self.pause(attempt, StoreError::of("storing a record", &error)).await,
+            }
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    async fn send(
+        &self,
+        subject: &str,
+        started: u64,
+        bytes: Bytes,
+    ) -> Result<(), async_nats::jetstream::context::PublishError> {
+        let message = PublishMessage::build()
+            .payload(bytes)
+            .header(HEADER_STARTED, started.to_string())
+            .expected_last_subject_sequence(0);
+        self.inner.context.send_publish(subject.to_owned(), message).await?.await.map(drop)
+    }
+
+    /// Counts a failed attempt, says so at the first and then ever more rarely, and waits a little.
+    async fn pause(&self, attempt: u32, error: StoreError) {
+        let resent = self.inner.counters.resent.fetch_add(1, Ordering::Relaxed) + 1;
+        if resent.is_power_of_two() {
+            tracing::warn!(%error, resent, backlog = self.inner.counters.backlog(), "records are sent again");
+        }
+        tokio::time::sleep((Duration::from_millis(50) * (1 << attempt.min(6))).min(LONGEST_PAUSE)).await;
+    }
+
+    async fn store_logs_apart(&self, record: &mut Record) {
+        let bytes = messages::encode(&record.logs);
+        let name = log_name(record);
+        for attempt in 0.. {
+            match self.inner.logs.put(name.as_str(), &mut &bytes[..]).await {
+                Ok(_) => break,
+                Err(error) => self.pause(attempt, StoreError::of("storing logs", &error)).await,
+            }
+        }
+        record.logs = Vec::new();
+        record.logs_stored_apart = true;
+    }
+}
+
+/// Each attempt's logs have their own name, so that the record that wins is shown with its own.
+fn log_name(record: &Record) -> String {
+    format!("{}.{}", record.invocation, record.attempt)
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Record, StoreError> {
+    messages::decode(bytes)
+        .map_err(|error| StoreError::Damaged { what: "a record".into(), detail: error.to_string() })
+}

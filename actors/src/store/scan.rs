@@ -1,0 +1,191 @@
+//! Lists of records, newest first.
+//!
+//! **Promises:** the server works in proportion to what is looked for: windows that double, from the end of the
+//! stream back, of which only headers are sent; then only the records that are shown are read.
+//! **Gives up:** an order by start that is exact across pages. Records lie in the order in which invocations
+//! *ended*; what is read of them is put in the order of their starts.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::push::OrderedConfig;
+use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
+use futures::{StreamExt, TryStreamExt};
+use messages::{Record, subjects};
+
+use super::error::{StoreError, chain};
+use super::records::{HEADER_STARTED, Records, decode};
+
+/// Which records are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordQuery {
+    /// The caller's namespace.
+    pub namespace: String,
+    /// Only of this function: `name` or `package/name`.
+    pub function: Option<String>,
+    /// Only what began at this time or later, milliseconds since the Unix epoch.
+    pub since: Option<u64>,
+    /// Only what began at this time or earlier.
+    pub upto: Option<u64>,
+    /// So many of the newest are left out.
+    pub skip: usize,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Messages of the first window; chosen so that a common page costs one round.
+const FIRST_WINDOW: u64 = 2_048;
+
+/// A list stops looking back after so many messages of its filter, and shows what it found.
+const LOOKED_AT_LIMIT: usize = 1_000_000;
+
+/// Longest silence of a consumer that still has something to send: its messages may have expired meanwhile.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Records that are read at once.
+const READ_AT_ONCE: usize = 8;
+
+/// A record that was found: its place in the stream and its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    sequence: u64,
+    started_unix_ms: u64,
+}
+
+impl RecordQuery {
+    fn subject(&self) -> String {
+        match &self.function {
+            Some(function) => subjects::records_of_function(&self.namespace, function),
+            None => subjects::records_of(&self.namespace),
+        }
+    }
+
+    fn matches(&self, found: &Found) -> bool {
+        self.since.is_none_or(|since| found.started_unix_ms >= since)
+            && self.upto.is_none_or(|upto| found.started_unix_ms <= upto)
+    }
+}
+
+impl Records {
+    /// The newest records that match, each made smaller by `shape` as soon as it is read, so that a list of
+    /// summaries never holds the results and logs of all. Logs that are kept apart are not read.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn list<T>(
+        &self,
+        query: &RecordQuery,
+        shape: impl Fn(Record) -> T,
+    ) -> Result<Vec<T>, StoreError> {
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let wanted = query.skip.saturating_add(query.limit);
+        let mut found = self.find(query, wanted).await?;
+        found.sort_by(|a, b| (b.started_unix_ms, b.sequence).cmp(&(a.started_unix_ms, a.sequence)));
+        let page = found.into_iter().skip(query.skip).take(query.limit);
+        let reads = page.map(|found| {
+            let shape = &shape;
+            async move { Ok::<_, StoreError>(self.at(found.sequence).await?.map(shape)) }
+        });
+        futures::stream::iter(reads)
+            .buffered(READ_AT_ONCE)
+            .try_filter_map(async |record| Ok(record))
+            .try_collect()
+            .await
+    }
+
+    /// How many records match.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn count(&self, query: &RecordQuery) -> Result<u64, StoreError> {
+        if query.since.is_none() && query.upto.is_none() {
+            // The server counts without sending anything.
+            let counted = self.stream().info_with_subjects(query.subject()).await;
+            let counted = counted.map_err(|error| StoreError::of("counting records", &error))?;
+            return counted
+                .map_ok(|(_, count)| count as u64)
+                .try_fold(0, async |sum, count| Ok(sum + count))
+                .await
+                .map_err(|error| StoreError::of("counting records", &error));
+        }
+        Ok(self.find(query, usize::MAX).await?.len() as u64)
+    }
+
+    /// The newest `wanted` matches, or more: whatever the last window had.
+    async fn find(&self, query: &RecordQuery, wanted: usize) -> Result<Vec<Found>, StoreError> {
+        let state =
+            self.stream().get_info().await.map_err(|error| StoreError::of("listing records", &error))?.state;
+        let mut found: Vec<Found> = Vec::new();
+        let mut looked_at = 0;
+        let mut window = if wanted == usize::MAX { u64::MAX } else { FIRST_WINDOW };
+        let mut end = state.last_sequence;
+        while end >= state.first_sequence && state.messages > 0 {
+            let start = end.saturating_sub(window - 1).max(state.first_sequence).max(1);
+            let part = self.window(query, start, end).await?;
+            looked_at += part.len();
+            found.extend(part.into_iter().filter(|one| query.matches(one)));
+            if found.len() >= wanted || looked_at >= LOOKED_AT_LIMIT || start <= 1 {
+                break;
+            }
+            end = start - 1;
+            window = window.saturating_mul(2);
+        }
+        Ok(found)
+    }
+
+    /// Headers of all messages of the filter from `start` to `end`.
+    async fn window(&self, query: &RecordQuery, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
+        const DOING: &str = "listing records";
+        let failed = |error: &(dyn std::error::Error + 'static)| StoreError::of(DOING, error);
+        let consumer = self
+            .stream()
+            .create_consumer(OrderedConfig {
+                deliver_subject: self.bus().client().new_inbox(),
+                description: Some("windfall: list".into()),
+                filter_subject: query.subject(),
+                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
+                replay_policy: ReplayPolicy::Instant,
+                headers_only: true,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut found = Vec::new();
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(found);
+        }
+        let mut messages = consumer.messages().await.map_err(|error| failed(&error))?;
+        while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
+            let message = message.map_err(|error| failed(&error))?;
+            let info = message.info().map_err(|error| StoreError::Damaged {
+                what: "a record".into(),
+                detail: chain(error.as_ref()),
+            })?;
+            if info.stream_sequence > end {
+                break;
+            }
+            let started = message.headers.as_ref().and_then(|headers| headers.get(HEADER_STARTED));
+            found.push(Found {
+                sequence: info.stream_sequence,
+                started_unix_ms: started.and_then(|text| text.as_str().parse().ok()).unwrap_or_default(),
+            });
+            if info.pending == 0 || found.len() >= LOOKED_AT_LIMIT {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The record at a place in the stream; `None` if it has expired.
+    async fn at(&self, sequence: u64) -> Result<Option<Record>, StoreError> {
+        use async_nats::jetstream::stream::RawMessageErrorKind;
+        match self.stream().get_raw_message(sequence).await {
+            Ok(message) => decode(&message.payload).map(Some),
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(None),
+                _ => Err(StoreError::of("listing records", &error)),
+            },
+        }
+    }
+}
