@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub use endpoint::{Connection, Endpoint};
+pub use endpoint::{Connection, Endpoint, PROPERTIES};
 pub use parameters::{Parameters, key_values, pairs};
 
 use crate::failure::{Exit, Failure, Outcome};
