@@ -32,8 +32,6 @@ pub struct Client {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Header `X-OpenWhisk-Activation-Id`.
-    pub activation: Option<String>,
     /// The body, `Null` when there is none.
     pub body: Value,
 }
@@ -90,11 +88,6 @@ impl Client {
         }
         let response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = response.status().as_u16();
-        let activation = response
-            .headers()
-            .get("x-openwhisk-activation-id")
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
         let body = if bytes.is_empty() {
             Value::Null
@@ -109,7 +102,7 @@ impl Client {
                 )
             })?
         };
-        Ok(Reply { status, activation, body })
+        Ok(Reply { status, body })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

@@ -10,7 +10,7 @@ mod rules;
 mod text;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use actors::settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,6 @@ pub struct Configuration {
     pub runtime: Runtime,
     /// Every key with its value and who set it.
     pub entries: BTreeMap<String, Entry>,
-    /// The file that was read, if any.
-    pub file: Option<PathBuf>,
 }
 
 /// One value in force.
@@ -95,7 +93,6 @@ impl Configuration {
             settings: serde_json::from_value(Value::Object(tree))?,
             runtime: serde_json::from_value(runtime)?,
             entries,
-            file,
         })
     }
 

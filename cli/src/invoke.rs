@@ -92,16 +92,17 @@ fn accepted(invoke: &Invoke, id: &str) -> Outcome {
     }
     Err(Failure::new(
         Exit::StillRunning,
-        format!(
-            "it is still running; `windfall activation result {id}` gives the result when it has ended"
-        ),
+        format!("it is still running; `windfall activation result {id}` gives the result when it has ended"),
     ))
 }
 
 fn function_failed(status: Option<&str>) -> Failure {
     Failure::new(
         Exit::FunctionFailed,
-        format!("the function failed: {}", status.filter(|status| !status.is_empty()).unwrap_or("unknown status")),
+        format!(
+            "the function failed: {}",
+            status.filter(|status| !status.is_empty()).unwrap_or("unknown status")
+        ),
     )
 }
 

@@ -23,8 +23,10 @@ pub enum NamespaceCommand {
 
 /// `namespace create`.
 #[derive(Debug, Args)]
-#[command(after_help = "The key is printed once and kept only as a hash. On a cluster of `windfall up` the namespace \
-can use the NATS door at once; elsewhere give NATS a user with the uuid as its name and the key as its password.")]
+#[command(
+    after_help = "The key is printed once and kept only as a hash. On a cluster of `windfall up` the namespace \
+can use the NATS door at once; elsewhere give NATS a user with the uuid as its name and the key as its password."
+)]
 pub struct Create {
     /// Its name
     name: String,

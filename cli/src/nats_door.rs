@@ -62,26 +62,26 @@ impl NatsDoor {
     pub async fn invoke(&self, name: &str, argument: &Value) -> Outcome<DoorAnswer> {
         let subject = subjects::invoke(&self.namespace, name);
         let payload = serde_json::to_vec(argument)?;
-        let message = self.nats.request(subject, payload.into()).await.map_err(|error| match error.kind() {
-            async_nats::RequestErrorKind::NoResponders => Failure::new(
-                Exit::Unreachable,
-                format!(
-                    "nobody serves {} at {}: is a Frontend running?",
-                    subjects::INVOKE_ALL,
-                    self.url
+        let message =
+            self.nats.request(subject, payload.into()).await.map_err(|error| match error.kind() {
+                async_nats::RequestErrorKind::NoResponders => Failure::new(
+                    Exit::Unreachable,
+                    format!("nobody serves {} at {}: is a Frontend running?", subjects::INVOKE_ALL, self.url),
                 ),
-            ),
-            async_nats::RequestErrorKind::TimedOut => {
-                Failure::new(Exit::StillRunning, format!("no answer within {} s", PATIENCE.as_secs()))
-            }
-            _ => Failure::new(Exit::Failed, format!("NATS at {}: {error}", self.url)),
-        })?;
+                async_nats::RequestErrorKind::TimedOut => {
+                    Failure::new(Exit::StillRunning, format!("no answer within {} s", PATIENCE.as_secs()))
+                }
+                _ => Failure::new(Exit::Failed, format!("NATS at {}: {error}", self.url)),
+            })?;
         let header = |name: &str| {
             let headers = message.headers.as_ref();
             headers.and_then(|headers| headers.get(name)).map(|value| value.to_string()).unwrap_or_default()
         };
         let result = serde_json::from_slice(&message.payload).map_err(|error| {
-            Failure::new(Exit::Failed, format!("the answer is not JSON ({error}); is this a Windfall cluster?"))
+            Failure::new(
+                Exit::Failed,
+                format!("the answer is not JSON ({error}); is this a Windfall cluster?"),
+            )
         })?;
         Ok(DoorAnswer {
             id: header(messages::HEADER_INVOCATION),

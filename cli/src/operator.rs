@@ -28,7 +28,11 @@ impl Operator {
         let mut flags = flags.clone();
         flags.also("nats.url", self.nats_url.as_ref(), "--nats-url");
         let running = self.data.join(SETTINGS);
-        if running.is_file() { Configuration::load_above(&flags, &running) } else { Configuration::load(&flags) }
+        if running.is_file() {
+            Configuration::load_above(&flags, &running)
+        } else {
+            Configuration::load(&flags)
+        }
     }
 
     /// Connects as the house.

@@ -16,7 +16,12 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     lines.extend(rows.iter().map(|row| row.iter().map(|cell| cut(cell)).collect()));
     let widths: Vec<usize> = (0..heading.len())
         .map(|column| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            lines
+                .iter()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         })
         .collect();
     let mut text = String::new();

@@ -106,9 +106,8 @@ pub fn run(vm: Vm, mut flags: Flags) -> Outcome {
 async fn list(list: List, flags: Flags) -> Outcome {
     let configuration = list.operator.configuration(&flags)?;
     let bus = list.operator.bus(&configuration, "windfall vm list").await?;
-    let fleet: FleetList = ask(bus.client(), subjects::FLEET_LIST.to_owned(), bytes::Bytes::new())
-        .await?
-        .ok_or_else(|| {
+    let fleet: FleetList =
+        ask(bus.client(), subjects::FLEET_LIST.to_owned(), bytes::Bytes::new()).await?.ok_or_else(|| {
             Failure::new(
                 Exit::Unreachable,
                 "no Resource Monitor answers: is `windfall resource-monitor` (or `windfall up`) running?",
@@ -126,7 +125,10 @@ async fn list(list: List, flags: Flags) -> Outcome {
 /// The fleet as people read it.
 pub fn table(fleet: &FleetList) -> String {
     let rows: Vec<Vec<String>> = fleet.vms.iter().map(row).collect();
-    output::table(&["vm", "kind", "standing", "cpu", "used", "memory", "used", "busy", "warm", "reported"], &rows)
+    output::table(
+        &["vm", "kind", "standing", "cpu", "used", "memory", "used", "busy", "warm", "reported"],
+        &rows,
+    )
 }
 
 fn row(vm: &FleetVm) -> Vec<String> {

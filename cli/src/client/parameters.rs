@@ -23,13 +23,13 @@ pub struct Parameters {
     pub pairs: Vec<String>,
     /// A file with a JSON object of parameters; `-` reads standard input. `-p` wins over it
     #[arg(short = 'P', long = "param-file", value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub from: Option<PathBuf>,
 }
 
 impl Parameters {
     /// All of them as one object.
     pub fn object(&self) -> Outcome<Map<String, Value>> {
-        let mut object = match &self.file {
+        let mut object = match &self.from {
             Some(path) => read_object(path)?,
             None => Map::new(),
         };
@@ -39,7 +39,7 @@ impl Parameters {
 
     /// Whether any were given.
     pub fn is_given(&self) -> bool {
-        self.file.is_some() || !self.pairs.is_empty()
+        self.from.is_some() || !self.pairs.is_empty()
     }
 }
 

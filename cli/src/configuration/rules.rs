@@ -170,17 +170,15 @@ impl Rule {
             Self::Name => given.as_str().filter(|_| !text.is_empty()).map(Value::from),
             Self::OneOf(words) => words.contains(&text.as_str()).then(|| Value::from(text.as_str())),
             Self::Address => is_address(&text).then(|| Value::from(text.as_str())),
-            Self::AddressOrNone => {
-                (text.is_empty() || is_address(&text)).then(|| Value::from(text.as_str()))
-            }
+            Self::AddressOrNone => (text.is_empty() || is_address(&text)).then(|| Value::from(text.as_str())),
             Self::NatsUrl => is_nats_url(&text).then(|| Value::from(text.as_str())),
             Self::HttpUrlOrNone => {
                 let ok = text.is_empty() || text.starts_with("http://") || text.starts_with("https://");
                 ok.then(|| Value::from(text.as_str()))
             }
-            Self::Path => given.as_str().map(|path| {
-                if path.is_empty() { Value::Null } else { Value::from(path) }
-            }),
+            Self::Path => {
+                given.as_str().map(|path| if path.is_empty() { Value::Null } else { Value::from(path) })
+            }
             Self::Whole(least, most) => text
                 .replace('_', "")
                 .parse::<u64>()

@@ -193,7 +193,8 @@ impl DataFolder {
         let pid: i32 = text.trim().parse().ok().filter(|pid| *pid > 1)?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mine = self.path(nats_server::CONFIGURATION);
-        let is_mine = command.split(|byte| *byte == 0).any(|part| part == mine.as_os_str().as_encoded_bytes());
+        let is_mine =
+            command.split(|byte| *byte == 0).any(|part| part == mine.as_os_str().as_encoded_bytes());
         is_mine.then(|| Pid::from_raw(pid))
     }
 }

@@ -148,7 +148,11 @@ impl Member {
                 self.pause = FIRST_PAUSE;
             }
             let log = folder.log_path(name);
-            eprintln!("{name} ended ({status}); starting it again in {:?}. See {}", self.pause, log.display());
+            eprintln!(
+                "{name} ended ({status}); starting it again in {:?}. See {}",
+                self.pause,
+                log.display()
+            );
             self.again_at = Instant::now() + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }

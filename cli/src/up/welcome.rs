@@ -28,7 +28,8 @@ pub fn how_to(endpoint: &Endpoint, folder: &DataFolder, after_demo: bool) -> Str
     let nats = endpoint.nats_url.as_deref().unwrap_or_default();
     let (user, key) = auth.split_once(':').unwrap_or_default();
     let file = folder.path(PROPERTIES);
-    let first = if after_demo { "" } else { "  windfall function create hello-python deploy/functions/hello.py\n" };
+    let first =
+        if after_demo { "" } else { "  windfall function create hello-python deploy/functions/hello.py\n" };
     format!(
         "For OpenWhisk's clients, ~/.wskprops (also in {file}):\n\
          \x20 APIHOST={base}\n\
