@@ -8,7 +8,10 @@
 pub mod bus;
 pub mod clock;
 pub mod frontend;
+pub mod harvest_monitor;
 pub mod metrics;
+pub mod providers;
+pub mod resource_monitor;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

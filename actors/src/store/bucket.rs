@@ -54,12 +54,7 @@ impl Bucket {
                 Ok(Some(Entry { revision: message.sequence, value: (!removed).then_some(message.payload) }))
             }
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => match error.kind() {
-                LastRawMessageErrorKind::JetStream(server) => {
-                    Err(StoreError::of_server(&format!("reading {key}"), &server))
-                }
-                _ => Err(StoreError::of(&format!("reading {key}"), &error)),
-            },
+            Err(error) => Err(StoreError::of(&format!("reading {key}"), &error)),
         }
     }
 

@@ -111,13 +111,44 @@ impl StoreError {
     pub(super) fn of(doing: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            if let Some(server) = error.downcast_ref::<jetstream::Error>() {
-                return Self::of_server(doing, server);
+            if let Some(server) = server_error(error) {
+                return Self::of_server(doing, &server);
             }
             cause = error.source();
         }
         Self::Unreachable { doing: doing.to_owned(), detail: chain(error) }
     }
+}
+
+/// The server's own error where this one carries it: the client puts it into the kind of some of its errors
+/// and into the source of others.
+fn server_error(error: &(dyn std::error::Error + 'static)) -> Option<jetstream::Error> {
+    use jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
+    use jetstream::stream::{ConsumerError, ConsumerErrorKind, LastRawMessageError, LastRawMessageErrorKind};
+    if let Some(error) = error.downcast_ref::<jetstream::Error>() {
+        return Some(error.clone());
+    }
+    if let Some(error) = error.downcast_ref::<CreateStreamError>()
+        && let CreateStreamErrorKind::JetStream(error) = error.kind()
+    {
+        return Some(error);
+    }
+    if let Some(error) = error.downcast_ref::<GetStreamError>()
+        && let GetStreamErrorKind::JetStream(error) = error.kind()
+    {
+        return Some(error);
+    }
+    if let Some(error) = error.downcast_ref::<ConsumerError>()
+        && let ConsumerErrorKind::JetStream(error) = error.kind()
+    {
+        return Some(error);
+    }
+    if let Some(error) = error.downcast_ref::<LastRawMessageError>()
+        && let LastRawMessageErrorKind::JetStream(error) = error.kind()
+    {
+        return Some(error);
+    }
+    None
 }
 
 /// An error with its causes, in one line; causes that repeat what was said are left out.

@@ -176,9 +176,6 @@ impl Records {
             Err(error) => {
                 return match error.kind() {
                     LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                    LastRawMessageErrorKind::JetStream(server) => {
-                        Err(StoreError::of_server(&reading, &server))
-                    }
                     _ => Err(StoreError::of(&reading, &error)),
                 };
             }
