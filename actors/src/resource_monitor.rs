@@ -217,7 +217,7 @@ impl Actor for ResourceMonitor {
 }
 
 /// How our own notices are signed.
-const SOURCE: &str = "provider";
+pub const SOURCE: &str = "provider";
 
 impl Shell {
     /// Lets the mind handle a fact, and carries out what it asks for.

@@ -35,6 +35,9 @@ pub struct Sigterm {
 }
 
 impl Sigterm {
+    /// As in [`messages::Notice::source`].
+    pub const NAME: &'static str = "sigterm";
+
     /// From now on SIGTERM no longer ends this process. Must be called on a tokio runtime.
     pub fn listen(grace: Span) -> io::Result<Self> {
         Ok(Self { grace, signals: Mutex::new((signal(SignalKind::terminate())?, 0)) })
@@ -43,7 +46,7 @@ impl Sigterm {
 
 impl NoticeSource for Sigterm {
     fn name(&self) -> &'static str {
-        "sigterm"
+        Self::NAME
     }
 
     fn next(&self) -> BoxFuture<'_, Noticed> {
