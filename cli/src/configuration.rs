@@ -16,7 +16,7 @@ use actors::settings::Settings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use layers::{Flags, Source};
+pub use layers::{Flags, Source, variable};
 pub use text::{masked, to_toml};
 
 use crate::failure::{Failure, Outcome};

@@ -131,7 +131,7 @@ struct ResourceMonitor {
 fn main() -> ExitCode {
     // Before anything has a thread: these processes become sandboxes.
     let mut words = std::env::args_os();
-    if words.nth(1).is_some_and(|word| word == "sandbox-init") {
+    if words.nth(1).is_some_and(|word| word == role::SANDBOX_COMMAND) {
         sandbox::sandbox_main(words.collect());
     }
     let Arguments { flags, command } = Arguments::parse();

@@ -4,18 +4,24 @@ use std::future::Future;
 use std::time::Duration;
 
 use actors::bus::Bus;
+use actors::roles::VmProgram;
 use actors::telemetry;
 use clap::Args;
+use sandbox::Launcher;
+use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::configuration::{Configuration, Flags};
+use crate::configuration::{Configuration, Flags, Source, variable};
 use crate::failure::{Exit, Failure, Outcome};
 
 /// How long a role may take to stop in good order before the process ends all the same.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the last spans may take to be sent.
 const SPANS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The hidden command whose process makes sandboxes; see [`sandbox::sandbox_main`].
+pub const SANDBOX_COMMAND: &str = "sandbox-init";
 
 /// Which role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +81,7 @@ pub fn once(work: impl Future<Output = Outcome>) -> Outcome {
 }
 
 fn runtime(threads: usize) -> Outcome<Runtime> {
-    let mut builder =
-        if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    let mut builder = if threads == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     if threads > 1 {
         builder.worker_threads(threads);
     }
@@ -113,21 +118,58 @@ async fn live(role: Role, configuration: &Configuration, instance: &str) -> Outc
         let started = match role {
             Role::Frontend => actors::roles::frontend(settings, bus).await,
             Role::Controller => actors::roles::controller(settings, bus).await,
-            Role::ResourceMonitor => actors::roles::resource_monitor(settings, bus).await,
-            Role::Vm => actors::roles::vm(settings, bus).await,
+            Role::ResourceMonitor => {
+                actors::roles::resource_monitor(settings, bus, vm_program(configuration)?).await
+            }
+            Role::Vm => actors::roles::vm(settings, bus, launcher()?).await,
         };
         started.map_err(Failure::from)
     };
-    let handle = tokio::select! {
+    let mut handle = tokio::select! {
         biased;
         _ = &mut asked => return Ok(()),
         handle = start => handle?,
     };
     tracing::info!(role = role.name(), facts = ?handle.facts, "ready");
-    let why = asked.await;
-    tracing::info!(why, "stopping");
+    let ended = tokio::select! {
+        why = &mut asked => {
+            tracing::info!(why, "stopping");
+            Ok(())
+        }
+        reason = handle.ended() => match reason {
+            None => Ok(()),
+            Some(reason) => Err(Failure::new(Exit::Failed, format!("{} ended: {reason}", role.name()))),
+        },
+    };
     if tokio::time::timeout(STOP_PATIENCE, handle.stop()).await.is_err() {
         tracing::warn!(patience = ?STOP_PATIENCE, "did not stop in time; ending all the same");
     }
-    Ok(())
+    ended
+}
+
+/// How the provider `process` becomes a VM: this program, with every setting in force that is not a default, from
+/// whatever layer it came. Secrets go the same way, since everybody on the machine can read a command line.
+fn vm_program(configuration: &Configuration) -> Outcome<VmProgram> {
+    let for_vms = ["nats.", "store.", "vm.", "limits.", "telemetry.", "runtime."];
+    let environment = configuration
+        .entries
+        .iter()
+        .filter(|(key, entry)| {
+            entry.source != Source::Default && for_vms.iter().any(|section| key.starts_with(section))
+        })
+        .filter_map(|(key, entry)| {
+            let value = match &entry.value {
+                Value::Null => return None,
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            Some((variable(key), value))
+        })
+        .collect();
+    Ok(VmProgram { program: std::env::current_exe()?, arguments: vec!["vm".into()], environment })
+}
+
+/// How sandboxes are made: by this program's hidden command.
+fn launcher() -> Outcome<Launcher> {
+    Ok(Launcher { program: std::env::current_exe()?, args: vec![SANDBOX_COMMAND.into()] })
 }

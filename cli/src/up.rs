@@ -171,6 +171,8 @@ impl Cluster {
             remarks.push(format!("{wanted} is taken, so the HTTP door is at {http}"));
             set(&mut configuration, "frontend.http", &http);
         }
+        set(&mut configuration, "resource_monitor.cluster", &secrets.cluster);
+        set(&mut configuration, "resource_monitor.folder", &folder.path("vms").display().to_string());
         let external = *configuration.source("nats.url") != Source::Default;
         let server = if external {
             None
@@ -353,6 +355,8 @@ fn set(configuration: &mut Configuration, key: &str, value: &str) {
     let settings = &mut configuration.settings;
     match key {
         "frontend.http" => settings.frontend.http = value.to_owned(),
+        "resource_monitor.cluster" => settings.resource_monitor.cluster = value.to_owned(),
+        "resource_monitor.folder" => settings.resource_monitor.folder = value.into(),
         "nats.url" => settings.nats.url = value.to_owned(),
         "nats.user" => settings.nats.user = value.to_owned(),
         "nats.password" => settings.nats.password = value.to_owned(),

@@ -56,14 +56,16 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("frontend.held_mib", some(1 << 20)),
         ("frontend.durable_in_flight", some(100_000)),
         ("frontend.patience_ms", Whole(1, 86_400_000)),
-        ("controller.placement", OneOf(placements())),
-        ("controller.allocation", OneOf(allocations())),
+        ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
+        ("controller.allocation", OneOf(policies::allocation::NAMES.to_vec())),
         ("controller.queue_limit", some(10_000_000)),
         ("controller.function_queue_limit", some(10_000_000)),
         ("controller.attempts_limit", Whole(1, 1000)),
         ("controller.vm_silence_ms", Whole(500, 600_000)),
         ("controller.metrics", AddressOrNone),
         ("resource_monitor.provider", OneOf(vec!["process", "none"])),
+        ("resource_monitor.cluster", Name),
+        ("resource_monitor.folder", Name),
         ("resource_monitor.vms", Whole(0, 10_000)),
         ("resource_monitor.kind", OneOf(vec!["harvest", "regular"])),
         ("resource_monitor.cpu", Whole(10, 1_000_000)),
@@ -100,14 +102,6 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("telemetry.otlp_endpoint", HttpUrlOrNone),
         ("telemetry.sample", Share(0.0, 1.0)),
     ]
-}
-
-fn placements() -> Vec<&'static str> {
-    vec!["mws", "jsq"]
-}
-
-fn allocations() -> Vec<&'static str> {
-    vec!["fixed"]
 }
 
 /// Pairs of which the first may not be more than the second.
