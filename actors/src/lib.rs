@@ -5,10 +5,20 @@
 //! crashes is restarted without taking the process along.
 //! **Gives up:** decisions.
 
+mod alarm;
 pub mod bus;
+pub mod chance;
 pub mod clock;
+pub mod controller;
 pub mod frontend;
+pub mod harvest_monitor;
+mod intake;
+pub mod invoker;
 pub mod metrics;
+pub mod providers;
+pub mod resource_monitor;
+pub mod roles;
 pub mod settings;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -129,6 +129,8 @@ pub struct Controller {
     pub queue_limit: u32,
     /// Invocations of one function that may wait.
     pub function_queue_limit: u32,
+    /// Bytes of arguments that may be held for invocations that have not ended, in MiB; beyond it 429.
+    pub held_mib: usize,
     /// Tries of one invocation before it is given up.
     pub attempts_limit: u32,
     /// A VM that has not reported for this long is given up, in ms.
@@ -144,6 +146,7 @@ impl Default for Controller {
             allocation: "fixed".into(),
             queue_limit: 10_000,
             function_queue_limit: 1_000,
+            held_mib: 1024,
             attempts_limit: 10,
             vm_silence_ms: 3_000,
             metrics: "127.0.0.1:0".into(),
@@ -157,6 +160,12 @@ impl Default for Controller {
 pub struct ResourceMonitor {
     /// Where VMs come from: `process`, or `none` for VMs that are started by hand.
     pub provider: String,
+    /// Name of the cluster, so that two on one machine never touch each other's VMs.
+    pub cluster: String,
+    /// Folder in which the provider `process` keeps its VMs.
+    pub folder: PathBuf,
+    /// Whether VMs of the provider `process` write logs of their own (in `folder`), instead of to our standard error.
+    pub log_files: bool,
     /// So many VMs.
     pub vms: u32,
     /// `harvest` or `regular`.
@@ -175,6 +184,9 @@ impl Default for ResourceMonitor {
     fn default() -> Self {
         Self {
             provider: "process".into(),
+            cluster: "local".into(),
+            folder: ".windfall/vms".into(),
+            log_files: true,
             vms: 3,
             kind: "harvest".into(),
             cpu: 1000,
@@ -213,6 +225,8 @@ pub struct Vm {
     pub python: Option<PathBuf>,
     /// Node; found on PATH when empty.
     pub node: Option<PathBuf>,
+    /// From the first SIGTERM to the end of the process, in ms; it ends sooner when nothing runs any more.
+    pub sigterm_grace_ms: u64,
     /// An idle sandbox lives this long, in ms.
     pub keep_alive_ms: u64,
     /// Runs that may wait on the VM.
@@ -237,6 +251,7 @@ impl Default for Vm {
             uid_base: 1_000_000,
             python: None,
             node: None,
+            sigterm_grace_ms: 30_000,
             keep_alive_ms: 600_000,
             queue_limit: 256,
             sandboxes_limit: 1024,
@@ -327,5 +342,12 @@ pub struct Telemetry {
 impl Default for Telemetry {
     fn default() -> Self {
         Self { log: "info".into(), log_format: "text".into(), otlp_endpoint: String::new(), sample: 1.0 }
+    }
+}
+
+impl Frontend {
+    /// What clients and functions are told to use as API host.
+    pub fn api_host(&self) -> String {
+        if self.api_host.is_empty() { format!("http://{}", self.http) } else { self.api_host.clone() }
     }
 }

@@ -3,7 +3,7 @@
 //! Names of namespaces and functions become one token each through [`token`], so that a function called
 //! `a b.c` cannot reach into another subject.
 
-use vocabulary::{ControllerId, FrontendId, InvocationId, VmId};
+use vocabulary::{Attempt, ControllerId, FrontendId, InvocationId, VmId};
 
 /// A name as one subject token: letters, digits, `-` and `_` stay; every other byte becomes `=XX` (upper-case
 /// hexadecimal), which is also legal in a KV key. A simple name is its own token.
@@ -99,9 +99,18 @@ pub fn controller_bounce(
     controller: ControllerId,
     vm: VmId,
     invocation: InvocationId,
-    attempt: u32,
+    attempt: Attempt,
 ) -> String {
     format!("windfall.{controller}.bounce.{vm}.{invocation}.{attempt}")
+}
+
+/// What a subject of [`controller_bounce`] names.
+pub fn read_bounce(subject: &str) -> Option<(VmId, InvocationId, Attempt)> {
+    let mut tokens = subject.rsplit('.');
+    let attempt = Attempt(tokens.next()?.parse().ok()?);
+    let invocation = tokens.next()?.parse().ok()?;
+    let vm = tokens.next()?.parse().ok()?;
+    Some((vm, invocation, attempt))
 }
 
 /// All bounces of one Controller.
@@ -188,6 +197,14 @@ mod tests {
             assert!(!token.contains(['.', ' ', '*', '>']), "{token}");
             assert_eq!(name(&token).as_deref(), Some(original));
         }
+    }
+
+    #[test]
+    fn a_bounce_names_what_was_sent() {
+        let (vm, invocation, attempt) = (VmId(3), InvocationId(9), Attempt(2));
+        let subject = controller_bounce(ControllerId(1), vm, invocation, attempt);
+        assert_eq!(read_bounce(&subject), Some((vm, invocation, attempt)));
+        assert_eq!(read_bounce("windfall.controller-1.bounce"), None);
     }
 
     #[test]

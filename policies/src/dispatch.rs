@@ -1,13 +1,40 @@
 //! Where an invocation goes, when, and what happens when its VM does not come back: the Controller's mind.
+//!
+//! **Knows:** what was submitted to it, what it sent where, and what the VMs reported.
+//! **Promises:** every submission ends exactly once, with [`Output::Forget`], [`Output::GiveUp`] or [`Output::Refuse`]; the
+//! attempts of one invocation grow strictly, each after the [`Output::Fence`] that voids the ones before; no VM is sent
+//! more than it offers, as last reported. No function waits for ever because others are smaller or more.
+//! **Gives up:** knowing what happened on a VM between its last report and its loss: what was there is run again, unless
+//! its function forbids it.
+//!
+//! The files beside: `lifecycle` (what happens to one invocation), `sending` (who goes next, and where to),
+//! `fleet` (VMs that report, get notice, or are lost), `queues` (who waits).
+
+mod fleet;
+mod lifecycle;
+mod queues;
+mod sending;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, Moment, Outcome, Resources, Revision,
-    Span, Usage, VmId, VmStatus,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Outcome, Resources, Revision, Span,
+    Usage, VmId, VmStatus,
 };
+
+use crate::allocation::Allocator;
+use crate::hash::Map;
+use crate::placement::{Books, Placement};
+use crate::profile::Profile;
+
+use fleet::Vm;
+use lifecycle::{Function, Open};
+use queues::Queues;
 
 /// Everything that can happen, seen from the Controller.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Input {
     /// A VM described itself (first contact, every second, and on a change).
     VmReported(VmStatus),
@@ -36,6 +63,9 @@ pub struct Submission {
     pub invocation: InvocationId,
     /// Of which function.
     pub function: FunctionCard,
+    /// The attempt to begin with: 1, or more when a Frontend submits again what a Controller forgot, so that no
+    /// Invoker takes the new try for one it has seen. Never assume that a first attempt is number 1.
+    pub first_attempt: Attempt,
     /// Size of the argument in bytes.
     pub input_bytes: u32,
     /// After this moment nobody waits for a place any more.
@@ -47,9 +77,13 @@ pub struct Submission {
 /// How an attempt ended, with what was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
+    /// Which invocation.
     pub invocation: InvocationId,
+    /// Which try of it.
     pub attempt: Attempt,
+    /// Of which function.
     pub function: FunctionId,
+    /// Of which build.
     pub revision: Revision,
     /// `None`: it was cancelled.
     pub outcome: Option<Outcome>,
@@ -59,14 +93,17 @@ pub struct Ending {
     pub init: Span,
     /// The run itself.
     pub duration: Span,
+    /// What it used.
     pub usage: Usage,
     /// Whether its sandbox stays there, idle.
     pub sandbox_kept: bool,
+    /// Size of the argument in bytes.
     pub input_bytes: u32,
 }
 
 /// Everything the Controller can ask of the world.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Output {
     /// To the VM's Invoker.
     Run { vm: VmId, invocation: InvocationId, attempt: Attempt, grant: Grant, waited: Span },
@@ -101,6 +138,7 @@ pub enum VmGone {
 
 /// Why a submission is not taken. Each variant is something the caller would do differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum Refusal {
     /// Try later.
     #[error("the function already has {limit} invocations waiting for a place")]
@@ -118,6 +156,7 @@ pub enum Refusal {
 
 /// Why an accepted invocation ends without an answer of its function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum GivenUp {
     /// It waited for a place for as long as its caller allowed.
     #[error("no place was found within {waited}")]
@@ -204,40 +243,167 @@ pub struct Gauges {
     pub in_flight: u32,
 }
 
-use crate::allocation::Allocator;
-use crate::placement::Placement;
-use crate::profile::Profile;
-
 /// The Controller's mind.
 pub struct Dispatch {
     settings: Settings,
     placement: Box<dyn Placement>,
     allocator: Box<dyn Allocator>,
+    now: Moment,
+    /// Nothing is sent before; `None` before the first input.
+    settled: Option<Moment>,
+    books: Books,
+    vms: Map<VmId, Vm>,
+    /// When each VM will have been silent for too long.
+    silences: BTreeSet<(Moment, VmId)>,
+    /// Notices for VMs that have not reported yet.
+    early_notices: BTreeMap<VmId, Moment>,
+    /// Some VM took work at this moment, or still does.
+    last_open: Moment,
+    /// We were late ourselves: until then no VM is called silent.
+    overslept: Moment,
+    /// Attempts that VMs list and that are not ours (any more).
+    foreign: BTreeSet<(InvocationId, Attempt, VmId)>,
+    functions: Map<FunctionId, Function>,
+    open: Map<InvocationId, Open>,
+    in_flight: u32,
+    queues: Queues,
+    /// Heads of queues that wait for a busy sandbox, and until when.
+    warm_waits: BTreeSet<(Moment, FunctionId)>,
+    /// The books' version for which the waiting were last gone through, and how many are left to go through.
+    pumped: u64,
+    pass_left: usize,
+    pump_due: Option<Moment>,
+    starving_checked: Moment,
 }
 
 impl Dispatch {
     /// A mind that knows no VM and no function yet.
     pub fn new(settings: Settings, placement: Box<dyn Placement>, allocator: Box<dyn Allocator>) -> Self {
-        Self { settings, placement, allocator }
+        Self {
+            books: Books::new(settings.functions_limit),
+            settings,
+            placement,
+            allocator,
+            now: Moment::ORIGIN,
+            settled: None,
+            vms: Map::default(),
+            silences: BTreeSet::new(),
+            early_notices: BTreeMap::new(),
+            last_open: Moment::ORIGIN,
+            overslept: Moment::ORIGIN,
+            foreign: BTreeSet::new(),
+            functions: Map::default(),
+            open: Map::default(),
+            in_flight: 0,
+            queues: Queues::default(),
+            warm_waits: BTreeSet::new(),
+            pumped: 0,
+            pass_left: 0,
+            pump_due: None,
+            starving_checked: Moment::ORIGIN,
+        }
     }
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
-        let _ = (now, input, outputs, &self.settings, &self.placement, &self.allocator);
+        self.pass_time(now);
+        let mut freed = None;
+        match input {
+            Input::VmReported(status) => self.vm_reported(&status, outputs),
+            Input::VmNoticed { vm, deadline } => self.vm_noticed(vm, deadline, outputs),
+            Input::VmLost(vm) => self.lose_vm(vm, VmGone::Told, outputs),
+            Input::Submitted(submission) => self.submitted(submission, outputs),
+            Input::Bounced { vm, invocation, attempt } => self.bounced(vm, invocation, attempt, outputs),
+            Input::HandedBack { vm, invocation, attempt } => {
+                self.handed_back(vm, invocation, attempt, outputs);
+            }
+            Input::Finished { vm, ending } => {
+                freed = Some(ending.function);
+                self.finished(vm, ending, outputs);
+            }
+            Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
+            Input::Woke => {}
+        }
+        self.give_up_silent_vms(outputs);
+        self.give_up_waiting(outputs);
+        self.end_warm_waits(outputs);
+        self.pump(freed, outputs);
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        None
+        let silence = self.silences.first().map(|&(moment, _)| moment.max(self.overslept));
+        let patience = self.queues.next_deadline();
+        let warm = self.warm_waits.first().map(|&(moment, _)| moment);
+        let waiting = (!self.queues.is_empty()).then(|| self.next_look_at_the_waiting()).flatten();
+        [silence, patience, warm, waiting].into_iter().flatten().min()
     }
 
     /// What has been learned of a function.
-    pub fn profile(&self, _function: FunctionId) -> Option<&Profile> {
-        None
+    pub fn profile(&self, function: FunctionId) -> Option<&Profile> {
+        self.functions.get(&function).map(|function| &function.profile)
     }
 
-    /// What can be counted at a glance.
+    /// What can be counted at a glance. O(VMs).
     pub fn gauges(&self) -> Gauges {
-        Gauges::default()
+        let slots = || self.books.vms();
+        let open = self.books.open();
+        Gauges {
+            waiting: self.queues.len(),
+            functions_waiting: self.queues.functions(),
+            oldest_wait: self.queues.oldest().next().map_or(Span::ZERO, |(since, _)| self.now.since(since)),
+            vms_open: open,
+            vms_draining: self.books.len() - open,
+            capacity: slots()
+                .filter(|&slot| self.books.takes_work(slot))
+                .map(|slot| self.books.capacity(slot))
+                .sum(),
+            booked: slots().map(|slot| self.books.booked(slot)).sum(),
+            in_flight: self.in_flight,
+        }
     }
+
+    /// Where a VM stands in the eyes of placement: what it has, and what is booked on it, by us and in all.
+    pub fn booked_on(&self, vm: VmId) -> Option<VmBooking> {
+        let slot = self.books.slot(vm)?;
+        Some(VmBooking {
+            capacity: self.books.capacity(slot),
+            booked_by_us: self.books.booked_by_us(slot),
+            booked: self.books.booked(slot),
+        })
+    }
+
+    fn pass_time(&mut self, now: Moment) {
+        let now = now.max(self.now);
+        // If the process was stopped for a while, reports are waiting behind this input. Nobody is silent yet.
+        if self.next_wakeup().is_some_and(|asked_for| now.since(asked_for) > OVERSLEPT) {
+            self.overslept = now + self.settings.vm_silence.scaled(1, 2);
+        }
+        self.now = now;
+        if self.settled.is_none() {
+            self.settled = Some(now + self.settings.settle);
+            self.last_open = now;
+        }
+        if self.books.open() > 0 {
+            self.last_open = now;
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled.is_some_and(|settled| self.now >= settled)
+    }
+}
+
+/// Being woken this late means that we slept, not the VMs.
+const OVERSLEPT: Span = Span::millis(500);
+
+/// What placement believes of one VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct VmBooking {
+    /// What it said it has.
+    pub capacity: Resources,
+    /// What our open attempts have booked there.
+    pub booked_by_us: Resources,
+    /// The same, with what other Controllers have there.
+    pub booked: Resources,
 }

@@ -12,6 +12,7 @@
 
 pub mod allocation;
 pub mod dispatch;
+pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;

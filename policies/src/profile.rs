@@ -1,7 +1,225 @@
 //! What has been learned of a function.
+//!
+//! **Knows:** when its invocations arrived, and how each that ended went.
+//! **Promises:** follows a function that changes: the rate falls to nothing while it is idle, means forget with a
+//! memory of sixteen invocations, peaks decay. Whole numbers only, so that every machine learns the same.
+//! **Gives up:** telling large inputs from small ones (one profile per function; a profile per bucket of input size
+//! would sit beside this one), and the shape of distributions beyond mean and recent peak.
+
+mod rate;
 
 use serde::{Deserialize, Serialize};
+use vocabulary::{Mebibytes, MilliCores, Moment, Span, Usage};
 
-/// What has been learned of a function.
+pub use rate::Rate;
+
+/// A mean that forgets, and a peak that decays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Learned {
+    /// In sixteenths, so that small steps are not lost in rounding.
+    mean_16: u64,
+    /// The highest value seen, falling by a sixty-fourth of its distance to each lower one.
+    peak_64: u64,
+    /// How many values were seen, up to the length of the memory.
+    seen: u32,
+}
+
+/// Values after which a mean has forgotten most of what was before: a function that changes is known again after
+/// a few dozen calls, and a single outlier moves the mean by a sixteenth.
+const MEMORY: u64 = 16;
+
+impl Learned {
+    fn learn(&mut self, value: u64) {
+        let value_16 = value.saturating_mul(16);
+        self.seen = self.seen.saturating_add(1).min(MEMORY as u32);
+        let weight = u64::from(self.seen);
+        // The plain mean at first, then an exponentially weighted one.
+        self.mean_16 = if value_16 >= self.mean_16 {
+            self.mean_16 + (value_16 - self.mean_16) / weight
+        } else {
+            self.mean_16 - (self.mean_16 - value_16) / weight
+        };
+        let value_64 = value.saturating_mul(64);
+        self.peak_64 = value_64.max(self.peak_64 - self.peak_64.saturating_sub(value_64) / 64);
+    }
+
+    /// The mean of what was seen lately; `None` before anything was.
+    pub fn mean(&self) -> Option<u64> {
+        (self.seen > 0).then_some((self.mean_16 + 8) / 16)
+    }
+
+    /// The highest of what was seen lately; `None` before anything was.
+    pub fn peak(&self) -> Option<u64> {
+        (self.seen > 0).then_some(self.peak_64.div_ceil(64))
+    }
+}
+
+/// What has been learned of a function. Serializable, so that a new Controller need not learn anew; the rate is
+/// not kept, it is known again within a minute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Profile {}
+#[serde(default)]
+pub struct Profile {
+    #[serde(skip)]
+    arrivals: Rate,
+    duration_us: Learned,
+    init_us: Learned,
+    cpu_mean_millicores: Learned,
+    cpu_peak_millicores: Learned,
+    memory_peak_mib: Learned,
+    runs: u64,
+    cold_runs: u64,
+}
+
+impl Profile {
+    /// An invocation was asked for.
+    pub fn arrived(&mut self, now: Moment) {
+        self.arrivals.count(now);
+    }
+
+    /// A run has ended; `init` is `None` when its sandbox was warm.
+    pub fn ended(&mut self, duration: Span, init: Option<Span>, usage: Usage) {
+        self.runs = self.runs.saturating_add(1);
+        self.duration_us.learn(duration.as_micros());
+        if let Some(init) = init {
+            self.cold_runs = self.cold_runs.saturating_add(1);
+            self.init_us.learn(init.as_micros());
+        }
+        let wall = duration.as_micros().max(1);
+        let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
+        self.cpu_mean_millicores.learn(u64::try_from(cpu).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
+        self.cpu_peak_millicores.learn(u64::from(usage.cpu_peak.0));
+        self.memory_peak_mib.learn(u64::from(usage.memory_peak.0));
+    }
+
+    /// Invocations per second, in thousandths, over the last minute.
+    pub fn rate_milli_hz(&self, now: Moment) -> u64 {
+        self.arrivals.milli_hz(now)
+    }
+
+    /// Mean length of a run; `None` before the first has ended.
+    pub fn duration(&self) -> Option<Span> {
+        self.duration_us.mean().map(Span)
+    }
+
+    /// The longest of the recent runs.
+    pub fn duration_peak(&self) -> Option<Span> {
+        self.duration_us.peak().map(Span)
+    }
+
+    /// Mean time to make a sandbox; `None` before the first was made.
+    pub fn init(&self) -> Option<Span> {
+        self.init_us.mean().map(Span)
+    }
+
+    /// Mean CPU rate while running.
+    pub fn cpu_mean(&self) -> Option<MilliCores> {
+        self.cpu_mean_millicores.mean().map(|mean| MilliCores(narrow(mean)))
+    }
+
+    /// The highest CPU rate of the recent runs.
+    pub fn cpu_peak(&self) -> Option<MilliCores> {
+        self.cpu_peak_millicores.peak().map(|peak| MilliCores(narrow(peak)))
+    }
+
+    /// The highest memory use of the recent runs.
+    pub fn memory_peak(&self) -> Option<Mebibytes> {
+        self.memory_peak_mib.peak().map(|peak| Mebibytes(narrow(peak)))
+    }
+
+    /// Runs that have ended, and how many of them needed a new sandbox.
+    pub fn runs(&self) -> (u64, u64) {
+        (self.runs, self.cold_runs)
+    }
+
+    /// How many run at once on average, in thousandths, by Little's law: rate times duration.
+    pub fn concurrency_milli(&self, now: Moment) -> u64 {
+        let duration = self.duration().unwrap_or(Span::ZERO).as_micros();
+        let milli = u128::from(self.rate_milli_hz(now)) * u128::from(duration) / 1_000_000;
+        u64::try_from(milli).unwrap_or(u64::MAX)
+    }
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(cpu_ms: u64, memory: u32) -> Usage {
+        Usage {
+            cpu_time: Span::millis(cpu_ms),
+            cpu_peak: MilliCores(900),
+            memory_peak: Mebibytes(memory),
+            throttled: Span::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_first_run_is_believed_at_once() {
+        let mut profile = Profile::default();
+        assert_eq!(profile.duration(), None);
+        profile.ended(Span::millis(200), Some(Span::millis(50)), usage(100, 64));
+        assert_eq!(profile.duration(), Some(Span::millis(200)));
+        assert_eq!(profile.init(), Some(Span::millis(50)));
+        assert_eq!(profile.cpu_mean(), Some(MilliCores(500)));
+        assert_eq!(profile.memory_peak(), Some(Mebibytes(64)));
+        assert_eq!(profile.runs(), (1, 1));
+    }
+
+    #[test]
+    fn a_function_that_changes_is_known_again_after_a_few_dozen_calls() {
+        let mut profile = Profile::default();
+        for _ in 0..1_000 {
+            profile.ended(Span::millis(1_000), None, usage(500, 512));
+        }
+        for _ in 0..64 {
+            profile.ended(Span::millis(100), None, usage(50, 64));
+        }
+        let duration = profile.duration().unwrap();
+        assert!(duration < Span::millis(120), "{duration}");
+        assert!(profile.memory_peak().unwrap() > Mebibytes(128), "a peak is forgotten more slowly");
+        for _ in 0..1_000 {
+            profile.ended(Span::millis(100), None, usage(50, 64));
+        }
+        assert!(profile.memory_peak().unwrap() <= Mebibytes(66));
+    }
+
+    #[test]
+    fn impossible_measurements_do_not_panic() {
+        let mut profile = Profile::default();
+        let absurd = Usage {
+            cpu_time: Span::FOREVER,
+            cpu_peak: MilliCores(u32::MAX),
+            memory_peak: Mebibytes(u32::MAX),
+            throttled: Span::FOREVER,
+        };
+        for _ in 0..3 {
+            profile.ended(Span::ZERO, Some(Span::FOREVER), absurd);
+            profile.ended(Span::FOREVER, None, Usage::default());
+        }
+        assert!(profile.duration().is_some());
+    }
+
+    #[test]
+    fn concurrency_is_rate_times_duration() {
+        let mut profile = Profile::default();
+        for second in 0..60 {
+            for _ in 0..10 {
+                profile.arrived(Moment::ORIGIN + Span::seconds(second));
+            }
+        }
+        profile.ended(Span::millis(500), None, usage(1, 1));
+        let concurrency = profile.concurrency_milli(Moment::ORIGIN + Span::seconds(60));
+        assert!((4_500..=5_500).contains(&concurrency), "{concurrency}");
+    }
+
+    #[test]
+    fn a_profile_survives_the_store_without_its_rate() {
+        let mut profile = Profile::default();
+        profile.ended(Span::millis(500), None, usage(1, 1));
+        let kept = serde_json::to_string(&profile).unwrap();
+        assert_eq!(serde_json::from_str::<Profile>(&kept).unwrap(), profile);
+    }
+}

@@ -1,10 +1,28 @@
 //! Which sandboxes live on this VM, and which of them runs what: the Invoker's mind.
+//!
+//! **Knows:** the VM's size, its sandboxes, what they run, and what waits for room.
+//! **Promises:** bookings of runs plus the ceilings of idle sandboxes never exceed the VM's memory, nor bookings its CPU, except
+//! for what was already running when the VM shrank. Each attempt is begun at most once; an attempt older than one seen
+//! is never begun. What is taken is executed, handed back, or superseded.
+//! **Gives up:** fairness between functions: what waits here goes first in, first out. The Controller sends only what
+//! should fit, so a queue here is short and means that the VM has shrunk, or that two Controllers had the same idea.
+//!
+//! The files beside: `runs` (what is asked for), `sandboxes` (what serves it), `seen` (what was asked for before).
+
+mod runs;
+mod sandboxes;
+mod seen;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Resources, Revision, RunningOnVm, Span,
-    VmStanding, WarmOnVm,
+    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, WarmOnVm,
 };
+
+use runs::Run;
+use sandboxes::Sandboxes;
+use seen::Seen;
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -12,6 +30,7 @@ pub struct SandboxId(pub u64);
 
 /// Everything that can happen, seen from the Invoker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Input {
     /// A Controller wants this run here.
     Run { invocation: InvocationId, attempt: Attempt, function: FunctionCard, grant: Grant },
@@ -38,6 +57,7 @@ pub enum Input {
 
 /// Everything the Invoker's mind can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Output {
     /// Make a sandbox, with this ceiling; `SandboxReady` or `SandboxFailed` must follow.
     Start { sandbox: SandboxId, function: FunctionCard, ceiling: Resources },
@@ -128,55 +148,107 @@ pub struct Gauges {
 }
 
 /// The Invoker's mind.
+#[derive(Debug)]
 pub struct Residency {
     settings: Settings,
+    now: Moment,
     capacity: Resources,
+    standing: VmStanding,
+    sandboxes: Sandboxes,
+    /// What runs, or waits for a sandbox that is being made, by invocation.
+    runs: BTreeMap<InvocationId, (SandboxId, Run)>,
+    /// What waits for room.
+    queue: VecDeque<Run>,
+    seen: Seen,
 }
 
 impl Residency {
     /// An empty VM of this size that takes work.
     pub fn new(settings: Settings, capacity: Resources) -> Self {
-        Self { settings, capacity }
+        Self {
+            seen: Seen::new(settings.seen_for, settings.seen_limit),
+            settings,
+            now: Moment::ORIGIN,
+            capacity,
+            standing: VmStanding::Open,
+            sandboxes: Sandboxes::default(),
+            runs: BTreeMap::new(),
+            queue: VecDeque::new(),
+        }
     }
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
-        let _ = (now, input, outputs, &self.settings);
+        self.now = self.now.max(now);
+        match input {
+            Input::Run { invocation, attempt, function, grant } => {
+                self.asked_to_run(Run { invocation, attempt, function, grant, killed: false }, outputs);
+            }
+            Input::Cancel { invocation, attempt } => self.cancelled(invocation, attempt, outputs),
+            Input::SandboxReady(sandbox) => self.sandbox_ready(sandbox, outputs),
+            Input::SandboxFailed(sandbox) => self.sandbox_failed(sandbox),
+            Input::RunEnded { sandbox, kept } => self.run_ended(sandbox, kept, outputs),
+            Input::SandboxDied(sandbox) => self.sandbox_died(sandbox),
+            Input::Capacity(capacity) => self.resized(capacity, outputs),
+            Input::Standing(standing) => self.told_to_stand(standing, outputs),
+            Input::Prewarm { function, count } => self.prewarm(function, count, outputs),
+            Input::Woke => {}
+        }
+        self.seen.forget_old(self.now);
+        self.stop_expired(outputs);
+        self.begin_what_fits(outputs);
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        None
+        self.sandboxes.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
     }
 
     /// What is idle here, for the VM's report.
     pub fn warm(&self) -> Vec<WarmOnVm> {
-        Vec::new()
+        self.sandboxes.warm()
     }
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
-        Vec::new()
+        let begun = self.runs.values().map(|(_, run)| run);
+        begun
+            .chain(&self.queue)
+            .map(|run| RunningOnVm {
+                invocation: run.invocation,
+                attempt: run.attempt,
+                function: run.function,
+                grant: run.grant,
+            })
+            .collect()
     }
 
     /// Whether it takes work.
     pub fn standing(&self) -> VmStanding {
-        VmStanding::Open
+        self.standing
     }
 
-    /// What is booked by runs, begun or about to begin.
+    /// What is booked by runs, begun or about to begin; what waits for room is not counted.
     pub fn booked(&self) -> Resources {
-        Resources::ZERO
+        self.sandboxes.booked()
     }
 
     /// Which attempt this sandbox is being made for or runs; ask before [`Input::SandboxFailed`] is handed in, because
     /// runs move between sandboxes while these are being made.
-    pub fn attempt_on(&self, _sandbox: SandboxId) -> Option<(InvocationId, Attempt)> {
-        None
+    pub fn attempt_on(&self, sandbox: SandboxId) -> Option<(InvocationId, Attempt)> {
+        self.sandboxes.serves(sandbox)
     }
 
     /// What can be counted at a glance.
     pub fn gauges(&self) -> Gauges {
-        Gauges { capacity: self.capacity, ..Gauges::default() }
+        let [making, idle, running] = self.sandboxes.counts();
+        Gauges {
+            waiting: self.queue.len() as u32,
+            running,
+            making,
+            idle,
+            booked: self.booked(),
+            capacity: self.capacity,
+        }
     }
 }

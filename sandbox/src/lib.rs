@@ -10,14 +10,35 @@
 //! A sandbox speaks OpenWhisk's action loop: one JSON line per run on its standard input, one JSON line as
 //! answer on descriptor 3, logs on standard output and error, and no other descriptors.
 
-mod catalogue;
-pub mod cgroup;
+// What others say to us.
 mod contract;
 mod enforcement;
 mod kind;
 mod orders;
 mod settings;
+
+// From an order to a loaded function.
+mod catalogue;
+mod code_cache;
+mod nursery;
+mod register;
+mod slots;
+mod start;
 mod workshop;
+
+// One function process.
+mod hold;
+mod logs;
+mod measure;
+mod pipes;
+mod process;
+mod talk;
+mod wire;
+
+// The other side: the small process that makes sandboxes.
+mod birth;
+
+pub mod cgroup;
 
 pub use catalogue::{Catalogue, Runtime, catalogue};
 pub use contract::{LimitError, Limits, Running, Sample, Sandbox};
@@ -31,7 +52,17 @@ pub use workshop::{Workshop, WorkshopError};
 pub(crate) const SAFE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs the small process that makes sandboxes, to which [`Launcher`] leads. Never returns. The `windfall`
-/// binary calls it first thing in its hidden command `sandbox-init`, with the arguments that follow.
-pub fn sandbox_main(_arguments: Vec<std::ffi::OsString>) -> ! {
-    std::process::exit(2)
+/// binary calls it first thing in its hidden command `sandbox-init`, before any thread is started, with the
+/// arguments that follow the command's name.
+pub fn sandbox_main(arguments: Vec<std::ffi::OsString>) -> ! {
+    birth::main(arguments)
+}
+
+/// What every function finds in its environment, and `more`, where the later one of two counts.
+pub(crate) fn environment(more: &[(String, String)]) -> Vec<(String, String)> {
+    [("PATH", SAFE_PATH), ("LANG", "C.UTF-8"), ("HOME", "/tmp"), ("TMPDIR", "/tmp")]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .chain(more.iter().cloned())
+        .collect()
 }

@@ -1,0 +1,101 @@
+//! What was open for long: ask the Controller, then the records, then submit again.
+//!
+//! Core NATS may lose an answer with a connection. Whoever waits for it must not wait for ever, and must not be
+//! told twice: the record of the invocation decides.
+
+use std::time::Duration;
+
+use messages::{Answer, Inquiry, Record, Unknown, subjects};
+use ractor::ActorRef;
+use vocabulary::InvocationId;
+
+use super::{FrontendMessage, Shell};
+
+/// How long a Controller may take to say what it has.
+const INQUIRY_PATIENCE: Duration = Duration::from_secs(2);
+/// An ending may still be on its way when the Controller has forgotten it: let it arrive.
+const GRACE: Duration = Duration::from_millis(300);
+/// Ids in one question.
+const IDS_AT_ONCE: usize = 1_000;
+
+/// The answer that a record tells.
+pub(super) fn answer_of(record: Record) -> Answer {
+    Answer {
+        invocation: record.invocation,
+        attempt: record.attempt,
+        outcome: record.outcome,
+        result: record.result,
+        vm: record.vm,
+        start: record.start,
+        grant: record.grant,
+        started_unix_ms: record.started_unix_ms,
+        waited: record.waited,
+        init: record.init,
+        duration: record.duration,
+        timed_out: record.timed_out,
+    }
+}
+
+impl Shell {
+    /// Asks Controllers after what has been open for long.
+    pub(super) fn inquire(&mut self, me: &ActorRef<FrontendMessage>) {
+        let now = self.now();
+        for (controller, invocations) in self.book.to_ask_after(now) {
+            for some in invocations.chunks(IDS_AT_ONCE) {
+                let (me, client) = (me.clone(), self.given.bus.client().clone());
+                let question = messages::encode(&Inquiry { invocations: some.to_vec() });
+                tokio::spawn(async move {
+                    let asked = client.request(subjects::controller_inquire(controller), question);
+                    // A Controller that does not answer is found out by its silence.
+                    if let Ok(Ok(reply)) = tokio::time::timeout(INQUIRY_PATIENCE, asked).await
+                        && let Ok(unknown) = messages::decode::<Unknown>(&reply.payload)
+                        && !unknown.invocations.is_empty()
+                    {
+                        let _ = me.cast(FrontendMessage::Missing(unknown.invocations));
+                    }
+                });
+            }
+        }
+    }
+
+    /// Looks for the records of what is open here; each comes back as [`FrontendMessage::Recovered`].
+    pub(super) fn look_up(&mut self, me: &ActorRef<FrontendMessage>, invocations: Vec<InvocationId>) {
+        let asked: Vec<_> = invocations
+            .into_iter()
+            .filter_map(|invocation| {
+                self.book.get_mut(invocation).map(|open| (invocation, open.submit.namespace.clone()))
+            })
+            .collect();
+        let (me, store) = (me.clone(), self.given.store.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            for (invocation, namespace) in asked {
+                match store.records().get(&namespace, invocation).await {
+                    Ok(record) => {
+                        let answer = record.map(|record| Box::new(answer_of(record)));
+                        let _ = me.cast(FrontendMessage::Recovered { invocation, answer });
+                    }
+                    // It stays open and is asked after again.
+                    Err(error) => tracing::warn!(%error, %invocation, "cannot look for a record"),
+                }
+            }
+        });
+    }
+
+    pub(super) async fn recovered(&mut self, invocation: InvocationId, answer: Option<Box<Answer>>) {
+        match answer {
+            Some(answer) => {
+                if let Some(open) = self.book.take_if(invocation, true) {
+                    self.deliver(open, Ok(*answer)).await;
+                }
+            }
+            None => {
+                if let Some(open) = self.book.get_mut(invocation) {
+                    self.given.metrics.resubmitted();
+                    open.submit_again();
+                    self.route(invocation).await;
+                }
+            }
+        }
+    }
+}

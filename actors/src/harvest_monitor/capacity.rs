@@ -1,0 +1,240 @@
+//! How much a VM has: the smallest of all that limits it.
+//!
+//! **Knows:** the VM's control group and those above it, the online CPUs, the CPUs this process may use, the
+//! machine's memory.
+//! **Promises:** what cannot be read now is what it was: a file that fails never makes a VM larger.
+//! **Gives up:** limits that are hidden from inside, such as a hypervisor's cap without steal.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use sandbox::cgroup::{Controller, Group};
+use vocabulary::{Mebibytes, MilliCores, Resources};
+
+use crate::settings;
+
+/// Why a VM cannot tell how much it has.
+#[derive(Debug, thiserror::Error)]
+pub enum CapacityError {
+    /// The setting is none.
+    #[error("vm.capacity = '{0}' is neither 'auto' nor 'fixed'")]
+    Unknown(String),
+    /// Nothing could be read.
+    #[error("cannot read {file}: {source}. Set vm.capacity = \"fixed\" with vm.cpu and vm.memory instead")]
+    Unreadable {
+        /// Which file of the system.
+        file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The group that was named is not there.
+    #[error("vm.cgroup = '{path}': {source}")]
+    Group {
+        /// As configured.
+        path: String,
+        /// What is wrong.
+        source: sandbox::cgroup::GroupError,
+    },
+}
+
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+const MEMINFO: &str = "/proc/meminfo";
+
+/// Where a VM's capacity is read.
+pub struct Capacity {
+    source: Source,
+}
+
+enum Source {
+    Fixed(Resources),
+    Read(Box<Reader>),
+}
+
+struct Reader {
+    /// The VM's own group first, then those above it.
+    groups: Vec<Group>,
+    is_vm_group: bool,
+    online: File,
+    meminfo: File,
+    last: Resources,
+}
+
+impl Capacity {
+    /// As `settings` say.
+    pub fn of(settings: &settings::Vm) -> Result<Self, CapacityError> {
+        let source = match settings.capacity.as_str() {
+            "fixed" => Source::Fixed(Resources::new(settings.cpu, settings.memory)),
+            "auto" => Source::Read(Box::new(Reader::open(settings)?)),
+            other => return Err(CapacityError::Unknown(other.to_owned())),
+        };
+        Ok(Self { source })
+    }
+
+    /// How much there is now.
+    pub fn read(&mut self) -> Resources {
+        match &mut self.source {
+            Source::Fixed(resources) => *resources,
+            Source::Read(reader) => reader.read(),
+        }
+    }
+
+    /// The control group that is the VM; none where it has none of its own.
+    pub fn group(&self) -> Option<&Group> {
+        match &self.source {
+            Source::Read(reader) if reader.is_vm_group => reader.groups.first(),
+            _ => None,
+        }
+    }
+
+    /// Where it is read, in a sentence's end.
+    pub fn describe(&self) -> String {
+        match &self.source {
+            Source::Fixed(resources) => format!("fixed at {resources}"),
+            Source::Read(reader) if reader.is_vm_group => {
+                format!("read from control group {}, online CPUs and memory", reader.groups[0].path())
+            }
+            Source::Read(_) => "read from this machine's online CPUs and memory".to_owned(),
+        }
+    }
+}
+
+impl Reader {
+    fn open(settings: &settings::Vm) -> Result<Self, CapacityError> {
+        let own = if settings.cgroup.is_empty() {
+            Group::own_vm()
+        } else {
+            let trouble = |source| CapacityError::Group { path: settings.cgroup.clone(), source };
+            Some(Group::open(&settings.cgroup).map_err(trouble)?)
+        };
+        let is_vm_group = own.is_some();
+        let mut groups = Vec::new();
+        if let Some(own) = own {
+            let mut path = own.path().to_owned();
+            groups.push(own);
+            while let Some((above, _)) = path.rsplit_once('/') {
+                path = above.to_owned();
+                groups.extend(Group::open(&path));
+            }
+        }
+        // A container's or a service's own limits; inside of the house that is the agent's leaf, without any.
+        // The root of a machine's v2 tree has no limits to read, and needs none.
+        groups.extend(Group::own().ok().filter(|group| group.limits().is_ok()));
+        let open = |file: &'static str| {
+            File::open(file).map_err(|source| CapacityError::Unreadable { file, source })
+        };
+        let mut reader = Self {
+            groups,
+            is_vm_group,
+            online: open(ONLINE)?,
+            meminfo: open(MEMINFO)?,
+            last: Resources { cpu: MilliCores(u32::MAX), memory: Mebibytes(u32::MAX) },
+        };
+        let first = reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
+        reader.last = first;
+        reader.last = reader.read();
+        Ok(reader)
+    }
+
+    fn read(&mut self) -> Resources {
+        let mut now = self.machine().unwrap_or(self.last);
+        for (at, group) in self.groups.iter().enumerate() {
+            let is_there = at > 0 || !self.is_vm_group || group.controls(Controller::Cpu);
+            match group.limits() {
+                Ok(limits) if is_there => {
+                    now.cpu = limits.cpu.map_or(now.cpu, |cpu| cpu.min(now.cpu));
+                    now.memory = limits.memory.map_or(now.memory, |memory| memory.min(now.memory));
+                }
+                _ => now = now.min(self.last),
+            }
+        }
+        self.last = now;
+        now
+    }
+
+    fn machine(&self) -> Result<Resources, (&'static str, io::Error)> {
+        let broken = |file| (file, io::Error::from(io::ErrorKind::InvalidData));
+        let online = read_now(&self.online).map_err(|error| (ONLINE, error))?;
+        let online = cpus_in(&online).ok_or(broken(ONLINE))?;
+        let memory = read_now(&self.meminfo).map_err(|error| (MEMINFO, error))?;
+        let memory = memory_total_kib(&memory).ok_or(broken(MEMINFO))?;
+        let cpus = allowed_cpus().map_or(online, |allowed| allowed.min(online));
+        Ok(Resources {
+            cpu: MilliCores::cores(cpus),
+            memory: Mebibytes(u32::try_from(memory >> 10).unwrap_or(u32::MAX)),
+        })
+    }
+}
+
+/// What a file of the kernel says now. Reading it at 0 again makes it speak anew.
+pub(super) fn read_now(file: &File) -> io::Result<String> {
+    let mut buffer = [0; 4096];
+    let length = file.read_at(&mut buffer, 0)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// How many CPUs a list such as `0-3,8` names.
+fn cpus_in(list: &str) -> Option<u32> {
+    let mut count = 0u32;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    (count > 0).then_some(count)
+}
+
+fn memory_total_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// CPUs that this process may run on; a cpuset shows here.
+fn allowed_cpus() -> Option<u32> {
+    let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    let count = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count();
+    u32::try_from(count).ok().filter(|count| *count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_cpus_is_counted() {
+        for (list, count) in [("0", 1), ("0-1\n", 2), ("0-3,8,10-11", 7)] {
+            assert_eq!(cpus_in(list), Some(count), "{list}");
+        }
+        for none in ["", "x", "3-1", "0-4294967295", "0-,1"] {
+            assert_eq!(cpus_in(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn memory_is_what_the_machine_has_and_not_what_is_free() {
+        let text = "MemTotal:        2097152 kB\nMemFree:          100 kB\n";
+        assert_eq!(memory_total_kib(text), Some(2 << 20));
+        assert_eq!(memory_total_kib("MemFree: 1 kB"), None);
+    }
+
+    #[test]
+    fn this_machine_tells_how_much_it_has() {
+        let mut capacity = Capacity::of(&settings::Vm::default()).unwrap();
+        let has = capacity.read();
+        assert!(has.cpu >= MilliCores(10) && has.memory > Mebibytes::ZERO, "{has}");
+        assert_eq!(capacity.read(), has);
+    }
+
+    #[test]
+    fn a_fixed_capacity_is_what_was_said_and_a_wrong_word_is_refused() {
+        let fixed =
+            settings::Vm { capacity: "fixed".into(), cpu: 1500, memory: 300, ..settings::Vm::default() };
+        assert_eq!(Capacity::of(&fixed).unwrap().read(), Resources::new(1500, 300));
+        let wrong = settings::Vm { capacity: "some".into(), ..settings::Vm::default() };
+        assert!(matches!(Capacity::of(&wrong), Err(CapacityError::Unknown(_))));
+        let lost = settings::Vm { cgroup: "windfall/nobody/vm-1".into(), ..settings::Vm::default() };
+        assert!(matches!(Capacity::of(&lost), Err(CapacityError::Group { .. })));
+    }
+}

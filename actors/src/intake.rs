@@ -1,0 +1,92 @@
+//! From subscriptions into a mailbox, with bounds.
+//!
+//! ractor's mailboxes have none, so every message from outside needs a credit, which the actor gives back when it
+//! has handled it. While there is no credit the subscription waits, and NATS's client holds what arrives.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ractor::{ActorRef, Message};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// So many messages may be on their way to an actor.
+#[derive(Clone)]
+pub struct Credits(Arc<Semaphore>);
+
+impl Credits {
+    /// That many.
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(Semaphore::new(count)))
+    }
+
+    /// Waits for one and takes it.
+    pub async fn take(&self) {
+        self.0.acquire().await.expect("the semaphore is never closed").forget();
+    }
+
+    /// Gives one back.
+    pub fn give_back(&self) {
+        self.0.add_permits(1);
+    }
+}
+
+/// Tasks that live as long as their actor's state.
+#[derive(Default)]
+pub struct Tasks(Vec<JoinHandle<()>>);
+
+impl Tasks {
+    /// A task that is ended with the actor.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task));
+    }
+
+    /// Every message of a subscription, wrapped, for a credit each. Ends when the actor has.
+    pub fn forward<M: Message>(
+        &mut self,
+        mut subscription: async_nats::Subscriber,
+        actor: &ActorRef<M>,
+        credits: &Credits,
+        wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
+    ) {
+        let (actor, credits) = (actor.clone(), credits.clone());
+        self.spawn(async move {
+            while let Some(message) = subscription.next().await {
+                credits.take().await;
+                if actor.cast(wrap(message)).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// A message at regular intervals; a slow actor gets fewer, never a burst.
+    pub fn tick<M: Message>(
+        &mut self,
+        actor: &ActorRef<M>,
+        every: Duration,
+        make: impl Fn() -> M + Send + 'static,
+    ) {
+        let actor = actor.clone();
+        self.spawn(async move {
+            let mut interval = tokio::time::interval(every);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                interval.tick().await;
+                if actor.cast(make()).is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One run: in the sandbox, then the answer, then the rest.
+//!
+//! The answer goes out before anything else is done. For a durable invocation the record is stored first, because
+//! the answer is what its submission is acknowledged on.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use messages::{Answer, Ended, Finished, LogStream, Payload, Record, Reply, Run, Start};
+use opentelemetry::KeyValue;
+use policies::residency::SandboxId;
+use ractor::ActorRef;
+use sandbox::{LogLine, RunContext, RunOrder, Sandbox, Stream, Verdict};
+use vocabulary::{Grant, Moment, Span, Usage};
+
+use super::making::{Failure, log_limit};
+use super::outcome::of_verdict;
+use super::{Arguments, InvokerMessage};
+use crate::clock::unix_ms;
+use crate::metrics;
+use crate::store::FunctionDefinition;
+use crate::telemetry;
+
+/// A run that this VM has been given.
+pub(super) struct RunHere {
+    pub run: Run,
+    pub arrived: Moment,
+}
+
+/// A run that has ended.
+pub struct Ran {
+    pub(super) here: Arc<RunHere>,
+    pub(super) id: SandboxId,
+    /// For the next run; none if it is gone.
+    pub(super) sandbox: Option<Box<dyn Sandbox>>,
+    /// For the Controller; none if it never ran and should be run elsewhere.
+    pub(super) finished: Option<Finished>,
+}
+
+/// Everything a run needs.
+pub(super) struct Begin {
+    pub given: Arguments,
+    pub me: ActorRef<InvokerMessage>,
+    pub here: Arc<RunHere>,
+    pub id: SandboxId,
+    pub sandbox: Box<dyn Sandbox>,
+    pub definition: Arc<FunctionDefinition>,
+    pub grant: Grant,
+    pub start: Start,
+    pub init: Span,
+    pub init_logs: Vec<LogLine>,
+}
+
+/// Begins; the actor hears [`InvokerMessage::Ran`].
+pub(super) fn begin(begin: Begin) {
+    tokio::spawn(run(begin));
+}
+
+async fn run(begin: Begin) {
+    let Begin { given, me, here, id, mut sandbox, definition, grant, start, init, init_logs } = begin;
+    let run = &here.run;
+    let here_since = given.clock.now().since(here.arrived);
+    let waited = run.waited + (here_since - init);
+    let started_unix_ms = unix_ms();
+    let span = traced(run, start, init);
+    let order = RunOrder {
+        payload: run.payload.0.clone(),
+        context: RunContext {
+            namespace: run.namespace.clone(),
+            action_name: format!("/{}/{}", run.path.namespace, run.path.name),
+            action_version: definition.version.to_string(),
+            activation_id: run.invocation.to_string(),
+            transaction_id: run.transaction.clone(),
+            deadline_unix_ms: started_unix_ms + run.function.timeout.as_millis(),
+            api_key: run.api_key.clone(),
+            api_host: None,
+            traceparent: span.as_ref().map(|span| span.context().traceparent),
+        },
+        timeout: run.function.timeout,
+        log_limit: log_limit(&definition),
+        result_limit: given.settings.limits.payload_max as u64,
+    };
+    let report = sandbox.run(order).await;
+    drop(span);
+    let cancelled_here = report.verdict == Verdict::Killed;
+    let Some(told) = of_verdict(report.verdict, run.function.timeout) else {
+        // Killed because nobody waits for it, or the sandbox had died before: then it has not run.
+        let finished = cancelled_here.then(|| cancelled(run));
+        tokio::spawn(sandbox.stop());
+        let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: None, finished })));
+        return;
+    };
+    let answer = Answer {
+        invocation: run.invocation,
+        attempt: run.attempt,
+        outcome: told.outcome,
+        result: Payload(told.result),
+        vm: Some(given.vm),
+        start,
+        grant: Some(grant),
+        started_unix_ms,
+        waited,
+        init,
+        duration: report.duration,
+        timed_out: told.timed_out,
+    };
+    let finished = Finished {
+        invocation: run.invocation,
+        attempt: run.attempt,
+        function: run.function.id,
+        revision: run.function.revision,
+        ended: Ended::Answered(told.outcome),
+        start,
+        init,
+        duration: report.duration,
+        usage: report.usage,
+        sandbox_kept: report.reusable,
+        input_bytes: u32::try_from(run.payload.0.len()).unwrap_or(u32::MAX),
+    };
+    given.metrics.ran(&metrics::Ran {
+        outcome: told.outcome,
+        start,
+        waited: here_since - init,
+        init,
+        duration: report.duration,
+        grant,
+        usage: report.usage,
+        timed_out: told.timed_out,
+        out_of_memory: told.out_of_memory,
+    });
+    let mut logs = init_logs;
+    logs.extend(report.logs);
+    let record = record_of(run, &answer, Some(&definition), report.usage, logs);
+    let reply_to = run.reply_to.clone();
+    let durable = run.durable;
+    let reply = messages::encode(&Reply::Answer(answer));
+    if !durable {
+        given.bus.send_bytes(reply_to.clone(), reply.clone()).await;
+    }
+    let kept = if report.reusable {
+        Some(sandbox)
+    } else {
+        tokio::spawn(sandbox.stop());
+        None
+    };
+    let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: kept, finished: Some(finished) })));
+    keep_record(&given, record, durable.then_some((reply_to, reply))).await;
+}
+
+/// Stores the record; for a durable invocation the answer follows it.
+async fn keep_record(given: &Arguments, record: Record, answer_after: Option<(String, bytes::Bytes)>) {
+    match answer_after {
+        None => given.store.records().enqueue(record).await,
+        Some((reply_to, reply)) => match given.store.records().write(record).await {
+            Ok(()) => given.bus.send_bytes(reply_to, reply).await,
+            // Unanswered, so it will be delivered again.
+            Err(error) => tracing::warn!(%error, "could not store the record of a durable invocation"),
+        },
+    }
+}
+
+/// The span of a run and, where one was made for it, of its sandbox.
+fn traced(run: &Run, start: Start, init: Span) -> Option<telemetry::ActiveSpan> {
+    if !telemetry::on() {
+        return None;
+    }
+    let trace = run.trace.as_ref();
+    if start == Start::Cold {
+        let now = SystemTime::now();
+        let began = now.checked_sub(init.into()).unwrap_or(now);
+        telemetry::record("cold start", trace, began, now, Vec::<KeyValue>::new());
+    }
+    let mut span = telemetry::child("run", trace, opentelemetry::trace::SpanKind::Internal)?;
+    span.attribute("windfall.attempt", i64::from(run.attempt.0));
+    span.attribute("windfall.start", if start == Start::Cold { "cold" } else { "warm" });
+    Some(span)
+}
+
+/// The ending of a run that was killed or forgotten because nobody waits for it.
+pub(super) fn cancelled(run: &Run) -> Finished {
+    Finished {
+        invocation: run.invocation,
+        attempt: run.attempt,
+        function: run.function.id,
+        revision: run.function.revision,
+        ended: Ended::Cancelled,
+        start: Start::Warm,
+        init: Span::ZERO,
+        duration: Span::ZERO,
+        usage: Usage::default(),
+        sandbox_kept: false,
+        input_bytes: u32::try_from(run.payload.0.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// What follows a sandbox that the function's own code kept from starting: the ending for the Controller, and what
+/// tells the caller and the store.
+pub(super) fn failed_to_start(
+    given: &Arguments,
+    here: &Arc<RunHere>,
+    failure: Failure,
+) -> (Finished, impl Future<Output = ()> + Send + 'static) {
+    let run = &here.run;
+    let waited = run.waited + (given.clock.now().since(here.arrived) - failure.took);
+    let answer = Answer {
+        invocation: run.invocation,
+        attempt: run.attempt,
+        outcome: failure.outcome,
+        result: Payload(failure.result),
+        vm: Some(given.vm),
+        start: Start::Cold,
+        grant: Some(run.grant),
+        started_unix_ms: unix_ms().saturating_sub(failure.took.as_millis()),
+        waited,
+        init: failure.took,
+        duration: Span::ZERO,
+        timed_out: failure.timed_out,
+    };
+    given.metrics.ran(&metrics::Ran {
+        outcome: failure.outcome,
+        start: Start::Cold,
+        waited: Span::ZERO,
+        init: failure.took,
+        duration: Span::ZERO,
+        grant: run.grant,
+        usage: Usage::default(),
+        timed_out: failure.timed_out,
+        out_of_memory: failure.out_of_memory,
+    });
+    telemetry::record("cold start", run.trace.as_ref(), failure.began, SystemTime::now(), Vec::new());
+    let finished = Finished {
+        ended: Ended::Answered(failure.outcome),
+        start: Start::Cold,
+        init: failure.took,
+        ..cancelled(run)
+    };
+    let record = record_of(run, &answer, failure.definition.as_deref(), Usage::default(), failure.logs);
+    let (given, reply_to, durable) = (given.clone(), run.reply_to.clone(), run.durable);
+    let telling = async move {
+        let reply = messages::encode(&Reply::Answer(answer));
+        if !durable {
+            given.bus.send_bytes(reply_to.clone(), reply.clone()).await;
+        }
+        keep_record(&given, record, durable.then_some((reply_to, reply))).await;
+    };
+    (finished, telling)
+}
+
+fn record_of(
+    run: &Run,
+    answer: &Answer,
+    definition: Option<&FunctionDefinition>,
+    usage: Usage,
+    logs: Vec<LogLine>,
+) -> Record {
+    let took = (answer.init + answer.duration).as_micros().div_ceil(1_000);
+    // What the caller was told began when its sandbox began.
+    let started_unix_ms = answer.started_unix_ms.saturating_sub(answer.init.as_millis());
+    Record {
+        invocation: run.invocation,
+        attempt: run.attempt,
+        namespace: run.namespace.clone(),
+        path: run.path.clone(),
+        version: definition.map(|definition| definition.version.to_string()).unwrap_or_default(),
+        kind: definition.map(|definition| definition.kind.clone()).unwrap_or_default(),
+        outcome: answer.outcome,
+        result: answer.result.clone(),
+        timed_out: answer.timed_out,
+        started_unix_ms,
+        ended_unix_ms: started_unix_ms + took,
+        waited: answer.waited,
+        init: answer.init,
+        duration: answer.duration,
+        start: answer.start,
+        vm: answer.vm,
+        reservation: run.function.reservation,
+        timeout: run.function.timeout,
+        log_limit_mb: definition.map_or(0, |definition| definition.limits.logs_mb),
+        grant: answer.grant,
+        usage,
+        logs: logs.into_iter().map(wire_line).collect(),
+        logs_stored_apart: false,
+    }
+}
+
+fn wire_line(line: LogLine) -> messages::LogLine {
+    let stream = match line.stream {
+        Stream::Stdout => LogStream::Stdout,
+        Stream::Stderr => LogStream::Stderr,
+    };
+    messages::LogLine { unix_us: line.unix_us, stream, text: line.text }
+}

@@ -1,0 +1,384 @@
+//! The Resource Monitor: keeps the fleet at its target.
+//!
+//! **Lives:** once per cluster. (Several, of which one leads by a lease in KV, come with the cloud providers: the
+//! lease goes where [`spawn_linked`] is called, since a follower is a Resource Monitor that has not been started.)
+//! **Hears:** reports and notices of VMs, the provider's news, questions for the list of the fleet.
+//! **Says:** launch and retire to the provider; the list; and to the Controllers, when the provider knows before
+//! anyone else that a VM has ended, a notice without time left.
+//! **Owns:** one [`Provisioning`]; what it decides is written there, not here.
+//! **If it dies:** VMs live on. The next one learns of them from the provider and their reports; ids are counted in
+//! KV, so that none is used twice.
+//!
+//! A VM is silent only while we listen: as long as NATS is away, time stands still here, or a restart of the server
+//! would end the whole fleet.
+
+mod fleet;
+mod ids;
+mod listening;
+
+pub use ids::IdError;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use messages::{Notice, Report, subjects};
+use policies::provisioning::{self, Input as Fact, Output, Provisioning, RetireWhy, Target};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use vocabulary::{Resources, Span, VmId, VmKind};
+
+use crate::bus::Bus;
+use crate::metrics::ResourceMonitorMetrics;
+use crate::providers::{Provider, ProviderError};
+use crate::settings::Settings;
+use fleet::Fleet;
+use ids::Ids;
+use listening::Listening;
+
+/// How often it looks whether something is due.
+const TICK: Duration = Duration::from_millis(100);
+/// Ticks between two looks at the fleet as a whole.
+const TICKS_PER_GAUGES: u64 = 10;
+/// Ticks between two questions to the provider which VMs there are.
+const TICKS_PER_LIST: u64 = 50;
+
+/// A VM that has not reported for this many times the Controllers' patience is ended and replaced: it costs
+/// nothing to wait, since nobody sends work there any more, and it may only be slow.
+const PATIENCE: u64 = 5;
+
+/// What a Resource Monitor is started with, and started again with.
+#[derive(Clone)]
+pub struct Arguments {
+    /// Its part of the configuration, and the Controllers' patience.
+    pub settings: Settings,
+    /// Where VMs are heard.
+    pub bus: Bus,
+    /// Where VMs come from; none where they are started by hand: then it only listens.
+    pub provider: Option<Arc<dyn Provider>>,
+    /// What it counts.
+    pub metrics: Arc<ResourceMonitorMetrics>,
+}
+
+/// Everything that a Resource Monitor hears.
+#[derive(Debug)]
+pub enum Input {
+    /// A VM described itself.
+    Reported(Box<Report>),
+    /// A VM will be evicted, or will not be after all.
+    Noticed(Notice),
+    /// The provider's answer to the question which VMs there are.
+    Listed(Result<Vec<VmId>, ProviderError>),
+    /// The provider says that a VM has ended.
+    Ended(VmId),
+    /// The provider's answer to an order to start a VM.
+    Launched(VmId, Result<(), String>),
+    /// The provider's answer to an order to end one.
+    Retired(VmId, Result<(), String>),
+    /// Somebody wants the list of the fleet, at this subject.
+    ListAsked(String),
+    /// There should be more or fewer VMs from now on.
+    Target(Target),
+    /// Time has passed.
+    Tick,
+}
+
+/// Its name for the supervisor's logs.
+pub const NAME: &str = "resource monitor";
+
+/// Starts it under a supervisor.
+pub async fn spawn_linked(arguments: Arguments, supervisor: ActorCell) -> Result<ActorRef<Input>, SpawnErr> {
+    let (actor, _) = Actor::spawn_linked(None, ResourceMonitor, arguments, supervisor).await?;
+    Ok(actor)
+}
+
+/// The target that the configuration names.
+pub fn target(settings: &Settings) -> Result<Target, String> {
+    let monitor = &settings.resource_monitor;
+    let kind = match monitor.kind.as_str() {
+        "harvest" => VmKind::Harvest,
+        "regular" => VmKind::Regular,
+        other => return Err(format!("resource_monitor.kind = '{other}' is neither 'harvest' nor 'regular'")),
+    };
+    Ok(Target { vms: monitor.vms, kind, size: Resources::new(monitor.cpu, monitor.memory) })
+}
+
+/// The actor; everything it knows is in its [`Shell`].
+pub struct ResourceMonitor;
+
+/// What it knows while it lives.
+pub struct Shell {
+    arguments: Arguments,
+    me: ActorRef<Input>,
+    mind: Provisioning,
+    target: Target,
+    fleet: Fleet,
+    ids: Option<Ids>,
+    listening: Listening,
+    ticks: u64,
+    /// Orders on their way, and who listens; they end with it. The provider finishes what it has begun.
+    tasks: JoinSet<()>,
+}
+
+impl Actor for ResourceMonitor {
+    type Msg = Input;
+    type State = Shell;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<Input>,
+        arguments: Arguments,
+    ) -> Result<Shell, ActorProcessingErr> {
+        let target = target(&arguments.settings)?;
+        let mut ids = None;
+        let mut first_free = 1;
+        if let Some(provider) = &arguments.provider {
+            let counted = Ids::open(&arguments.bus, arguments.settings.store.replicas).await?;
+            let highest = provider.list().await?.into_iter().max();
+            first_free = counted.first_free().await?.max(highest.map_or(1, |vm| vm.0.saturating_add(1)));
+            ids = Some(counted);
+        }
+        let mut tasks = JoinSet::new();
+        listen(&mut tasks, &me, &arguments).await?;
+        let patience = Span::millis(arguments.settings.controller.vm_silence_ms);
+        let constants = provisioning::Settings {
+            vm_silence: patience.scaled(PATIENCE, 1),
+            launch_patience: Span::millis(arguments.settings.resource_monitor.launch_patience_ms),
+            ..provisioning::Settings::default()
+        };
+        let mut shell = Shell {
+            mind: Provisioning::new(constants, target, first_free),
+            me,
+            target,
+            fleet: Fleet::default(),
+            ids,
+            listening: Listening::new(arguments.bus.clone()),
+            ticks: 0,
+            tasks,
+            arguments,
+        };
+        shell.ask_provider();
+        Ok(shell)
+    }
+
+    async fn handle(
+        &self,
+        _me: ActorRef<Input>,
+        input: Input,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = shell.listening.now();
+        let metrics = shell.arguments.metrics.clone();
+        match input {
+            Input::Reported(report) => {
+                metrics.report_heard();
+                let status = report.status.clone();
+                match shell.fleet.reported(now, *report) {
+                    fleet::Heard::Old => return Ok(()),
+                    fleet::Heard::First { after } => {
+                        after.into_iter().for_each(|after| metrics.first_report(after));
+                    }
+                    fleet::Heard::Again => {}
+                }
+                shell.decide(Fact::VmReported(status));
+            }
+            Input::Noticed(notice) if notice.source != SOURCE => {
+                metrics.noticed();
+                let deadline = notice.time_left.map(|left| now + left);
+                shell.decide(Fact::VmNoticed { vm: notice.vm, deadline });
+            }
+            Input::Noticed(_) => {} // Our own.
+            Input::Listed(Ok(vms)) => {
+                shell.fleet.keep_listed(now, &vms);
+                shell.decide(Fact::Listed(vms));
+            }
+            Input::Listed(Err(error)) => tracing::warn!(%error, "cannot learn which VMs there are"),
+            Input::Ended(vm) => shell.ended(vm).await,
+            Input::Launched(vm, Ok(())) => tracing::debug!(%vm, "a VM is starting"),
+            Input::Launched(vm, Err(reason)) => {
+                tracing::warn!(%vm, reason, "a VM could not be started");
+                metrics.launch_failed();
+                shell.fleet.gone(vm);
+                shell.decide(Fact::LaunchFailed(vm));
+            }
+            Input::Retired(vm, Ok(())) => shell.fleet.gone(vm),
+            Input::Retired(vm, Err(reason)) => tracing::error!(%vm, reason, "a VM could not be ended"),
+            Input::ListAsked(reply) => shell.arguments.bus.send(reply, &shell.fleet.list(now)).await,
+            Input::Target(target) => {
+                shell.target = target;
+                shell.decide(Fact::Target(target));
+            }
+            Input::Tick => shell.tick(),
+        }
+        Ok(())
+    }
+}
+
+/// How our own notices are signed.
+pub const SOURCE: &str = "provider";
+
+impl Shell {
+    /// Lets the mind handle a fact, and carries out what it asks for.
+    fn decide(&mut self, fact: Fact) {
+        if self.arguments.provider.is_none() {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let now = self.listening.now();
+        self.mind.handle(now, fact, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Retire { vm, why } => self.retire(vm, why),
+            }
+        }
+    }
+
+    fn launch(&mut self, vm: VmId, kind: VmKind, size: Resources) {
+        let (Some(provider), Some(ids)) = (self.arguments.provider.clone(), self.ids.clone()) else { return };
+        tracing::info!(%vm, ?kind, %size, "starting a VM");
+        self.arguments.metrics.launched();
+        let now = self.listening.now();
+        self.fleet.launched(now, vm, kind);
+        let me = self.me.clone();
+        self.tasks.spawn(async move {
+            let launched = match ids.take(vm).await {
+                Ok(()) => provider.launch(vm, kind, size).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // Who is gone learns it from the provider when it is back.
+            let _ = me.cast(Input::Launched(vm, launched));
+        });
+    }
+
+    fn retire(&mut self, vm: VmId, why: RetireWhy) {
+        let Some(provider) = self.arguments.provider.clone() else { return };
+        match why {
+            RetireWhy::Ended => tracing::debug!(%vm, "clearing away what is left of a VM"),
+            RetireWhy::Silent => tracing::warn!(%vm, "a VM is silent and will be ended"),
+            RetireWhy::Surplus => tracing::info!(%vm, "ending a VM that is not needed"),
+        }
+        self.arguments.metrics.retired(why);
+        let me = self.me.clone();
+        self.tasks.spawn(async move {
+            let retired = provider.retire(vm).await.map_err(|error| error.to_string());
+            let _ = me.cast(Input::Retired(vm, retired));
+        });
+    }
+
+    /// The provider is the first to know, and certain: nothing of that VM runs any more.
+    async fn ended(&mut self, vm: VmId) {
+        self.arguments.metrics.ended();
+        self.fleet.gone(vm);
+        let notice = Notice { vm, time_left: Some(Span::ZERO), source: SOURCE.to_owned() };
+        self.arguments.bus.send(subjects::vm_notice(vm), &notice).await;
+        self.decide(Fact::VmEnded(vm));
+    }
+
+    fn tick(&mut self) {
+        let now = self.listening.now();
+        if self.mind.next_wakeup().is_some_and(|due| due <= now) {
+            self.decide(Fact::Woke);
+        }
+        while self.tasks.try_join_next().is_some() {}
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(TICKS_PER_GAUGES) {
+            let sums = self.fleet.sums();
+            self.arguments.metrics.fleet(
+                self.target.vms,
+                sums.reporting,
+                sums.starting,
+                sums.capacity,
+                sums.used,
+            );
+        }
+        if self.ticks.is_multiple_of(TICKS_PER_LIST) {
+            self.ask_provider();
+        }
+    }
+
+    fn ask_provider(&mut self) {
+        let now = self.listening.now();
+        let Some(provider) = self.arguments.provider.clone() else {
+            self.fleet.keep_listed(now, &[]);
+            return;
+        };
+        let me = self.me.clone();
+        self.tasks.spawn(async move {
+            let _ = me.cast(Input::Listed(provider.list().await));
+        });
+    }
+}
+
+/// Turns what others say into inputs, until the actor is gone.
+async fn listen(
+    tasks: &mut JoinSet<()>,
+    me: &ActorRef<Input>,
+    arguments: &Arguments,
+) -> Result<(), async_nats::SubscribeError> {
+    let client = arguments.bus.client();
+    let mut reports = client.subscribe(subjects::REPORTS).await?;
+    let mut notices = client.subscribe(subjects::NOTICES).await?;
+    let mut questions = client.subscribe(subjects::FLEET_LIST).await?;
+    let (actor, metrics) = (me.clone(), arguments.metrics.clone());
+    tasks.spawn(async move {
+        while let Some(message) = reports.next().await {
+            let Some(report) = read::<Report>(&message, &metrics) else { continue };
+            if actor.cast(Input::Reported(Box::new(report))).is_err() {
+                return;
+            }
+        }
+    });
+    let (actor, metrics) = (me.clone(), arguments.metrics.clone());
+    tasks.spawn(async move {
+        while let Some(message) = notices.next().await {
+            let Some(notice) = read::<Notice>(&message, &metrics) else { continue };
+            if actor.cast(Input::Noticed(notice)).is_err() {
+                return;
+            }
+        }
+    });
+    let actor = me.clone();
+    tasks.spawn(async move {
+        while let Some(message) = questions.next().await {
+            let Some(reply) = message.reply else { continue };
+            if actor.cast(Input::ListAsked(reply.into_string())).is_err() {
+                return;
+            }
+        }
+    });
+    if let Some(provider) = arguments.provider.clone() {
+        let actor = me.clone();
+        tasks.spawn(async move {
+            loop {
+                let vm = provider.next_ended().await;
+                if actor.cast(Input::Ended(vm)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let actor = me.clone();
+    tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if actor.cast(Input::Tick).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn read<M: DeserializeOwned>(message: &async_nats::Message, metrics: &ResourceMonitorMetrics) -> Option<M> {
+    messages::decode(&message.payload)
+        .inspect_err(|error| {
+            metrics.common.decode_failed();
+            tracing::debug!(%error, subject = %message.subject, "dropped a message");
+        })
+        .ok()
+}

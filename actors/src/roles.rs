@@ -1,0 +1,365 @@
+//! The roles that a process can play: each is a handful of actors under one supervisor, with their metrics page.
+//!
+//! `windfall frontend`, `controller`, `resource-monitor` and `vm` play one each; `windfall up` starts a process for
+//! each, and the Resource Monitor's provider starts one for each VM.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use ractor::{Actor, ActorRef};
+use sandbox::{Enforce, Launcher, Workshop, WorkshopSettings};
+use tokio::sync::{Notify, watch};
+use vocabulary::{Span, VmId, VmKind};
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::metrics::{
+    ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics,
+};
+use crate::providers::Provider;
+use crate::providers::process::{ProcessProvider, ProcessSettings};
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::supervisor::{self, Child, StartAgain, Supervisor};
+use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
+
+/// How long the records that still wait may take at a stop.
+const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
+/// From SIGTERM to SIGKILL for VMs when the whole cluster stops: nobody waits for what they run.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+/// How long actors may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A role that is being played.
+pub struct RoleHandle {
+    /// What others may want to know: `id`, `http`, `metrics`, as far as the role has them.
+    pub facts: BTreeMap<String, String>,
+    supervisor: ActorRef<StartAgain>,
+    verdict: watch::Receiver<Option<String>>,
+    leave: Arc<Notify>,
+    cleanup: Vec<Cleanup>,
+    _page: Option<Page>,
+}
+
+impl RoleHandle {
+    /// Resolves when the role ends by itself: with the reason if something is wrong, without one if it was asked to
+    /// leave and has done so.
+    pub async fn ended(&mut self) -> Option<String> {
+        tokio::select! {
+            verdict = self.verdict.wait_for(Option::is_some) => {
+                Some(verdict.ok().and_then(|verdict| verdict.clone()).unwrap_or_else(|| "the supervisor is gone".into()))
+            }
+            () = self.leave.notified() => None,
+        }
+    }
+
+    /// Ends the role: its actors, then what they leave behind. Bounded in time.
+    pub async fn stop(self) {
+        let stopped = self.supervisor.stop_children_and_wait(None, Some(STOP_PATIENCE));
+        stopped.await;
+        let _ = self.supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        for cleanup in self.cleanup {
+            cleanup.await;
+        }
+    }
+}
+
+/// Starts actors under a supervisor.
+async fn supervise(
+    children: Vec<Child>,
+    restarted: Arc<dyn Fn() + Send + Sync>,
+) -> anyhow::Result<(ActorRef<StartAgain>, watch::Receiver<Option<String>>)> {
+    let (verdict, ends) = watch::channel(None);
+    let arguments = supervisor::Arguments { children, verdict, restarted };
+    let (supervisor, _) =
+        Actor::spawn(None, Supervisor, arguments).await.map_err(|error| anyhow!("cannot start: {error}"))?;
+    Ok((supervisor, ends))
+}
+
+/// The doors.
+pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandle> {
+    let settings = Arc::new(settings.clone());
+    let store = Store::open(&bus, &settings.store).await?;
+    let metrics = Metrics::new("frontend", &settings.frontend.http, &settings.telemetry)?;
+    metrics.watch_bus(&bus);
+    let counts = FrontendMetrics::new(&metrics);
+    let desk = frontend::desk::Desk::new(&bus, &settings.frontend);
+    let arguments = frontend::Arguments {
+        settings: Arc::clone(&settings),
+        bus,
+        store: store.clone(),
+        clock: Clock::start(),
+        desk,
+        metrics: Arc::clone(&counts),
+    };
+    let restarts = Arc::clone(&counts);
+    let (supervisor, verdict) = supervise(
+        vec![Child::new("frontend", || frontend::Frontend, arguments)],
+        Arc::new(move || restarts.common.actor_restarted()),
+    )
+    .await?;
+    Ok(RoleHandle {
+        facts: BTreeMap::new(),
+        supervisor,
+        verdict,
+        leave: Arc::default(),
+        cleanup: vec![Box::pin(settle_records(store))],
+        _page: None,
+    })
+}
+
+/// The deciding part.
+pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandle> {
+    let settings = Arc::new(settings.clone());
+    let store = Store::open(&bus, &settings.store).await?;
+    let metrics =
+        Metrics::new("controller", &format!("{:x}", chance::controller_id().0), &settings.telemetry)?;
+    metrics.watch_bus(&bus);
+    let counts = ControllerMetrics::new(&metrics);
+    let page = metrics::serve(&settings.controller.metrics, &metrics).await?;
+    let arguments = controller::Arguments {
+        settings: Arc::clone(&settings),
+        bus,
+        store: store.clone(),
+        clock: Clock::start(),
+        metrics: Arc::clone(&counts),
+    };
+    let (supervisor, verdict) = supervise(
+        vec![Child::new("controller", || controller::Controller, arguments)],
+        Arc::new(move || counts.common.actor_restarted()),
+    )
+    .await?;
+    Ok(RoleHandle {
+        facts: facts_of(page.as_ref()),
+        supervisor,
+        verdict,
+        leave: Arc::default(),
+        cleanup: vec![Box::pin(settle_records(store))],
+        _page: page,
+    })
+}
+
+/// The fleet's keeper. `program` is how to run `windfall vm` in a process of its own.
+pub async fn resource_monitor(
+    settings: &Settings,
+    bus: Bus,
+    program: VmProgram,
+) -> anyhow::Result<RoleHandle> {
+    let monitor = &settings.resource_monitor;
+    let metrics = Metrics::new("resource-monitor", &monitor.cluster, &settings.telemetry)?;
+    metrics.watch_bus(&bus);
+    let counts = ResourceMonitorMetrics::new(&metrics);
+    let page = metrics::serve(&monitor.metrics, &metrics).await?;
+    let provider: Option<Arc<dyn Provider>> = match monitor.provider.as_str() {
+        "none" => None,
+        "process" => Some(Arc::new(ProcessProvider::open(ProcessSettings {
+            program: program.program,
+            arguments: program.arguments,
+            environment: program.environment,
+            cluster: monitor.cluster.clone(),
+            folder: monitor.folder.clone(),
+            log_files: monitor.log_files,
+            confine: settings.vm.enforce != "off",
+            grace: Duration::from_millis(settings.vm.sigterm_grace_ms),
+            last_grace: LAST_GRACE,
+        })?)),
+        other => bail!("resource_monitor.provider is 'process' or 'none', not '{other}'"),
+    };
+    let arguments = resource_monitor::Arguments {
+        settings: settings.clone(),
+        bus,
+        provider: provider.clone(),
+        metrics: Arc::clone(&counts),
+    };
+    let (supervisor, verdict) = supervise(
+        vec![Child::new(resource_monitor::NAME, || resource_monitor::ResourceMonitor, arguments)],
+        Arc::new(move || counts.common.actor_restarted()),
+    )
+    .await?;
+    let retire_all = async move {
+        if let Some(provider) = provider {
+            provider.retire_all().await;
+        }
+    };
+    Ok(RoleHandle {
+        facts: facts_of(page.as_ref()),
+        supervisor,
+        verdict,
+        leave: Arc::default(),
+        cleanup: vec![Box::pin(retire_all)],
+        _page: page,
+    })
+}
+
+/// How the provider `process` runs a VM.
+#[derive(Debug, Clone)]
+pub struct VmProgram {
+    /// Usually our own executable.
+    pub program: PathBuf,
+    /// Usually `vm`.
+    pub arguments: Vec<OsString>,
+    /// What it needs beside what it inherits: how to reach NATS, above all.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A VM: Invoker and Harvest Monitor. `launcher` is how to run [`sandbox::sandbox_main`] in a process of its own.
+pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Result<RoleHandle> {
+    let settings = Arc::new(settings.clone());
+    let vm = vm_id(&settings.vm.id)?;
+    let kind = vm_kind(&settings.vm.kind)?;
+    let store = Store::open(&bus, &settings.store).await?;
+    let metrics = Metrics::new("vm", &vm.to_string(), &settings.telemetry)?;
+    metrics.watch_bus(&bus);
+    let counts = InvokerMetrics::new(&metrics);
+    let page = metrics::serve(&settings.vm.metrics, &metrics).await?;
+    let capacity = harvest_monitor::Capacity::of(&settings.vm)?.read();
+    let (scratch, scratch_is_ours) = scratch_folder(&settings, vm)?;
+    let workshop = Arc::new(
+        Workshop::open(workshop_settings(&settings, vm, &scratch, launcher)?)
+            .await
+            .context("cannot make sandboxes")?,
+    );
+    if workshop.enforcement().is_complete() {
+        tracing::info!(%vm, enforcement = %workshop.enforcement(), "sandboxes");
+    } else {
+        tracing::warn!(%vm, enforcement = %workshop.enforcement(), "SANDBOXES ARE NOT FULLY CONFINED");
+    }
+    let leave = Arc::new(Notify::new());
+    let arguments = invoker::Arguments {
+        settings: Arc::clone(&settings),
+        vm,
+        kind,
+        bus: bus.clone(),
+        store: store.clone(),
+        clock: Clock::start(),
+        workshop: Arc::clone(&workshop),
+        capacity,
+        metrics: Arc::clone(&counts),
+        metrics_address: page.as_ref().map(|page| page.address.to_string()).unwrap_or_default(),
+        leave: Arc::clone(&leave),
+    };
+    let sigterm = harvest_monitor::Sigterm::listen(Span::millis(settings.vm.sigterm_grace_ms))
+        .context("cannot listen for SIGTERM")?;
+    // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.
+    let current: Arc<Mutex<Option<ActorRef<invoker::InvokerMessage>>>> = Arc::default();
+    let told = Arc::clone(&current);
+    let monitor = harvest_monitor::Arguments {
+        vm,
+        settings: settings.vm.clone(),
+        bus,
+        metrics: Arc::clone(&counts),
+        sources: vec![Arc::new(sigterm)],
+        tell: Arc::new(move |seen| {
+            let invoker = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(invoker) = invoker {
+                let _ = invoker.cast(invoker::InvokerMessage::Seen(seen));
+            }
+        }),
+    };
+    let invoker_child = Child::with(
+        "invoker",
+        Box::new(move |supervisor| {
+            let (arguments, current) = (arguments.clone(), Arc::clone(&current));
+            Box::pin(async move {
+                let (actor, _) = Actor::spawn_linked(None, invoker::Invoker, arguments, supervisor).await?;
+                *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(actor.clone());
+                Ok(actor.get_cell())
+            })
+        }),
+    );
+    let restarts = Arc::clone(&counts);
+    let (supervisor, verdict) = supervise(
+        vec![invoker_child, Child::new(harvest_monitor::NAME, || harvest_monitor::HarvestMonitor, monitor)],
+        Arc::new(move || restarts.common.actor_restarted()),
+    )
+    .await?;
+    let mut facts = facts_of(page.as_ref());
+    facts.insert("id".into(), vm.to_string());
+    let close = async move {
+        workshop.close().await;
+        if scratch_is_ours {
+            // Left behind, it would only cost space.
+            let _ = std::fs::remove_dir_all(scratch);
+        }
+    };
+    Ok(RoleHandle {
+        facts,
+        supervisor,
+        verdict,
+        leave,
+        cleanup: vec![Box::pin(settle_records(store)), Box::pin(close)],
+        _page: page,
+    })
+}
+
+async fn settle_records(store: Store) {
+    if !store.records().flush(RECORDS_PATIENCE).await {
+        tracing::warn!(left = store.records().counters().backlog(), "records were left unstored at the stop");
+    }
+}
+
+fn facts_of(page: Option<&Page>) -> BTreeMap<String, String> {
+    page.map(|page| ("metrics".to_owned(), page.address.to_string())).into_iter().collect()
+}
+
+fn vm_id(text: &str) -> anyhow::Result<VmId> {
+    if text.is_empty() {
+        return Ok(chance::vm_id());
+    }
+    text.parse().with_context(|| format!("vm.id = '{text}'"))
+}
+
+/// What `vm.kind` and `resource_monitor.kind` mean.
+pub fn vm_kind(text: &str) -> anyhow::Result<VmKind> {
+    match text {
+        "harvest" => Ok(VmKind::Harvest),
+        "regular" => Ok(VmKind::Regular),
+        other => bail!("a VM is 'harvest' or 'regular', not '{other}'"),
+    }
+}
+
+/// Where sandboxes live, and whether the folder is removed at the end.
+fn scratch_folder(settings: &Settings, vm: VmId) -> anyhow::Result<(PathBuf, bool)> {
+    let (folder, ours) = match &settings.vm.scratch {
+        Some(folder) => (folder.clone(), false),
+        None => (std::env::temp_dir().join(format!("windfall-{vm}-{}", std::process::id())), true),
+    };
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make vm.scratch = {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("vm.scratch = {}", folder.display()))?;
+    Ok((folder, ours))
+}
+
+fn workshop_settings(
+    settings: &Settings,
+    vm: VmId,
+    scratch: &Path,
+    launcher: Launcher,
+) -> anyhow::Result<WorkshopSettings> {
+    let given = &settings.vm;
+    let enforce = match given.enforce.as_str() {
+        "auto" => Enforce::Auto,
+        "off" => Enforce::Off,
+        other => bail!("vm.enforce is 'auto' or 'off', not '{other}'"),
+    };
+    // VMs of one machine must not share user ids: each has as many as it may have sandboxes.
+    let place = (vm.0 % 1_000) as u32;
+    let uid_base = given.uid_base.saturating_add(place.saturating_mul(given.sandboxes_limit));
+    Ok(WorkshopSettings {
+        cgroup_parent: (!given.cgroup.is_empty()).then(|| given.cgroup.clone()),
+        uid_base,
+        python: given.python.clone(),
+        node: given.node.clone(),
+        enforce,
+        sandboxes_limit: given.sandboxes_limit,
+        ..WorkshopSettings::new(scratch, launcher)
+    })
+}

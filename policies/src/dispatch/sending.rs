@@ -1,0 +1,256 @@
+//! Who goes next, and where to.
+//!
+//! **Knows:** who waits, and the books.
+//! **Promises:** functions take turns; a function whose sandbox has just become idle may go before its turn if that
+//! costs the next one no more waiting than a cold start costs. One who has waited too long gets a VM that is kept free until
+//! it fits. Nobody waits for a busy sandbox longer than making another would take.
+//! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
+
+use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Span};
+
+use super::lifecycle::Running;
+use super::{Dispatch, Output};
+use crate::allocation::Request;
+use crate::placement::{Ask, Choice, Slot};
+
+/// Between two looks at those for whom there was no time.
+const NEXT_LOOK: Span = Span::millis(1);
+/// Between two searches of all VMs for one who starves.
+const STARVING_LOOK: Span = Span::millis(100);
+/// So many of the oldest are looked at when one to keep a VM free for is sought.
+const OLDEST: usize = 16;
+
+impl Dispatch {
+    /// Sends it out if there is a place and no sandbox worth waiting for.
+    pub(super) fn try_to_send(&mut self, id: InvocationId, outputs: &mut Vec<Output>) -> bool {
+        let Some(ask) = self.ask(id) else { return false };
+        let Ok(choice) = self.placement.place(self.now, &self.books, &ask) else { return false };
+        if !choice.warm && self.is_better_off_waiting(id, ask.function) {
+            return false;
+        }
+        self.send(id, choice, outputs);
+        true
+    }
+
+    fn ask(&mut self, id: InvocationId) -> Option<Ask> {
+        let open = self.open.get_mut(&id)?;
+        let card = open.submission.function;
+        let function = self.functions.entry(card.id).or_default();
+        let grant = *open.grant.get_or_insert_with(|| {
+            self.allocator.grant(Request {
+                reservation: card.reservation,
+                input_bytes: open.submission.input_bytes,
+                profile: &function.profile,
+            })
+        });
+        // An allocator that gives more than any VM has gives what was asked for instead.
+        let grant = if self.books.could_ever_hold(grant.booked) {
+            grant
+        } else {
+            *open.grant.insert(vocabulary::Grant::fixed(card.reservation))
+        };
+        let at_once = u64::from(function.in_flight) + 1;
+        Some(Ask {
+            function: card.id,
+            revision: card.revision,
+            demand: grant.booked,
+            // What is in flight answers a burst at once, the rate answers the hour.
+            concurrency_milli: function.profile.concurrency_milli(self.now).max(at_once * 1_000),
+        })
+    }
+
+    /// Whether a busy sandbox of its function should be free before a new one could be made. Bounded by the time that
+    /// making one takes: who has waited that long, waits no more.
+    fn is_better_off_waiting(&mut self, id: InvocationId, function: FunctionId) -> bool {
+        if !self.settings.wait_for_warm {
+            return false;
+        }
+        let ahead = u64::from(self.queues.live(function).max(1));
+        let Some(function) = self.functions.get_mut(&function) else { return false };
+        let (Some(init), Some(duration)) = (function.profile.init(), function.profile.duration()) else {
+            return false;
+        };
+        while function.making.front().is_some_and(|&begun| self.now.since(begun) > init) {
+            function.making.pop_front();
+        }
+        let busy = u64::from(function.in_flight).saturating_sub(function.making.len() as u64);
+        let waited = self.open.get(&id).map_or(Span::ZERO, |open| self.now.since(open.since));
+        busy > 0 && waited < init && duration.scaled(ahead, busy) < init
+    }
+
+    fn send(&mut self, id: InvocationId, choice: Choice, outputs: &mut Vec<Output>) {
+        let Choice { vm, slot, warm } = choice;
+        let waited_in_queue = self.queues.leave(id);
+        let open = self.open.get_mut(&id).expect("only open invocations are sent");
+        let grant = open.grant.expect("a place is sought only for a grant");
+        let card = open.submission.function;
+        open.attempt = open.attempt.next();
+        let (attempt, waited) = (open.attempt, self.now.since(open.since));
+        open.running =
+            Some(Running { vm, slot, booked: grant.booked, warm, seen: self.now, listed: false, missing: 0 });
+        self.books.book_own(slot, grant.booked);
+        if warm {
+            self.books.take_idle(card.id, card.revision, slot);
+        }
+        if let Some(book) = self.vms.get_mut(&vm) {
+            book.open.insert(id, ());
+        }
+        self.in_flight += 1;
+        let now = self.now;
+        let function = self.function_mut(card.id);
+        function.in_flight += 1;
+        if !warm {
+            function.making.push_back(now);
+        }
+        if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
+            self.books.hold(None);
+        }
+        if attempt > Attempt::FIRST {
+            outputs.push(Output::Fence { invocation: id, oldest_valid: attempt });
+        }
+        outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });
+    }
+
+    /// Tries the first of a function's queue; says whether it went.
+    pub(super) fn try_head(&mut self, function: FunctionId, outputs: &mut Vec<Output>) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
+        let Some((id, since)) = self.queues.head(function) else { return false };
+        let sent = self.try_to_send(id, outputs);
+        if !sent
+            && self.settings.wait_for_warm
+            && let Some(init) = self.functions.get(&function).and_then(|function| function.profile.init())
+            && since + init > self.now
+        {
+            // The same function may stand here with an earlier head; waking for that one does no harm.
+            self.warm_waits.insert((since + init, function));
+        }
+        sent
+    }
+
+    /// Heads that have waited for a busy sandbox long enough.
+    pub(super) fn end_warm_waits(&mut self, outputs: &mut Vec<Output>) {
+        while let Some(&(until, function)) = self.warm_waits.first()
+            && until <= self.now
+        {
+            self.warm_waits.pop_first();
+            while self.try_head(function, outputs) {}
+        }
+    }
+
+    /// Sends out who can go. `freed`: a function of which something has just ended.
+    pub(super) fn pump(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
+        if self.queues.is_empty() {
+            self.books.hold(None);
+            self.pump_due = None;
+            return;
+        }
+        if !self.is_settled() {
+            return;
+        }
+        if let Some((_, function)) = self.books.held() {
+            self.try_head(function, outputs);
+        }
+        if let Some(function) = freed
+            && self.may_go_before_its_turn(function)
+        {
+            self.try_head(function, outputs);
+        }
+        if self.pumped != self.books.version() {
+            self.pumped = self.books.version();
+            self.pass_left = self.queues.functions() as usize;
+        }
+        let mut vain = 0;
+        while self.pass_left > 0 && vain < self.settings.tries_per_event.max(1) {
+            let Some(function) = self.queues.turn() else { break };
+            if self.try_head(function, outputs) {
+                // Somebody went: all others may try again.
+                self.pass_left = self.queues.functions() as usize;
+            } else {
+                self.pass_left -= 1;
+                vain += 1;
+            }
+            if self.queues.turn() == Some(function) {
+                self.queues.turn_taken();
+            }
+        }
+        self.pump_due = (self.pass_left > 0 && !self.queues.is_empty()).then(|| self.now + NEXT_LOOK);
+        self.look_after_the_oldest(outputs);
+    }
+
+    fn may_go_before_its_turn(&mut self, function: FunctionId) -> bool {
+        let Some((_, since)) = self.queues.head(function) else { return false };
+        let Some(turn) = self.queues.turn() else { return false };
+        let Some((_, others)) = self.queues.head(turn) else { return false };
+        let saved = self.functions.get(&function).and_then(|function| function.profile.init());
+        since <= others + saved.unwrap_or(Span::ZERO)
+    }
+
+    /// Large ones starve while small ones slip into every gap. So one VM is kept free for the oldest of those who have
+    /// waited too long, until it fits.
+    fn look_after_the_oldest(&mut self, outputs: &mut Vec<Output>) {
+        let starving = |since: Moment| self.now.since(since) >= self.settings.starvation_after;
+        if self.queues.oldest().next().is_none_or(|(since, _)| !starving(since)) {
+            self.books.hold(None);
+            return;
+        }
+        if self.starving_checked > self.now {
+            return;
+        }
+        self.starving_checked = self.now + STARVING_LOOK;
+        let oldest: Vec<_> =
+            self.queues.oldest().take(OLDEST).take_while(|&(since, _)| starving(since)).collect();
+        for (_, id) in oldest {
+            let Some(ask) = self.ask(id) else { continue };
+            if !self.books.could_ever_hold(ask.demand) {
+                continue;
+            }
+            // Others of its function may wait before it.
+            let Some((head, _)) = self.queues.head(ask.function) else { continue };
+            let Some(ask) = self.ask(head) else { continue };
+            if let Some(slot) = self.any_with_room(&ask) {
+                let warm = self.books.idle(ask.function, ask.revision, slot) > 0;
+                if warm || !self.is_better_off_waiting(head, ask.function) {
+                    self.send(head, Choice { vm: self.books.vm(slot), slot, warm }, outputs);
+                    continue;
+                }
+            }
+            if let Some(slot) = self.soonest_free(&ask) {
+                self.books.hold(Some((slot, ask.function)));
+                return;
+            }
+        }
+        self.books.hold(None);
+    }
+
+    fn any_with_room(&self, ask: &Ask) -> Option<Slot> {
+        self.books.vms().find(|&slot| self.books.has_room(slot, ask.function, ask.demand))
+    }
+
+    /// The VM that lacks the least CPU (then memory) to hold it. The one already kept free stays so.
+    fn soonest_free(&self, ask: &Ask) -> Option<Slot> {
+        let large_enough =
+            |&slot: &Slot| self.books.takes_work(slot) && ask.demand.fits_in(self.books.capacity(slot));
+        let held = self.books.held().filter(|&(_, by)| by == ask.function).map(|(slot, _)| slot);
+        held.filter(large_enough).or_else(|| {
+            self.books.vms().filter(large_enough).min_by_key(|&slot| {
+                let lacks = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
+                (lacks.cpu, lacks.memory, self.books.vm(slot))
+            })
+        })
+    }
+
+    /// When those who wait should be looked at again, if nothing happens before.
+    pub(super) fn next_look_at_the_waiting(&self) -> Option<Moment> {
+        if !self.is_settled() {
+            return self.settled;
+        }
+        let starving = self
+            .queues
+            .oldest()
+            .next()
+            .map(|(since, _)| (since + self.settings.starvation_after).max(self.starving_checked));
+        [self.pump_due, starving].into_iter().flatten().min()
+    }
+}

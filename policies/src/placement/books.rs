@@ -1,0 +1,456 @@
+//! What each VM offers, what is booked on it, and what is idle on it.
+//!
+//! **Knows:** VMs by number ([`Slot`]), so that a decision reads arrays and not trees.
+//! **Promises:** every step costs the same however many VMs there are, except [`Books::vms`] and what is said to
+//! look at all of them.
+//! **Gives up:** knowing who booked what; the Controller does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vocabulary::{FunctionId, Mebibytes, MilliCores, Resources, Revision, VmId, VmKind};
+
+use crate::hash::Map;
+
+/// A VM's place in the books. Given to another VM after this one was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub(crate) u32);
+
+impl Slot {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One VM.
+#[derive(Debug, Clone)]
+struct Book {
+    vm: VmId,
+    kind: VmKind,
+    capacity: Resources,
+    /// The most it has ever had: what it may have again.
+    peak: Resources,
+    /// Booked by us.
+    own: Resources,
+    /// Booked by others, as the VM itself reports.
+    foreign: Resources,
+    takes_work: bool,
+    /// It has handed something back since its last report: what we believe of its room is wrong.
+    refusing: bool,
+    /// Functions that may have idle sandboxes here.
+    functions: BTreeSet<FunctionId>,
+}
+
+/// Idle sandboxes of one build of one function.
+#[derive(Debug, Clone, Default)]
+struct Warm {
+    revision: Revision,
+    /// Sorted by slot.
+    idle: Vec<(Slot, u32)>,
+}
+
+/// What each VM offers, what is booked on it, and what is idle on it.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// `None`: free.
+    slots: Vec<Option<Book>>,
+    free: Vec<Slot>,
+    by_id: Map<VmId, Slot>,
+    warm: Map<FunctionId, Warm>,
+    warm_limit: usize,
+    /// A VM that is kept free for one function.
+    held: Option<(Slot, FunctionId)>,
+    /// Grows whenever room or an idle sandbox appears anywhere.
+    version: u64,
+    open: u32,
+    /// How many VMs that take work have, or once had, each size; by CPU, then memory.
+    sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
+    /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
+    largest: Vec<Resources>,
+}
+
+impl Books {
+    /// Empty books that remember idle sandboxes of at most `functions_limit` functions.
+    pub fn new(functions_limit: u32) -> Self {
+        Self { warm_limit: functions_limit as usize, ..Self::default() }
+    }
+
+    /// Where a VM stands.
+    pub fn slot(&self, vm: VmId) -> Option<Slot> {
+        self.by_id.get(&vm).copied()
+    }
+
+    /// Which VM stands there. The slot must be in use.
+    pub fn vm(&self, slot: Slot) -> VmId {
+        self.book(slot).vm
+    }
+
+    /// Regular or harvest.
+    pub fn kind(&self, slot: Slot) -> VmKind {
+        self.book(slot).kind
+    }
+
+    /// What it has now.
+    pub fn capacity(&self, slot: Slot) -> Resources {
+        self.book(slot).capacity
+    }
+
+    /// What is booked on it, by us and by others.
+    pub fn booked(&self, slot: Slot) -> Resources {
+        let book = self.book(slot);
+        book.own + book.foreign
+    }
+
+    /// What is booked on it by us.
+    pub fn booked_by_us(&self, slot: Slot) -> Resources {
+        self.book(slot).own
+    }
+
+    /// Whether it takes new work.
+    pub fn takes_work(&self, slot: Slot) -> bool {
+        self.book(slot).takes_work
+    }
+
+    /// Whether `demand` of this function fits there now.
+    pub fn has_room(&self, slot: Slot, function: FunctionId, demand: Resources) -> bool {
+        let book = self.book(slot);
+        book.takes_work
+            && !book.refusing
+            && (book.own + book.foreign + demand).fits_in(book.capacity)
+            && self.held.is_none_or(|(held, by)| held != slot || by == function)
+    }
+
+    /// Idle sandboxes of this build there.
+    pub fn idle(&self, function: FunctionId, revision: Revision, slot: Slot) -> u32 {
+        let idle = self.idle_anywhere(function, revision);
+        idle.binary_search_by_key(&slot, |&(at, _)| at).map_or(0, |found| idle[found].1)
+    }
+
+    /// Where idle sandboxes of this build are, by slot; counts may be 0.
+    pub fn idle_anywhere(&self, function: FunctionId, revision: Revision) -> &[(Slot, u32)] {
+        self.warm.get(&function).filter(|warm| warm.revision == revision).map_or(&[], |warm| &warm.idle)
+    }
+
+    /// All VMs, in the order of their slots. O(VMs).
+    pub fn vms(&self) -> impl Iterator<Item = Slot> {
+        (0..self.slots.len() as u32).map(Slot).filter(|slot| self.slots[slot.index()].is_some())
+    }
+
+    /// One more than the highest slot ever used.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// VMs that take work.
+    pub fn open(&self) -> u32 {
+        self.open
+    }
+
+    /// All VMs.
+    pub fn len(&self) -> u32 {
+        (self.slots.len() - self.free.len()) as u32
+    }
+
+    /// Whether there is no VM.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Changes whenever a place that was refused may be found now.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether some VM that takes work is, or once was, large enough for this.
+    pub fn could_ever_hold(&self, demand: Resources) -> bool {
+        self.largest.iter().any(|&size| demand.fits_in(size))
+    }
+
+    /// The VM size with the most CPU (then memory) among those that take work, as they were at their largest.
+    pub fn largest(&self) -> Resources {
+        self.largest.first().copied().unwrap_or(Resources::ZERO)
+    }
+
+    // What the Controller writes.
+
+    /// A VM that was not known before; takes no work yet.
+    pub fn add(&mut self, vm: VmId, kind: VmKind, capacity: Resources) -> Slot {
+        if let Some(slot) = self.slot(vm) {
+            return slot;
+        }
+        let book = Book {
+            vm,
+            kind,
+            capacity,
+            peak: capacity,
+            own: Resources::ZERO,
+            foreign: Resources::ZERO,
+            takes_work: false,
+            refusing: false,
+            functions: BTreeSet::new(),
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot((self.slots.len() - 1) as u32)
+        });
+        self.slots[slot.index()] = Some(book);
+        self.by_id.insert(vm, slot);
+        slot
+    }
+
+    /// A VM is gone, with all that was idle and booked on it.
+    pub fn remove(&mut self, slot: Slot) {
+        self.set_takes_work(slot, false);
+        self.clear_idle(slot);
+        let Some(book) = self.slots[slot.index()].take() else { return };
+        self.by_id.remove(&book.vm);
+        self.free.push(slot);
+        if self.held.is_some_and(|(held, _)| held == slot) {
+            self.held = None;
+        }
+    }
+
+    /// What it has now.
+    pub fn set_capacity(&mut self, slot: Slot, capacity: Resources) {
+        let book = self.book_mut(slot);
+        if book.capacity == capacity {
+            return;
+        }
+        book.capacity = capacity;
+        let before = book.peak;
+        book.peak = before.max(capacity);
+        let (peak, takes_work) = (book.peak, book.takes_work);
+        self.version += 1;
+        if takes_work && peak != before {
+            self.count_size(peak, true);
+            self.count_size(before, false);
+        }
+    }
+
+    /// Whether it takes new work.
+    pub fn set_takes_work(&mut self, slot: Slot, takes_work: bool) {
+        let book = self.book_mut(slot);
+        if book.takes_work == takes_work {
+            return;
+        }
+        book.takes_work = takes_work;
+        let peak = book.peak;
+        self.version += 1;
+        self.open = if takes_work { self.open + 1 } else { self.open - 1 };
+        self.count_size(peak, takes_work);
+    }
+
+    /// It handed work back, or (`false`) has reported since.
+    pub fn set_refusing(&mut self, slot: Slot, refusing: bool) {
+        let book = self.book_mut(slot);
+        if book.refusing && !refusing {
+            self.version += 1;
+        }
+        self.book_mut(slot).refusing = refusing;
+    }
+
+    /// We send something there.
+    pub fn book_own(&mut self, slot: Slot, amount: Resources) {
+        self.book_mut(slot).own += amount;
+    }
+
+    /// It has ended.
+    pub fn release_own(&mut self, slot: Slot, amount: Resources) {
+        self.book_mut(slot).own -= amount;
+        self.version += 1;
+    }
+
+    /// What others have there.
+    pub fn set_foreign(&mut self, slot: Slot, amount: Resources) {
+        let book = self.book_mut(slot);
+        if book.foreign != amount {
+            book.foreign = amount;
+            self.version += 1;
+        }
+    }
+
+    /// Keeps a VM free for one function, or none.
+    pub fn hold(&mut self, held: Option<(Slot, FunctionId)>) {
+        if self.held != held {
+            self.held = held;
+            self.version += 1;
+        }
+    }
+
+    /// Which VM is kept free for which function.
+    pub fn held(&self) -> Option<(Slot, FunctionId)> {
+        self.held
+    }
+
+    /// So many sandboxes of this build have become idle there. Older builds than the newest known are ignored.
+    pub fn put_idle(&mut self, function: FunctionId, revision: Revision, slot: Slot, count: u32) {
+        if count == 0 || (self.warm.len() >= self.warm_limit && !self.warm.contains_key(&function)) {
+            return;
+        }
+        let warm = self.warm.entry(function).or_insert_with(|| Warm { revision, idle: Vec::new() });
+        if revision < warm.revision {
+            return;
+        }
+        if revision > warm.revision {
+            *warm = Warm { revision, idle: Vec::new() };
+        }
+        match warm.idle.binary_search_by_key(&slot, |&(at, _)| at) {
+            Ok(found) => warm.idle[found].1 = warm.idle[found].1.saturating_add(count),
+            Err(place) => {
+                warm.idle.insert(place, (slot, count));
+                self.book_mut(slot).functions.insert(function);
+            }
+        }
+        self.version += 1;
+    }
+
+    /// One of them is about to be used.
+    pub fn take_idle(&mut self, function: FunctionId, revision: Revision, slot: Slot) {
+        if let Some(warm) = self.warm.get_mut(&function).filter(|warm| warm.revision == revision)
+            && let Ok(found) = warm.idle.binary_search_by_key(&slot, |&(at, _)| at)
+        {
+            // The entry stays at 0: most likely the sandbox is back in a moment.
+            warm.idle[found].1 = warm.idle[found].1.saturating_sub(1);
+        }
+    }
+
+    /// Nothing is idle there as far as we know.
+    pub fn clear_idle(&mut self, slot: Slot) {
+        for function in std::mem::take(&mut self.book_mut(slot).functions) {
+            if let Some(warm) = self.warm.get_mut(&function) {
+                warm.idle.retain(|&(at, _)| at != slot);
+                if warm.idle.is_empty() {
+                    self.warm.remove(&function);
+                }
+            }
+        }
+    }
+
+    /// Functions with idle sandboxes there.
+    pub fn functions_idle_at(&self, slot: Slot) -> impl Iterator<Item = FunctionId> {
+        self.book(slot).functions.iter().copied()
+    }
+
+    /// One VM more, or less, has this size. Only a size that is new or was the last of its kind costs anything.
+    fn count_size(&mut self, size: Resources, more: bool) {
+        let count = self.sizes.entry((size.cpu, size.memory)).or_insert(0);
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        match (*count, more) {
+            (1, true) => {}
+            (0, _) => {
+                self.sizes.remove(&(size.cpu, size.memory));
+            }
+            _ => return,
+        }
+        let mut most = None;
+        self.largest.clear();
+        for &(cpu, memory) in self.sizes.keys().rev() {
+            if most.is_none_or(|most| memory > most) {
+                self.largest.push(Resources { cpu, memory });
+                most = Some(memory);
+            }
+        }
+    }
+
+    fn book(&self, slot: Slot) -> &Book {
+        self.slots[slot.index()].as_ref().expect("slots are asked for only while they are in use")
+    }
+
+    fn book_mut(&mut self, slot: Slot) -> &mut Book {
+        self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use")
+    }
+}
+
+/// How full a VM would be with `more` booked on it, in millionths: three times CPU plus memory, as the SOSP'21
+/// authors' JSQ weighs them.
+pub(crate) fn fullness(books: &Books, slot: Slot, more: Resources) -> u64 {
+    let capacity = books.capacity(slot);
+    let booked = books.booked(slot) + more;
+    let share = |part: u32, whole: u32| u64::from(part) * 1_000_000 / u64::from(whole.max(1));
+    let (MilliCores(cpu), Mebibytes(memory)) = (booked.cpu, booked.memory);
+    3 * share(cpu, capacity.cpu.0) + share(memory, capacity.memory.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const F: FunctionId = FunctionId(1);
+    const R: Revision = Revision(1);
+
+    fn one_vm() -> (Books, Slot) {
+        let mut books = Books::new(10);
+        let slot = books.add(VmId(1), VmKind::Harvest, Resources::new(2_000, 1_024));
+        books.set_takes_work(slot, true);
+        (books, slot)
+    }
+
+    #[test]
+    fn what_is_booked_by_us_and_by_others_leaves_less_room() {
+        let (mut books, slot) = one_vm();
+        books.book_own(slot, Resources::new(1_000, 256));
+        books.set_foreign(slot, Resources::new(500, 256));
+        assert!(books.has_room(slot, F, Resources::new(500, 512)));
+        assert!(!books.has_room(slot, F, Resources::new(501, 1)));
+        books.release_own(slot, Resources::new(1_000, 256));
+        assert!(books.has_room(slot, F, Resources::new(1_500, 512)));
+    }
+
+    #[test]
+    fn a_vm_that_shrank_is_full_but_not_too_small_for_ever() {
+        let (mut books, slot) = one_vm();
+        books.set_capacity(slot, Resources::new(500, 1_024));
+        assert!(!books.has_room(slot, F, Resources::new(1_000, 1)));
+        assert!(books.could_ever_hold(Resources::new(1_000, 1)));
+        assert!(!books.could_ever_hold(Resources::new(2_001, 1)));
+    }
+
+    #[test]
+    fn only_sandboxes_of_the_newest_build_are_idle() {
+        let (mut books, slot) = one_vm();
+        books.put_idle(F, R, slot, 2);
+        books.put_idle(F, Revision(2), slot, 1);
+        books.put_idle(F, R, slot, 5);
+        assert_eq!((books.idle(F, R, slot), books.idle(F, Revision(2), slot)), (0, 1));
+    }
+
+    #[test]
+    fn a_removed_vm_leaves_nothing_warm_to_its_successor_in_the_slot() {
+        let (mut books, slot) = one_vm();
+        books.put_idle(F, R, slot, 2);
+        books.remove(slot);
+        assert_eq!(books.add(VmId(2), VmKind::Regular, Resources::new(1, 1)), slot);
+        assert_eq!(books.idle(F, R, slot), 0);
+        assert_eq!((books.len(), books.open()), (1, 0));
+    }
+
+    #[test]
+    fn a_held_vm_has_room_for_nobody_else() {
+        let (mut books, slot) = one_vm();
+        books.hold(Some((slot, F)));
+        assert!(books.has_room(slot, F, Resources::new(1, 1)));
+        assert!(!books.has_room(slot, FunctionId(2), Resources::new(1, 1)));
+    }
+
+    #[test]
+    fn sizes_that_neither_contains_the_other_both_count_as_largest() {
+        let (mut books, _) = one_vm();
+        for (id, cpu, memory) in [(2, 1_000, 4_096), (3, 500, 512)] {
+            let slot = books.add(VmId(id), VmKind::Regular, Resources::new(cpu, memory));
+            books.set_takes_work(slot, true);
+        }
+        assert!(books.could_ever_hold(Resources::new(1_000, 4_096)));
+        assert!(books.could_ever_hold(Resources::new(2_000, 1_024)));
+        assert!(!books.could_ever_hold(Resources::new(2_000, 4_096)));
+        assert_eq!(books.largest(), Resources::new(2_000, 1_024));
+    }
+
+    #[test]
+    fn idle_sandboxes_of_too_many_functions_are_not_remembered() {
+        let (mut books, slot) = one_vm();
+        for id in 0..20 {
+            books.put_idle(FunctionId(id), R, slot, 1);
+        }
+        let remembered = (0..20).filter(|&id| books.idle(FunctionId(id), R, slot) > 0).count();
+        assert_eq!(remembered, 10);
+    }
+}

@@ -1,0 +1,161 @@
+use vocabulary::{Mebibytes, MilliCores};
+
+use super::*;
+
+const SIZE: Resources = Resources { cpu: MilliCores(4_000), memory: Mebibytes(8_192) };
+
+fn at(ms: u64) -> Moment {
+    Moment::ORIGIN + Span::seconds(100) + Span::millis(ms)
+}
+
+fn target(vms: u32) -> Target {
+    Target { vms, kind: VmKind::Harvest, size: SIZE }
+}
+
+fn status(vm: u64, standing: VmStanding) -> Input {
+    Input::VmReported(VmStatus {
+        vm: VmId(vm),
+        kind: VmKind::Harvest,
+        capacity: SIZE,
+        standing,
+        warm: vec![],
+        running: vec![],
+    })
+}
+
+fn up(vm: u64) -> Input {
+    status(vm, VmStanding::Open)
+}
+
+fn told(mind: &mut Provisioning, ms: u64, input: Input) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    mind.handle(at(ms), input, &mut outputs);
+    outputs
+}
+
+fn launched(outputs: &[Output]) -> Vec<u64> {
+    let ids = outputs.iter().filter_map(|output| match output {
+        Output::Launch { vm, .. } => Some(vm.0),
+        Output::Retire { .. } => None,
+    });
+    ids.collect()
+}
+
+/// A fleet of two that reports.
+fn two_up() -> Provisioning {
+    let mut mind = Provisioning::new(Settings::default(), target(2), 1);
+    assert_eq!(launched(&told(&mut mind, 0, Input::Listed(vec![]))), [1, 2]);
+    assert_eq!(told(&mut mind, 1_000, up(1)), []);
+    assert_eq!(told(&mut mind, 1_000, up(2)), []);
+    mind
+}
+
+#[test]
+fn nothing_is_launched_before_the_provider_has_said_what_exists() {
+    let mut mind = Provisioning::new(Settings::default(), target(2), 1);
+    assert_eq!(mind.next_wakeup(), Some(Moment::ORIGIN));
+    assert_eq!(told(&mut mind, 0, Input::Woke), []);
+    assert_eq!(launched(&told(&mut mind, 10, Input::Listed(vec![VmId(7)]))), [8]);
+}
+
+#[test]
+fn a_provider_that_says_nothing_is_not_waited_for_for_ever() {
+    let mut mind = Provisioning::new(Settings::default(), target(1), 1);
+    told(&mut mind, 0, Input::Woke);
+    assert_eq!(mind.next_wakeup(), Some(at(3_000)));
+    assert_eq!(launched(&told(&mut mind, 3_000, Input::Woke)), [1]);
+}
+
+#[test]
+fn vms_of_an_earlier_resource_monitor_are_taken_over() {
+    let mut mind = Provisioning::new(Settings::default(), target(2), 1);
+    assert_eq!(told(&mut mind, 0, up(4)), []);
+    assert_eq!(told(&mut mind, 0, up(9)), []);
+    assert_eq!(told(&mut mind, 10, Input::Listed(vec![VmId(4), VmId(9)])), []);
+    assert_eq!(mind.next_id(), VmId(10));
+}
+
+#[test]
+fn a_vm_with_notice_is_replaced_at_once_and_once() {
+    let mut mind = two_up();
+    let notice = Input::VmNoticed { vm: VmId(1), deadline: Some(at(31_500)) };
+    assert_eq!(launched(&told(&mut mind, 1_500, notice.clone())), [3]);
+    assert_eq!(told(&mut mind, 1_600, notice), []);
+    assert_eq!(told(&mut mind, 1_700, up(1)), [], "it still reports");
+    assert_eq!(
+        told(&mut mind, 1_800, Input::VmEnded(VmId(1))),
+        [Output::Retire { vm: VmId(1), why: RetireWhy::Ended }]
+    );
+    assert_eq!(told(&mut mind, 1_900, Input::VmEnded(VmId(1))), []);
+    assert_eq!(told(&mut mind, 1_900, up(1)), [], "a last word does not bring it back");
+    assert_eq!(mind.counts(), (2, 0));
+}
+
+#[test]
+fn a_notice_called_off_leaves_one_too_many_and_the_new_one_goes() {
+    let mut mind = two_up();
+    told(&mut mind, 1_500, Input::VmNoticed { vm: VmId(1), deadline: Some(at(31_500)) });
+    assert_eq!(
+        told(&mut mind, 1_600, Input::VmNoticed { vm: VmId(1), deadline: None }),
+        [Output::Retire { vm: VmId(3), why: RetireWhy::Surplus }]
+    );
+}
+
+#[test]
+fn a_draining_vm_does_not_count() {
+    let mut mind = two_up();
+    assert_eq!(launched(&told(&mut mind, 1_500, status(2, VmStanding::Draining))), [3]);
+}
+
+#[test]
+fn a_silent_vm_is_retired_and_replaced() {
+    let mut mind = two_up();
+    told(&mut mind, 3_000, up(1));
+    let wakeup = mind.next_wakeup().unwrap();
+    assert_eq!(wakeup, at(4_000));
+    assert_eq!(
+        told(&mut mind, 4_000, Input::Woke),
+        [
+            Output::Retire { vm: VmId(2), why: RetireWhy::Silent },
+            Output::Launch { vm: VmId(3), kind: VmKind::Harvest, size: SIZE },
+        ]
+    );
+}
+
+#[test]
+fn failed_launches_are_put_off_longer_and_longer() {
+    let mut mind = Provisioning::new(Settings::default(), target(3), 1);
+    assert_eq!(launched(&told(&mut mind, 0, Input::Listed(vec![]))), [1, 2, 3]);
+    for vm in 1..=3 {
+        assert_eq!(told(&mut mind, 0, Input::LaunchFailed(VmId(vm))), []);
+    }
+    assert_eq!(mind.next_wakeup(), Some(at(4_000)), "three failures: 1, 2, 4 s");
+    assert_eq!(told(&mut mind, 3_999, Input::Woke), []);
+    assert_eq!(launched(&told(&mut mind, 4_000, Input::Woke)), [4], "one tries the ground");
+    assert_eq!(told(&mut mind, 4_100, Input::LaunchFailed(VmId(4))), []);
+    assert_eq!(told(&mut mind, 4_200, Input::LaunchFailed(VmId(4))), [], "told twice, counted once");
+    assert_eq!(launched(&told(&mut mind, 12_100, Input::Woke)), [5]);
+    assert_eq!(launched(&told(&mut mind, 12_200, up(5))), [6, 7], "and the rest follows");
+}
+
+#[test]
+fn a_vm_that_never_comes_up_is_given_up_after_its_patience() {
+    let mut mind = Provisioning::new(Settings::default(), target(1), 1);
+    told(&mut mind, 0, Input::Listed(vec![]));
+    assert_eq!(mind.next_wakeup(), Some(at(60_000)));
+    assert_eq!(
+        told(&mut mind, 60_000, Input::Woke),
+        [Output::Retire { vm: VmId(1), why: RetireWhy::Silent }]
+    );
+    assert_eq!(launched(&told(&mut mind, 61_000, Input::Woke)), [2]);
+}
+
+#[test]
+fn a_smaller_target_retires_the_newest_and_a_larger_one_launches() {
+    let mut mind = two_up();
+    assert_eq!(
+        told(&mut mind, 1_500, Input::Target(target(1))),
+        [Output::Retire { vm: VmId(2), why: RetireWhy::Surplus }]
+    );
+    assert_eq!(launched(&told(&mut mind, 1_600, Input::Target(target(3)))), [3, 4]);
+}

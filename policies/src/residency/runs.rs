@@ -1,0 +1,347 @@
+//! What is asked for: runs that begin, wait, end, or go back.
+//!
+//! **Knows:** the machine's own state.
+//! **Promises:** a run takes, in this order: the idle sandbox of its build that was used last; one of its build that is being
+//! made for nobody; a new one, for which idle ones, the longest idle first, are stopped if their memory is needed.
+//! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
+
+use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Resources, VmStanding};
+
+use super::sandboxes::Doing;
+use super::{HandBackWhy, Output, Residency, SandboxId, StopWhy};
+
+/// One attempt that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub invocation: InvocationId,
+    pub attempt: Attempt,
+    pub function: FunctionCard,
+    pub grant: Grant,
+    /// It was told to end; its end is awaited.
+    pub killed: bool,
+}
+
+impl Residency {
+    /// A Controller wants this run here.
+    pub(super) fn asked_to_run(&mut self, run: Run, outputs: &mut Vec<Output>) {
+        let Run { invocation, attempt, .. } = run;
+        let newest_here = self.attempt_here(invocation);
+        let is_news = self.seen.note(self.now, invocation, attempt);
+        if !is_news || newest_here.is_some_and(|here| here >= attempt) {
+            outputs.push(Output::Duplicate { invocation, attempt });
+            return;
+        }
+        self.supersede(invocation, outputs);
+        if self.standing == VmStanding::Draining {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::Draining });
+            return;
+        }
+        if self.sandboxes.is_newest(run.function.id, run.function.revision) {
+            for outdated in self.sandboxes.outdated(run.function.id, run.function.revision) {
+                self.stop(outdated, StopWhy::Outdated, outputs);
+            }
+        }
+        if !run.grant.booked.fits_in(self.capacity) {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
+        } else if self.queue.is_empty() && self.try_to_begin(run, outputs) {
+            // It runs, or its sandbox is being made.
+        } else if self.queue.len() >= self.settings.queue_limit as usize {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::QueueFull });
+        } else {
+            self.queue.push_back(run);
+        }
+    }
+
+    fn attempt_here(&self, invocation: InvocationId) -> Option<Attempt> {
+        let begun = self.runs.get(&invocation).map(|(_, run)| run.attempt);
+        let waits = || self.queue.iter().find(|run| run.invocation == invocation).map(|run| run.attempt);
+        begun.or_else(waits)
+    }
+
+    /// A newer attempt has come: the Controller has given up the one that is here.
+    fn supersede(&mut self, invocation: InvocationId, outputs: &mut Vec<Output>) {
+        self.queue.retain(|run| run.invocation != invocation);
+        let Some((sandbox, run)) = self.runs.remove(&invocation) else { return };
+        if !self.detach(sandbox) && !run.killed {
+            outputs.push(Output::Kill { sandbox, invocation, attempt: run.attempt });
+        }
+    }
+
+    /// Takes its run from a sandbox that is still being made; says whether it was.
+    fn detach(&mut self, sandbox: SandboxId) -> bool {
+        let making = self.sandboxes.get(sandbox).is_some_and(|s| matches!(s.doing, Doing::Making(_)));
+        if making {
+            self.sandboxes.change(sandbox, |sandbox| {
+                sandbox.doing = Doing::Making(None);
+                sandbox.booked = Resources::ZERO;
+            });
+        }
+        making
+    }
+
+    /// Nobody waits for attempts of this invocation up to this one.
+    pub(super) fn cancelled(&mut self, invocation: InvocationId, up_to: Attempt, outputs: &mut Vec<Output>) {
+        self.seen.note(self.now, invocation, up_to);
+        let why = HandBackWhy::Cancelled;
+        if let Some(at) = self.queue.iter().position(|r| r.invocation == invocation && r.attempt <= up_to)
+            && let Some(run) = self.queue.remove(at)
+        {
+            outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
+        }
+        let Some(&(sandbox, run)) = self.runs.get(&invocation).filter(|(_, run)| run.attempt <= up_to) else {
+            return;
+        };
+        if self.detach(sandbox) {
+            self.runs.remove(&invocation);
+            outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
+        } else if !run.killed {
+            self.runs.insert(invocation, (sandbox, Run { killed: true, ..run }));
+            outputs.push(Output::Kill { sandbox, invocation, attempt: run.attempt });
+        }
+    }
+
+    /// Those that wait begin, in their order, as far as they fit.
+    pub(super) fn begin_what_fits(&mut self, outputs: &mut Vec<Output>) {
+        while let Some(&run) = self.queue.front()
+            && self.try_to_begin(run, outputs)
+        {
+            self.queue.pop_front();
+        }
+    }
+
+    fn try_to_begin(&mut self, run: Run, outputs: &mut Vec<Output>) -> bool {
+        let booked = run.grant.booked;
+        if self.sandboxes.booked().cpu + booked.cpu > self.capacity.cpu {
+            return false;
+        }
+        if let Some(idle) = self.sandboxes.last_used(run.function.id, run.function.revision)
+            && self.make_room(u64::from(booked.memory.0), Some(idle), outputs)
+        {
+            self.execute(idle, run, false, outputs);
+            return true;
+        }
+        let spare = self
+            .sandboxes
+            .making()
+            .find(|(_, sandbox)| sandbox.doing == Doing::Making(None) && sandbox.serves_build(&run.function));
+        if let Some((spare, sandbox)) = spare {
+            let more = u64::from((booked.memory - sandbox.held).0);
+            if self.make_room(more, None, outputs) {
+                self.sandboxes.change(spare, |sandbox| {
+                    sandbox.doing = Doing::Making(Some((run.invocation, run.attempt)));
+                    (sandbox.booked, sandbox.held) = (booked, booked.memory);
+                });
+                self.runs.insert(run.invocation, (spare, run));
+                return true;
+            }
+        }
+        if !self.make_room(u64::from(booked.memory.0), None, outputs) || !self.make_seat(outputs) {
+            return false;
+        }
+        let ceiling = run.grant.ceiling;
+        let made_for = Some((run.invocation, run.attempt));
+        let sandbox = self.sandboxes.make(run.function, ceiling, made_for, booked);
+        outputs.push(Output::Start { sandbox, function: run.function, ceiling });
+        self.runs.insert(run.invocation, (sandbox, run));
+        true
+    }
+
+    fn execute(&mut self, id: SandboxId, run: Run, cold: bool, outputs: &mut Vec<Output>) {
+        let Run { invocation, attempt, grant, .. } = run;
+        self.sandboxes.change(id, |sandbox| {
+            sandbox.doing = Doing::Running(invocation, attempt);
+            sandbox.ceiling = grant.ceiling;
+            (sandbox.booked, sandbox.held) = (grant.booked, grant.booked.memory);
+        });
+        self.runs.insert(invocation, (id, run));
+        outputs.push(Output::Execute { sandbox: id, invocation, attempt, grant, cold });
+    }
+
+    /// A sandbox that was being made is ready.
+    pub(super) fn sandbox_ready(&mut self, id: SandboxId, outputs: &mut Vec<Output>) {
+        let Some(Doing::Making(made_for)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
+            return;
+        };
+        match made_for.and_then(|(invocation, _)| self.runs.get(&invocation).copied()) {
+            Some((_, run)) => self.execute(id, run, true, outputs),
+            None => self.serve_or_rest(id, outputs),
+        }
+    }
+
+    /// A sandbox that was being made came to nothing.
+    pub(super) fn sandbox_failed(&mut self, id: SandboxId) {
+        if let Some(Doing::Making(made_for)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) {
+            self.sandboxes.remove(id);
+            if let Some((invocation, _)) = made_for {
+                self.runs.remove(&invocation);
+            }
+        }
+    }
+
+    /// A sandbox has ended its run.
+    pub(super) fn run_ended(&mut self, id: SandboxId, kept: bool, outputs: &mut Vec<Output>) {
+        let Some(Doing::Running(invocation, _)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
+            return;
+        };
+        if self.runs.get(&invocation).is_some_and(|&(sandbox, _)| sandbox == id) {
+            self.runs.remove(&invocation);
+        }
+        if kept {
+            self.serve_or_rest(id, outputs);
+        } else {
+            self.sandboxes.remove(id);
+        }
+    }
+
+    /// An idle sandbox was found dead.
+    pub(super) fn sandbox_died(&mut self, id: SandboxId) {
+        if self.sandboxes.get(id).is_some_and(|sandbox| matches!(sandbox.doing, Doing::Idle(_))) {
+            self.sandboxes.remove(id);
+        }
+    }
+
+    /// A sandbox without a run takes one whose own is still being made, or becomes idle, or ends.
+    fn serve_or_rest(&mut self, id: SandboxId, outputs: &mut Vec<Output>) {
+        self.sandboxes.change(id, |sandbox| {
+            // Idle already, but not yet counted with all it may use: that is checked below.
+            sandbox.doing = Doing::Idle(self.now);
+            sandbox.booked = Resources::ZERO;
+        });
+        let Some(sandbox) = self.sandboxes.get(id).copied() else { return };
+        if self.sandboxes.is_outdated(&sandbox.function) {
+            return self.stop(id, StopWhy::Outdated, outputs);
+        }
+        if self.standing == VmStanding::Draining {
+            return self.stop(id, StopWhy::Draining, outputs);
+        }
+        let waits =
+            self.sandboxes.making().filter(|(_, other)| other.serves_build(&sandbox.function)).find_map(
+                |(other, making)| match making.doing {
+                    Doing::Making(Some((invocation, _))) => Some((other, invocation, making.booked.memory)),
+                    _ => None,
+                },
+            );
+        if let Some((other, invocation, memory)) = waits
+            && self.make_room(u64::from(memory.0), Some(id), outputs)
+            && let Some(&(_, run)) = self.runs.get(&invocation)
+        {
+            self.detach(other);
+            return self.execute(id, run, false, outputs);
+        }
+        let ceiling = sandbox.ceiling.memory;
+        if self.make_room(u64::from(ceiling.0), Some(id), outputs) {
+            self.sandboxes.change(id, |sandbox| sandbox.held = ceiling);
+        } else {
+            self.stop(id, StopWhy::MemoryNeeded, outputs);
+        }
+    }
+
+    /// Stops idle sandboxes, the longest idle first, until so many MiB are free; none if that would not do. `sparing`
+    /// stays, but what it holds counts as free.
+    fn make_room(&mut self, needed: u64, sparing: Option<SandboxId>, outputs: &mut Vec<Output>) -> bool {
+        let spared = sparing.and_then(|id| self.sandboxes.get(id)).map_or(0, |s| u64::from(s.held.0));
+        let capacity = u64::from(self.capacity.memory.0);
+        if self.sandboxes.held() - self.sandboxes.held_idle() + needed > capacity {
+            return false;
+        }
+        while self.sandboxes.held() - spared + needed > capacity {
+            let Some(oldest) = self.sandboxes.longest_idle_except(sparing) else { return false };
+            self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+        }
+        true
+    }
+
+    /// Stops the longest idle sandbox if there are as many as there may be.
+    fn make_seat(&mut self, outputs: &mut Vec<Output>) -> bool {
+        if self.sandboxes.len() < self.settings.sandboxes_limit as usize {
+            return true;
+        }
+        let Some((_, oldest)) = self.sandboxes.longest_idle() else { return false };
+        self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+        self.sandboxes.len() < self.settings.sandboxes_limit as usize
+    }
+
+    fn stop(&mut self, sandbox: SandboxId, why: StopWhy, outputs: &mut Vec<Output>) {
+        self.sandboxes.remove(sandbox);
+        outputs.push(Output::Stop { sandbox, why });
+    }
+
+    /// Ends what has been idle for too long.
+    pub(super) fn stop_expired(&mut self, outputs: &mut Vec<Output>) {
+        while let Some((since, sandbox)) = self.sandboxes.longest_idle()
+            && self.now.since(since) >= self.settings.keep_alive
+        {
+            self.stop(sandbox, StopWhy::Expired, outputs);
+        }
+    }
+
+    /// The VM's size is now this.
+    pub(super) fn resized(&mut self, capacity: Resources, outputs: &mut Vec<Output>) {
+        self.capacity = capacity;
+        while self.sandboxes.held() > u64::from(capacity.memory.0)
+            && let Some((_, oldest)) = self.sandboxes.longest_idle()
+        {
+            self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+        }
+        // What is not begun goes back, the newest first, until the rest could run at once.
+        while !self.all_that_is_asked_for().fits_in(capacity)
+            && let Some(Run { invocation, attempt, .. }) = self.queue.pop_back()
+        {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
+        }
+        while !self.sandboxes.booked().fits_in(capacity)
+            && self.hand_back_newest_unbegun(HandBackWhy::NoRoom, outputs)
+        {}
+    }
+
+    fn all_that_is_asked_for(&self) -> Resources {
+        self.sandboxes.booked() + self.queue.iter().map(|run| run.grant.booked).sum()
+    }
+
+    /// Gives back the run of the newest sandbox that is still being made for one.
+    fn hand_back_newest_unbegun(&mut self, why: HandBackWhy, outputs: &mut Vec<Output>) -> bool {
+        let newest = self.sandboxes.making().rev().find_map(|(id, sandbox)| match sandbox.doing {
+            Doing::Making(Some((invocation, attempt))) => Some((id, invocation, attempt)),
+            _ => None,
+        });
+        let Some((sandbox, invocation, attempt)) = newest else { return false };
+        self.detach(sandbox);
+        self.runs.remove(&invocation);
+        outputs.push(Output::HandBack { invocation, attempt, why });
+        true
+    }
+
+    /// Take nothing new and hand back what waits; or take work again.
+    pub(super) fn told_to_stand(&mut self, standing: VmStanding, outputs: &mut Vec<Output>) {
+        self.standing = standing;
+        if standing == VmStanding::Open {
+            return;
+        }
+        let why = HandBackWhy::Draining;
+        while let Some(Run { invocation, attempt, .. }) = self.queue.pop_front() {
+            outputs.push(Output::HandBack { invocation, attempt, why });
+        }
+        while self.hand_back_newest_unbegun(why, outputs) {}
+        while let Some((_, idle)) = self.sandboxes.longest_idle() {
+            self.stop(idle, StopWhy::Draining, outputs);
+        }
+    }
+
+    /// Have so many sandboxes of this function, as far as there is room that nobody uses.
+    pub(super) fn prewarm(&mut self, function: FunctionCard, count: u32, outputs: &mut Vec<Output>) {
+        if self.standing == VmStanding::Draining || !self.sandboxes.is_newest(function.id, function.revision)
+        {
+            return;
+        }
+        let ceiling = function.reservation;
+        for _ in self.sandboxes.count(&function)..count {
+            let room =
+                self.sandboxes.held() + u64::from(ceiling.memory.0) <= u64::from(self.capacity.memory.0);
+            if !room || self.sandboxes.len() >= self.settings.sandboxes_limit as usize {
+                return;
+            }
+            let sandbox = self.sandboxes.make(function, ceiling, None, Resources::ZERO);
+            outputs.push(Output::Start { sandbox, function, ceiling });
+        }
+    }
+}
