@@ -76,9 +76,10 @@ impl HttpDoor {
         let app = Router::new().fallback(answer).with_state(Arc::new(Door::new(self)));
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(async move {
-            let serving = axum::serve(Limited::new(listener, CONNECTIONS), app).with_graceful_shutdown(async move {
-                let _ = stopped.wait_for(|stopped| *stopped).await;
-            });
+            let serving =
+                axum::serve(Limited::new(listener, CONNECTIONS), app).with_graceful_shutdown(async move {
+                    let _ = stopped.wait_for(|stopped| *stopped).await;
+                });
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the HTTP door ended");
             }

@@ -89,7 +89,8 @@ impl Door {
             None => return Ok(answer::json(StatusCode::OK, &Action::of(&function, &Shown::WithoutCode))),
         };
         let size = bytes.len();
-        aside(size, move || answer::json(StatusCode::OK, &Action::of(&function, &Shown::Stored(&bytes)))).await
+        aside(size, move || answer::json(StatusCode::OK, &Action::of(&function, &Shown::Stored(&bytes))))
+            .await
     }
 
     async fn put(&self, asked: &Asked, path: &FunctionPath, body: Body) -> Answered {
@@ -128,9 +129,8 @@ impl Door {
         match code {
             Some(code) => {
                 let size = code.text.len();
-                let shown = move || {
-                    answer::json(StatusCode::OK, &Action::of(&function, &Shown::Sent(&code.text)))
-                };
+                let shown =
+                    move || answer::json(StatusCode::OK, &Action::of(&function, &Shown::Sent(&code.text)));
                 aside(size, shown).await
             }
             None => self.with_code(function).await,
@@ -139,7 +139,10 @@ impl Door {
 }
 
 /// Works on `size` bytes: here if they are few, else on a thread of its own.
-async fn aside<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+async fn aside<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
     if size < MUCH {
         return Ok(work());
     }
@@ -148,4 +151,3 @@ async fn aside<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send +
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "There was an internal server error.")
     })
 }
-

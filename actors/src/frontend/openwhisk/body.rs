@@ -35,7 +35,8 @@ impl Held {
     fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         let pieces = u32::try_from(bytes.div_ceil(PIECE)).unwrap_or(u32::MAX);
         Arc::clone(&self.room).try_acquire_many_owned(pieces).map_err(|_| {
-            let error = "System is overloaded, try again later (frontend.held_mib bytes of bodies are in hand).";
+            let error =
+                "System is overloaded, try again later (frontend.held_mib bytes of bodies are in hand).";
             Refusal::try_again(StatusCode::TOO_MANY_REQUESTS, error, 1)
         })
     }
@@ -54,7 +55,8 @@ impl Door {
         let read = self.read_json(headers, body, limit).await?;
         // The check below reads past what is inside strings.
         std::str::from_utf8(&read.bytes).map_err(Refusal::malformed)?;
-        let bytes = argument::read(read.bytes, messages::BodyFormat::Json, limit).map_err(Refusal::malformed)?;
+        let bytes =
+            argument::read(read.bytes, messages::BodyFormat::Json, limit).map_err(Refusal::malformed)?;
         Ok(Read { bytes, ..read })
     }
 
@@ -66,7 +68,8 @@ impl Door {
         limit: usize,
     ) -> Result<Read, Refusal> {
         let too_large = |length: String| Refusal::too_large("The request content is", length, limit);
-        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let announced =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if let Some(length) = announced.filter(|length| *length > limit as u64) {
             return Err(too_large(length.to_string()));
         }
@@ -79,7 +82,9 @@ impl Door {
             Ok(Err(error)) => {
                 return Err(Refusal::bad_request(format!("Failed extracting request body: {error}")));
             }
-            Err(_) => return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request's body did not come.")),
+            Err(_) => {
+                return Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request's body did not come."));
+            }
         };
         if !bytes.is_empty() && !says_json(headers) {
             let error = "The request's Content-Type is not supported. Expected:\napplication/json";

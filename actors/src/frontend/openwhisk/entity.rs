@@ -24,11 +24,8 @@ struct Entry<'a> {
     init: bool,
 }
 
-fn entries(parameters: &[Parameter]) -> Vec<Entry<'_>> {
-    let entry = |one| {
-        let Parameter { key, value, init } = one;
-        Entry { key, value: raw(&value.0), init: *init }
-    };
+fn entries<'a>(parameters: &'a [Parameter]) -> Vec<Entry<'a>> {
+    let entry = |one: &'a Parameter| Entry { key: &one.key, value: raw(&one.value.0), init: one.init };
     parameters.iter().map(entry).collect()
 }
 
@@ -205,7 +202,11 @@ impl<'a> Activation<'a> {
     }
 
     /// What a blocking caller gets before the record is stored: the same, with no logs.
-    pub(super) fn of_answer(answer: &'a Answer, function: &'a FunctionDefinition, namespace: &'a str) -> Self {
+    pub(super) fn of_answer(
+        answer: &'a Answer,
+        function: &'a FunctionDefinition,
+        namespace: &'a str,
+    ) -> Self {
         let limits = json!({
             "timeout": function.limits.timeout_ms,
             "memory": function.limits.memory_mb,

@@ -35,7 +35,8 @@ mod tests {
     #[test]
     fn names_of_every_legal_shape_pass() {
         let longest = "x".repeat(256);
-        for name in ["a", "_", "7", "AbC", "a b", "a@b.c", "a&b", "a-b", "a.", "a  b", "a-", longest.as_str()] {
+        for name in ["a", "_", "7", "AbC", "a b", "a@b.c", "a&b", "a-b", "a.", "a  b", "a-", longest.as_str()]
+        {
             assert!(checked(name).is_ok(), "{name}");
         }
     }
@@ -44,8 +45,26 @@ mod tests {
     fn names_of_every_illegal_shape_are_refused() {
         let too_long = "x".repeat(257);
         for name in [
-            "", " ", " a", "a ", "-a", ".a", "@a", "&a", "hi+there", "$hola", "dora?", "a/b", "a\tb", "a\nb",
-            "a\0", "ä", "日本", "a:b", "a%b", too_long.as_str(),
+            "",
+            " ",
+            " a",
+            "a ",
+            "-a",
+            ".a",
+            "@a",
+            "&a",
+            "hi+there",
+            "$hola",
+            "dora?",
+            "a/b",
+            "a\tb",
+            "a\nb",
+            "a\0",
+            "ä",
+            "日本",
+            "a:b",
+            "a%b",
+            too_long.as_str(),
         ] {
             assert!(checked(name).is_err(), "{name:?}");
         }

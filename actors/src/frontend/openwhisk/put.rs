@@ -96,7 +96,8 @@ struct PartialLimits {
 /// Reads and checks a body. Takes as long as the code is large: not on the runtime's threads where that is much.
 pub(super) fn read(body: &[u8], manifest: &Manifest, limits: &Limits) -> Result<Checked, Refusal> {
     let put: ActionPut = serde_json::from_slice(body).map_err(Refusal::malformed)?;
-    let version = put.version.map(|text| text.parse()).transpose().map_err(|e: String| Refusal::malformed(e))?;
+    let version =
+        put.version.map(|text| text.parse()).transpose().map_err(|e: String| Refusal::malformed(e))?;
     let annotations = put.annotations.map(|list| entries("annotations", list, limits)).transpose()?;
     if let Some(value) = annotations.iter().flatten().find(|one| one.key == ON_EVICTION)
         && serde_json::from_str::<OnEviction>(&value.value.0).is_err()
@@ -114,7 +115,6 @@ pub(super) fn read(body: &[u8], manifest: &Manifest, limits: &Limits) -> Result<
         publish: put.publish,
     })
 }
-
 
 fn check_exec(exec: Exec, manifest: &Manifest, limits: &Limits) -> Result<CheckedExec, Refusal> {
     let Some(kind) = manifest.resolve(&exec.kind) else {
@@ -217,7 +217,8 @@ fn check_limits(put: &PutLimits, limits: &Limits) -> Result<PartialLimits, Refus
         memory_mb: within("memory", put.memory, wide(memory), "MB")?.map(number),
         logs_mb: within("logs", put.logs, wide(logs), "MB")?.map(number),
         concurrency: within("concurrency", put.concurrency, (1, 1), "")?.map(number),
-        cpu_millicores: within("cpu", put.cpu, wide((limits.cpu_min, limits.cpu_max)), "millicores")?.map(number),
+        cpu_millicores: within("cpu", put.cpu, wide((limits.cpu_min, limits.cpu_max)), "millicores")?
+            .map(number),
     })
 }
 
@@ -225,7 +226,12 @@ fn wide((min, max): (u32, u32)) -> (u64, u64) {
     (u64::from(min), u64::from(max))
 }
 
-fn within(name: &str, value: Option<i64>, (min, max): (u64, u64), unit: &str) -> Result<Option<u64>, Refusal> {
+fn within(
+    name: &str,
+    value: Option<i64>,
+    (min, max): (u64, u64),
+    unit: &str,
+) -> Result<Option<u64>, Refusal> {
     let Some(value) = value else { return Ok(None) };
     let refused = |relation: &str, threshold: u64| {
         let text = format!("{name} {value} {unit} {relation} allowed threshold of {threshold} {unit}");
@@ -354,8 +360,16 @@ mod tests {
             check_limits(&serde_json::from_str(text).unwrap(), &limits).map_err(|refusal| refusal.error)
         };
         for text in [
-            r#"{"timeout":0}"#, r#"{"timeout":300001}"#, r#"{"memory":0}"#, r#"{"memory":513}"#, r#"{"logs":11}"#,
-            r#"{"logs":-1}"#, r#"{"concurrency":0}"#, r#"{"concurrency":2}"#, r#"{"cpu":0}"#, r#"{"cpu":64001}"#,
+            r#"{"timeout":0}"#,
+            r#"{"timeout":300001}"#,
+            r#"{"memory":0}"#,
+            r#"{"memory":513}"#,
+            r#"{"logs":11}"#,
+            r#"{"logs":-1}"#,
+            r#"{"concurrency":0}"#,
+            r#"{"concurrency":2}"#,
+            r#"{"cpu":0}"#,
+            r#"{"cpu":64001}"#,
         ] {
             assert!(check(text).unwrap_err().contains("allowed threshold"), "{text}");
         }

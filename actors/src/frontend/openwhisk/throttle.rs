@@ -80,7 +80,12 @@ impl Throttle {
         self.enter_at(namespace, own, self.started.elapsed())
     }
 
-    fn enter_at(&self, namespace: &str, own: &NamespaceLimits, since_start: Duration) -> Result<Place, Throttled> {
+    fn enter_at(
+        &self,
+        namespace: &str,
+        own: &NamespaceLimits,
+        since_start: Duration,
+    ) -> Result<Place, Throttled> {
         let meter = self.meter(namespace);
         let at_once = own.concurrent_invocations.unwrap_or(self.at_once);
         let count = meter.open.fetch_add(1, Ordering::Relaxed) + 1;
@@ -115,7 +120,8 @@ impl Meter {
             let counted = if word & !LOW == fresh { word & LOW } else { 0 };
             Some(fresh | counted.saturating_add(1).min(LOW))
         };
-        let before = self.minute.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
+        let before =
+            self.minute.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).unwrap_or_default();
         counted(before).unwrap_or_default() & LOW
     }
 }
@@ -140,7 +146,10 @@ mod tests {
         assert_eq!(enter(10), None);
         assert_eq!(enter(11), None);
         assert_eq!(enter(20), Some(Throttled::Rate { count: 3, allowed: 2, seconds_left: 40 }));
-        assert!(throttle.enter_at("b", &own, Duration::from_secs(20)).is_ok(), "another namespace has its own");
+        assert!(
+            throttle.enter_at("b", &own, Duration::from_secs(20)).is_ok(),
+            "another namespace has its own"
+        );
         assert_eq!(enter(60), None);
     }
 
