@@ -1,1 +1,183 @@
-fn main() {}
+//! The door: the `windfall` binary.
+//!
+//! **Knows:** which command is meant. What a command does is in the file of its name.
+//! **Promises:** a failure is one sentence on standard error that says what to do, and an exit code.
+//! **Gives up:** everything else.
+
+mod activation;
+mod client;
+mod config_command;
+mod configuration;
+mod failure;
+mod function;
+mod invoke;
+mod namespace;
+mod nats_door;
+mod operator;
+mod output;
+mod role;
+mod up;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use configuration::Flags;
+use failure::{EXIT_CODES, Outcome};
+use role::{Role, RoleFlags};
+
+/// Windfall runs functions on resources that nobody is using.
+#[derive(Debug, Parser)]
+#[command(name = "windfall", version, after_help = EXIT_CODES, after_long_help = LONG_HELP)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_HELP: &str = "\
+Begin with:
+  windfall up --demo                    a cluster on this machine, with sample functions
+  windfall function create hello hello.py
+  windfall invoke hello -p name World
+
+Environment:
+  WINDFALL_<SECTION>__<KEY>   any setting, such as WINDFALL_CONTROLLER__PLACEMENT=jsq; see `windfall config`
+  WINDFALL_CONFIG             the configuration file
+  WINDFALL_DATA               data folder of `windfall up`, and where clients look for its key
+  WINDFALL_API_HOST           the HTTP door that clients talk to
+  WINDFALL_AUTH               the key that clients use, uuid:key
+  WSK_CONFIG_FILE             a .wskprops file with APIHOST and AUTH, as OpenWhisk's clients use
+  WINDFALL_NATS_SERVER        the nats-server that `windfall up` starts
+  WINDFALL_ONNXRUNTIME        the ONNX Runtime library (libonnxruntime.so)
+
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or the configuration is wrong
+  3  nobody answers: is the cluster running, is the address right?
+  4  the cluster said no (unknown name, wrong key, limit reached, ...)
+  5  the function ran and ended in an error
+  6  the invocation goes on; its result is not there yet";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a whole cluster on this machine
+    Up(up::Up),
+    /// Call a function
+    Invoke(invoke::Invoke),
+    /// Create, change and look at functions
+    #[command(subcommand, visible_alias = "action")]
+    Function(function::FunctionCommand),
+    /// Look at invocations that were made
+    #[command(subcommand)]
+    Activation(activation::ActivationCommand),
+    /// Be a VM, or look after VMs
+    Vm(vm::Vm),
+    /// Make namespaces and keys
+    #[command(subcommand)]
+    Namespace(namespace::NamespaceCommand),
+    /// Show every setting in force and where it comes from
+    Config(config_command::Config),
+    /// Be a Frontend: the HTTP door and the NATS doors
+    Frontend(Frontend),
+    /// Be a Controller: decide where, and with how much, invocations run
+    Controller(Controller),
+    /// Be a Resource Monitor: keep the fleet of VMs
+    ResourceMonitor(ResourceMonitor),
+}
+
+#[derive(Debug, Args)]
+struct Frontend {
+    /// Address of the HTTP door
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    #[command(flatten)]
+    role: RoleFlags,
+}
+
+#[derive(Debug, Args)]
+struct Controller {
+    /// How functions find their VMs: mws or jsq
+    #[arg(long)]
+    placement: Option<String>,
+    /// Address of /metrics
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
+    #[command(flatten)]
+    role: RoleFlags,
+}
+
+#[derive(Debug, Args)]
+struct ResourceMonitor {
+    /// How many VMs
+    #[arg(long, value_name = "N")]
+    vms: Option<u32>,
+    /// CPU of each, thousandths of a core
+    #[arg(long, value_name = "MILLICORES")]
+    vm_cpu: Option<u32>,
+    /// Memory of each, MiB
+    #[arg(long, value_name = "MIB")]
+    vm_memory: Option<u32>,
+    /// Where VMs come from: process, or none
+    #[arg(long)]
+    provider: Option<String>,
+    #[command(flatten)]
+    role: RoleFlags,
+}
+
+fn main() -> ExitCode {
+    // Before anything has a thread: these processes become sandboxes.
+    let mut words = std::env::args_os();
+    if words.nth(1).is_some_and(|word| word == role::SANDBOX_COMMAND) {
+        sandbox::sandbox_main(words.collect());
+    }
+    let Arguments { flags, command } = Arguments::parse();
+    match run(command, flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("windfall: {failure}");
+            failure.code()
+        }
+    }
+}
+
+fn run(command: Command, mut flags: Flags) -> Outcome {
+    match command {
+        Command::Up(up) => role::once(up::run(up, flags)),
+        Command::Invoke(invoke) => role::once(invoke::run(invoke)),
+        Command::Function(command) => role::once(function::run(command)),
+        Command::Activation(command) => role::once(activation::run(command)),
+        Command::Vm(vm) => vm::run(vm, flags),
+        Command::Namespace(command) => role::once(namespace::run(command, flags)),
+        Command::Config(config) => config_command::run(config, &flags),
+        Command::Frontend(given) => {
+            flags.also("frontend.http", given.http, "--http");
+            role::run(Role::Frontend, given.role, flags)
+        }
+        Command::Controller(given) => {
+            flags.also("controller.placement", given.placement, "--placement");
+            flags.also("controller.metrics", given.metrics, "--metrics");
+            role::run(Role::Controller, given.role, flags)
+        }
+        Command::ResourceMonitor(given) => {
+            flags.also("resource_monitor.vms", given.vms, "--vms");
+            flags.also("resource_monitor.cpu", given.vm_cpu, "--vm-cpu");
+            flags.also("resource_monitor.memory", given.vm_memory, "--vm-memory");
+            flags.also("resource_monitor.provider", given.provider, "--provider");
+            role::run(Role::ResourceMonitor, given.role, flags)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,33 @@
+# What can be done here. `just` lists it.
+
+default:
+    @just --list
+
+# Start a cluster on this machine with the demo; --once stops after it
+up *arguments:
+    sh deploy/up.sh {{arguments}}
+
+# Everything that is checked: formatting, clippy, all tests
+test *arguments:
+    sh tests/run.sh {{arguments}}
+
+# Formatting and clippy only
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The story of one invocation, against a real nats-server
+story:
+    sh tests/run.sh -p windfall-tests story
+
+# Faults on the live house
+chaos:
+    sh tests/run.sh -p chaos
+
+# Decision times of the policies
+bench-policies:
+    cargo bench -p policies
+
+# A scenario under virtual time
+simulate *arguments:
+    cargo run --release --bin windfall -- simulate {{arguments}}
