@@ -30,6 +30,12 @@ use crate::store::Store;
 /// fewer.
 pub const CONNECTIONS: usize = 16_384;
 
+/// How often code without a function is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Code so old may be removed when no function refers to it: longer than any update or cold start takes.
+const SWEEP_GRACE: Duration = Duration::from_secs(24 * 3600);
+
 /// What the door is made of.
 #[derive(Clone)]
 pub struct HttpDoor {
@@ -61,6 +67,7 @@ pub struct OpenDoor {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
 }
 
 impl HttpDoor {
@@ -73,6 +80,7 @@ impl HttpDoor {
         let trouble = |source| HttpError { address: address.clone(), source };
         let listener = TcpListener::bind(&address).await.map_err(trouble)?;
         let bound = listener.local_addr().map_err(trouble)?;
+        let sweeper = tokio::spawn(sweep(self.store.clone()));
         let app = Router::new().fallback(answer).with_state(Arc::new(Door::new(self)));
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(async move {
@@ -84,7 +92,31 @@ impl HttpDoor {
                 tracing::error!(%error, "the HTTP door ended");
             }
         });
-        Ok(OpenDoor { address: bound, stop, server })
+        Ok(OpenDoor { address: bound, stop, server, sweeper })
+    }
+}
+
+/// Removes code that the doors have stored and no function refers to any more. Several Frontends may do so at
+/// once.
+async fn sweep(store: Store) {
+    let mut every = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_EVERY, SWEEP_EVERY);
+    loop {
+        every.tick().await;
+        // A definition that this build cannot read refers to code that this build would take for unused.
+        if store.functions().unreadable() > 0 {
+            continue;
+        }
+        let used = store
+            .functions()
+            .all()
+            .iter()
+            .filter_map(|function| Some(function.code.as_ref()?.digest.clone()));
+        let used = used.collect();
+        match store.code().sweep(&used, SWEEP_GRACE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed code that no function refers to"),
+            Err(error) => tracing::warn!(%error, "could not look for unused code; trying again in an hour"),
+        }
     }
 }
 
@@ -107,5 +139,6 @@ impl OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         self.server.abort();
+        self.sweeper.abort();
     }
 }
