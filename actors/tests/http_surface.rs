@@ -233,7 +233,7 @@ async fn nonsense_is_always_answered_with_an_error_in_json() {
     assert!(statuses.len() >= 4, "the nonsense was too uniform: {statuses:?}");
     for _ in 0..300 {
         let nonsense = [chance.bytes(200), b"\r\n\r\n".to_vec()].concat();
-        if let Some(reply) = house.http.raw(&nonsense).await {
+        if let Some(reply) = house.http.throw(&nonsense).await {
             assert!(reply.status >= 400, "seed {seed}");
         }
     }

@@ -30,6 +30,9 @@ use crate::store::Store;
 /// fewer.
 pub const CONNECTIONS: usize = 16_384;
 
+/// A connection on which nothing moves for so much longer than a blocking call may wait is closed.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// How often code without a function is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
@@ -80,12 +83,13 @@ impl HttpDoor {
         let trouble = |source| HttpError { address: address.clone(), source };
         let listener = TcpListener::bind(&address).await.map_err(trouble)?;
         let bound = listener.local_addr().map_err(trouble)?;
+        let silence = Duration::from_millis(self.settings.frontend.blocking_wait_ms).saturating_add(SILENCE);
         let sweeper = tokio::spawn(sweep(self.store.clone()));
         let app = Router::new().fallback(answer).with_state(Arc::new(Door::new(self)));
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(async move {
-            let serving =
-                axum::serve(Limited::new(listener, CONNECTIONS), app).with_graceful_shutdown(async move {
+            let serving = axum::serve(Limited::new(listener, CONNECTIONS, silence), app)
+                .with_graceful_shutdown(async move {
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                 });
             if let Err(error) = serving.await {
@@ -106,12 +110,9 @@ async fn sweep(store: Store) {
         if store.functions().unreadable() > 0 {
             continue;
         }
-        let used = store
-            .functions()
-            .all()
-            .iter()
-            .filter_map(|function| Some(function.code.as_ref()?.digest.clone()));
-        let used = used.collect();
+        let functions = store.functions().all();
+        let used =
+            functions.iter().filter_map(|function| Some(function.code.as_ref()?.digest.clone())).collect();
         match store.code().sweep(&used, SWEEP_GRACE).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed code that no function refers to"),

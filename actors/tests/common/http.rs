@@ -76,6 +76,18 @@ impl Http {
         self.raw(&[head.as_bytes(), body].concat()).await.expect("an answer")
     }
 
+    /// Sends bytes as they are and hangs up; `None` where the server said nothing that is HTTP.
+    pub async fn throw(&self, bytes: &[u8]) -> Option<Reply> {
+        let mut stream = TcpStream::connect(self.address).await.expect("a connection to the door");
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        // A connection that the server has reset already is an answer too.
+        let reading = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer));
+        let _ = reading.await.expect("an end of the answer");
+        parse(&answer)
+    }
+
     /// Sends bytes as they are and reads until the server closes; `None` where it said nothing that is HTTP.
     pub async fn raw(&self, bytes: &[u8]) -> Option<Reply> {
         let mut stream = TcpStream::connect(self.address).await.expect("a connection to the door");
