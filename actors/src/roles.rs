@@ -34,7 +34,7 @@ const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
 /// From SIGTERM to SIGKILL for VMs when the whole cluster stops: nobody waits for what they run.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 /// How long actors may take to stop.
-const STOP_PATIENCE_MS: u64 = 10_000;
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -63,7 +63,7 @@ impl RoleHandle {
 
     /// Ends the role: its actors, then what they leave behind. Bounded in time.
     pub async fn stop(self) {
-        if ractor::call_t!(self.supervisor, Order::StopAll, STOP_PATIENCE_MS).is_err() {
+        if ractor::call_t!(self.supervisor, Order::StopAll, (STOP_PATIENCE * 2).as_millis() as u64).is_err() {
             tracing::warn!("the actors did not stop in time");
         }
         self.supervisor.stop(None);
@@ -98,7 +98,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         bus,
         store: store.clone(),
         clock: Clock::start(),
-        desk,
+        desk: desk.clone(),
         metrics: Arc::clone(&counts),
     };
     let restarts = Arc::clone(&counts);
@@ -107,12 +107,29 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         Arc::new(move || restarts.common.actor_restarted()),
     )
     .await?;
+    let page = metrics.clone();
+    let door = frontend::http::HttpDoor {
+        store: store.clone(),
+        desk,
+        manifest: (&sandbox::catalogue(settings.vm.python.as_deref(), settings.vm.node.as_deref())).into(),
+        settings,
+        metrics: counts,
+        page: Arc::new(move || page.text()),
+    };
+    let door = door.open().await?;
     Ok(RoleHandle {
-        facts: BTreeMap::new(),
+        facts: BTreeMap::from([("http".to_owned(), door.address.to_string())]),
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![Box::pin(settle_records(store))],
+        cleanup: vec![
+            Box::pin(async move {
+                if !door.stop(STOP_PATIENCE).await {
+                    tracing::warn!("calls were cut off at the HTTP door");
+                }
+            }),
+            Box::pin(settle_records(store)),
+        ],
         _page: None,
     })
 }
