@@ -30,7 +30,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use house::{House, Order};
 
 pub use data_folder::DataFolder;
-use data_folder::{HOUSE_USER, Key, Secrets};
+use data_folder::{FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
 
 /// How long nats-server may take to answer for the first time; longer when it has much to read.
 const NATS_PATIENCE: Duration = Duration::from_secs(60);
@@ -123,6 +123,7 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
     let folder = DataFolder::open(&up.data)?;
     let _lock = folder.lock()?;
     let mut cluster = Cluster::plan(&up, configuration, folder)?;
+    println!("Starting a cluster; its logs are in {}", cluster.folder.path("log").display());
 
     let mut house = House::new(cluster.folder.clone());
     let end = tokio::select! {
@@ -224,7 +225,7 @@ impl Cluster {
         let store = Store::open(&bus, &settings.store).await?;
         let guest = self.guest();
         let credentials = Credentials { uuid: guest.uuid.clone(), key: guest.key.clone() };
-        store.namespaces().create("guest", Some(credentials), NamespaceLimits::default()).await?;
+        store.namespaces().create(FIRST_NAMESPACE, Some(credentials), NamespaceLimits::default()).await?;
 
         let settings_file = self.folder.write_settings(&to_toml(&self.configuration.entries))?;
         for (name, patience) in [
@@ -254,7 +255,7 @@ impl Cluster {
             base_from: "windfall up".into(),
             auth: format!("{}:{}", guest.uuid, guest.key),
             auth_from: "windfall up".into(),
-            namespace: Some("guest".into()),
+            namespace: Some(FIRST_NAMESPACE.into()),
             nats_url: Some(self.configuration.settings.nats.url.clone()),
         };
         for remark in &self.remarks {
@@ -288,7 +289,11 @@ impl Cluster {
     }
 
     fn guest(&self) -> Key {
-        self.secrets.namespaces.get("guest").cloned().expect("made with the secrets, and never removed")
+        self.secrets
+            .namespaces
+            .get(FIRST_NAMESPACE)
+            .cloned()
+            .expect("made with the secrets, and never removed")
     }
 
     /// The address at which clients on this machine reach the HTTP door.
