@@ -14,7 +14,9 @@ pub mod call;
 mod controllers;
 pub mod desk;
 mod durable;
+pub mod http;
 mod nats_door;
+pub mod openwhisk;
 mod recovery;
 
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub struct CapacityChanged(pub Resources);
 /// What the Harvest Monitor tells its VM's Invoker. May say the same twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// Said at the start, and on every change.
+    /// Said at the start, at once on every change, and again every second.
     Capacity(CapacityChanged),
     /// The VM will be evicted, or not after all.
     Noticed(Noticed),
@@ -174,6 +174,7 @@ impl Actor for HarvestMonitor {
 impl Shell {
     fn look(&mut self) {
         let now = self.capacity.read();
+        let is_second = self.gauges_read.is_none_or(|last| last.elapsed() >= SECOND);
         if self.seen != Some(now) {
             if let Some(before) = self.seen {
                 tracing::info!(vm = %self.arguments.vm, %before, %now, "capacity has changed");
@@ -181,8 +182,11 @@ impl Shell {
             self.seen = Some(now);
             self.arguments.metrics.capacity(now);
             (self.arguments.tell)(Seen::Capacity(CapacityChanged(now)));
+        } else if is_second {
+            // Again, for an Invoker that was started anew meanwhile.
+            (self.arguments.tell)(Seen::Capacity(CapacityChanged(now)));
         }
-        if self.gauges_read.is_none_or(|last| last.elapsed() >= SECOND) {
+        if is_second {
             self.gauges_read = Some(Instant::now());
             self.arguments.metrics.machine(&self.machine.read());
         }

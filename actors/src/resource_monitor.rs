@@ -18,6 +18,7 @@ mod listening;
 
 pub use ids::IdError;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,6 +117,8 @@ pub struct Shell {
     fleet: Fleet,
     ids: Option<Ids>,
     listening: Listening,
+    /// VMs that should have been ended and were not; tried again as long as the provider lists them.
+    owed: BTreeSet<VmId>,
     ticks: u64,
     /// Orders on their way, and who listens; they end with it. The provider finishes what it has begun.
     tasks: JoinSet<()>,
@@ -155,6 +158,7 @@ impl Actor for ResourceMonitor {
             fleet: Fleet::default(),
             ids,
             listening: Listening::new(arguments.bus.clone()),
+            owed: BTreeSet::new(),
             ticks: 0,
             tasks,
             arguments,
@@ -192,6 +196,10 @@ impl Actor for ResourceMonitor {
             Input::Noticed(_) => {} // Our own.
             Input::Listed(Ok(vms)) => {
                 shell.fleet.keep_listed(now, &vms);
+                shell.owed.retain(|vm| vms.contains(vm));
+                for vm in std::mem::take(&mut shell.owed) {
+                    shell.order_end(vm);
+                }
                 shell.decide(Fact::Listed(vms));
             }
             Input::Listed(Err(error)) => tracing::warn!(%error, "cannot learn which VMs there are"),
@@ -204,7 +212,10 @@ impl Actor for ResourceMonitor {
                 shell.decide(Fact::LaunchFailed(vm));
             }
             Input::Retired(vm, Ok(())) => shell.fleet.gone(vm),
-            Input::Retired(vm, Err(reason)) => tracing::error!(%vm, reason, "a VM could not be ended"),
+            Input::Retired(vm, Err(reason)) => {
+                tracing::error!(%vm, reason, "a VM could not be ended and will be tried again");
+                shell.owed.insert(vm);
+            }
             Input::ListAsked(reply) => shell.arguments.bus.send(reply, &shell.fleet.list(now)).await,
             Input::Target(target) => {
                 shell.target = target;
@@ -254,13 +265,17 @@ impl Shell {
     }
 
     fn retire(&mut self, vm: VmId, why: RetireWhy) {
-        let Some(provider) = self.arguments.provider.clone() else { return };
         match why {
             RetireWhy::Ended => tracing::debug!(%vm, "clearing away what is left of a VM"),
             RetireWhy::Silent => tracing::warn!(%vm, "a VM is silent and will be ended"),
             RetireWhy::Surplus => tracing::info!(%vm, "ending a VM that is not needed"),
         }
         self.arguments.metrics.retired(why);
+        self.order_end(vm);
+    }
+
+    fn order_end(&mut self, vm: VmId) {
+        let Some(provider) = self.arguments.provider.clone() else { return };
         let me = self.me.clone();
         self.tasks.spawn(async move {
             let retired = provider.retire(vm).await.map_err(|error| error.to_string());

@@ -21,7 +21,7 @@ mod watched;
 pub use code::Code;
 pub use error::StoreError;
 pub use functions::{
-    CodeReference, FunctionDefinition, FunctionLimits, Functions, JsonText, Parameter, Version,
+    CodeReference, FunctionDefinition, FunctionLimits, Functions, JsonText, ON_EVICTION, Parameter, Version,
 };
 pub use namespaces::{Credentials, Namespace, NamespaceLimits, Namespaces};
 pub use records::{RecordCounters, Records};

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
-use sandbox::cgroup::{Controller, Group};
+use sandbox::cgroup::{Group, Watch};
 use vocabulary::{Mebibytes, MilliCores, Resources};
 
 use crate::settings;
@@ -54,9 +54,10 @@ enum Source {
 }
 
 struct Reader {
-    /// The VM's own group first, then those above it.
-    groups: Vec<Group>,
-    is_vm_group: bool,
+    /// The control group that is the VM, where it has one.
+    group: Option<Group>,
+    /// Its limits, and those of the groups above it.
+    limits: Vec<Watch>,
     online: File,
     meminfo: File,
     last: Resources,
@@ -84,8 +85,8 @@ impl Capacity {
     /// The control group that is the VM; none where it has none of its own.
     pub fn group(&self) -> Option<&Group> {
         match &self.source {
-            Source::Read(reader) if reader.is_vm_group => reader.groups.first(),
-            _ => None,
+            Source::Read(reader) => reader.group.as_ref(),
+            Source::Fixed(_) => None,
         }
     }
 
@@ -93,41 +94,40 @@ impl Capacity {
     pub fn describe(&self) -> String {
         match &self.source {
             Source::Fixed(resources) => format!("fixed at {resources}"),
-            Source::Read(reader) if reader.is_vm_group => {
-                format!("read from control group {}, online CPUs and memory", reader.groups[0].path())
-            }
-            Source::Read(_) => "read from this machine's online CPUs and memory".to_owned(),
+            Source::Read(reader) => match &reader.group {
+                Some(group) => format!("read from control group {}, online CPUs and memory", group.path()),
+                None => "read from this machine's online CPUs and memory".to_owned(),
+            },
         }
     }
 }
 
 impl Reader {
     fn open(settings: &settings::Vm) -> Result<Self, CapacityError> {
-        let own = if settings.cgroup.is_empty() {
-            Group::own_vm()
-        } else {
-            let trouble = |source| CapacityError::Group { path: settings.cgroup.clone(), source };
-            Some(Group::open(&settings.cgroup).map_err(trouble)?)
+        let trouble = |source| CapacityError::Group { path: settings.cgroup.clone(), source };
+        let group = match settings.cgroup.as_str() {
+            "" => Group::own_vm(),
+            path => Some(Group::open(path).map_err(trouble)?),
         };
-        let is_vm_group = own.is_some();
-        let mut groups = Vec::new();
-        if let Some(own) = own {
-            let mut path = own.path().to_owned();
-            groups.push(own);
+        // A container's or a service's own limits; inside of the house that is the agent's leaf, without any.
+        let mut groups = Vec::from_iter(Group::own());
+        if let Some(group) = &group {
+            groups.push(group.clone());
+            let mut path = group.path();
             while let Some((above, _)) = path.rsplit_once('/') {
-                path = above.to_owned();
-                groups.extend(Group::open(&path));
+                path = above;
+                groups.extend(Group::open(path));
             }
         }
-        // A container's or a service's own limits; inside of the house that is the agent's leaf, without any.
-        // The root of a machine's v2 tree has no limits to read, and needs none.
-        groups.extend(Group::own().ok().filter(|group| group.limits().is_ok()));
+        let limits = groups.iter().map(Watch::of).collect::<io::Result<_>>();
+        let limits =
+            limits.map_err(|source| CapacityError::Unreadable { file: "the control group", source })?;
         let open = |file: &'static str| {
             File::open(file).map_err(|source| CapacityError::Unreadable { file, source })
         };
         let mut reader = Self {
-            groups,
-            is_vm_group,
+            group,
+            limits,
             online: open(ONLINE)?,
             meminfo: open(MEMINFO)?,
             last: Resources { cpu: MilliCores(u32::MAX), memory: Mebibytes(u32::MAX) },
@@ -140,14 +140,13 @@ impl Reader {
 
     fn read(&mut self) -> Resources {
         let mut now = self.machine().unwrap_or(self.last);
-        for (at, group) in self.groups.iter().enumerate() {
-            let is_there = at > 0 || !self.is_vm_group || group.controls(Controller::Cpu);
-            match group.limits() {
-                Ok(limits) if is_there => {
+        for limits in &self.limits {
+            match limits.read() {
+                Ok(limits) => {
                     now.cpu = limits.cpu.map_or(now.cpu, |cpu| cpu.min(now.cpu));
                     now.memory = limits.memory.map_or(now.memory, |memory| memory.min(now.memory));
                 }
-                _ => now = now.min(self.last),
+                Err(_) => now = now.min(self.last),
             }
         }
         self.last = now;

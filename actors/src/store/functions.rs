@@ -15,7 +15,7 @@ use messages::{FunctionPath, subjects};
 use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionCard, FunctionId, OnEviction, Resources, Revision, Span};
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Entry};
 use super::error::StoreError;
 use super::watched::{Kept, Watched};
 use crate::bus::Bus;
@@ -338,6 +338,32 @@ impl Functions {
         self.watched.get(path)
     }
 
+    /// The definition as it stands in the store now, whatever is known here: for who changes it or shows it.
+    ///
+    /// # Errors
+    /// The store does not answer, or the definition is damaged.
+    pub async fn read(&self, path: &FunctionPath) -> Result<Option<Arc<FunctionDefinition>>, StoreError> {
+        let key = key(path);
+        match self.bucket.read(&key).await? {
+            Some(entry) => self.learn(path, &key, entry),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes over an entry that was read.
+    fn learn(
+        &self,
+        path: &FunctionPath,
+        key: &str,
+        entry: Entry,
+    ) -> Result<Option<Arc<FunctionDefinition>>, StoreError> {
+        let read = entry.value.map(|value| FunctionDefinition::read(key, &value, entry.revision));
+        let read = read.transpose().map_err(|detail| StoreError::Damaged { what: key.to_owned(), detail })?;
+        let definition = read.map(Arc::new);
+        self.watched.learn(path.clone(), entry.revision, definition.clone());
+        Ok(definition)
+    }
+
     /// A definition of revision `at_least` or newer, read from the store where what is known is older; `None` if
     /// there is no such function (any more).
     ///
@@ -356,17 +382,7 @@ impl Functions {
         loop {
             match self.bucket.read(&key).await? {
                 None => return Ok(None),
-                Some(entry) if entry.revision >= at_least.0 => {
-                    let Some(value) = entry.value else {
-                        self.watched.learn(path.clone(), entry.revision, None);
-                        return Ok(None);
-                    };
-                    let definition = FunctionDefinition::read(&key, &value, entry.revision)
-                        .map_err(|detail| StoreError::Damaged { what: key.clone(), detail })?;
-                    let definition = Arc::new(definition);
-                    self.watched.learn(path.clone(), entry.revision, Some(Arc::clone(&definition)));
-                    return Ok(Some(definition));
-                }
+                Some(entry) if entry.revision >= at_least.0 => return self.learn(path, &key, entry),
                 Some(_) if tokio::time::Instant::now() < give_up => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

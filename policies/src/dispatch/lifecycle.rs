@@ -36,7 +36,7 @@ pub(super) struct Open {
     pub since: Moment,
     /// Until when it may wait.
     pub patience: Moment,
-    /// The last attempt that was sent out; 0 before the first.
+    /// The last attempt that was sent out; before that, the one before the submission's first.
     pub attempt: Attempt,
     /// How many of its attempts were lost.
     pub losses: u32,
@@ -46,6 +46,13 @@ pub(super) struct Open {
     pub grant: Option<Grant>,
     /// `None`: it waits.
     pub running: Option<Running>,
+}
+
+impl Open {
+    /// Whether any attempt of this submission was sent out.
+    pub fn was_sent(&self) -> bool {
+        self.attempt >= self.submission.first_attempt
+    }
 }
 
 /// An attempt that was sent out.
@@ -71,7 +78,7 @@ impl Dispatch {
             return;
         }
         self.function_arrived(&submission.function);
-        if self.adopt(submission) {
+        if self.adopt(submission, outputs) {
             return;
         }
         if let Some(why) = self.reason_to_refuse(&submission) {
@@ -85,7 +92,7 @@ impl Dispatch {
                 submitted: self.now,
                 since: self.now,
                 patience: submission.give_up_at,
-                attempt: Attempt(0),
+                attempt: Attempt(submission.first_attempt.0.saturating_sub(1)),
                 losses: 0,
                 withdrawn: false,
                 grant: None,
@@ -136,9 +143,14 @@ impl Dispatch {
     }
 
     /// An attempt that another Controller sent out, or we before a restart, and that a VM still lists, is ours now.
-    fn adopt(&mut self, submission: Submission) -> bool {
+    /// One whose answer the Frontend would drop is called off instead.
+    fn adopt(&mut self, submission: Submission, outputs: &mut Vec<Output>) -> bool {
         let id = submission.invocation;
         let Some((attempt, vm)) = self.foreign_attempt(id) else { return false };
+        if attempt < submission.first_attempt {
+            outputs.push(Output::Cancel { vm, invocation: id, attempt });
+            return false;
+        }
         let slot = self.vms[&vm].slot;
         let Some(booked) = self.take_foreign(vm, id, attempt) else { return false };
         self.books.book_own(slot, booked);
@@ -193,7 +205,7 @@ impl Dispatch {
         let Ending { invocation: id, attempt, .. } = ending;
         self.take_foreign(vm, id, attempt);
         let told_twice = self.vms.get(&vm).is_some_and(|book| book.just_ended.contains(&(id, attempt)));
-        let current = self.open.get(&id).filter(|open| open.attempt.0 > 0 && attempt >= open.attempt);
+        let current = self.open.get(&id).filter(|open| open.was_sent() && attempt >= open.attempt);
         let running = current.and_then(|open| open.running);
         let is_current = current.is_some();
         // If a report has already shown that it was over, it has shown its sandbox, too.
@@ -327,7 +339,7 @@ impl Dispatch {
             let waited = self.now.since(open.since);
             outputs.push(Output::GiveUp {
                 invocation: id,
-                attempt: open.attempt.max(Attempt::FIRST),
+                attempt: open.attempt.max(open.submission.first_attempt),
                 why: GivenUp::Waited { waited },
                 waited: self.now.since(open.submitted),
             });

@@ -6,7 +6,7 @@
 //! it fits. Nobody waits for a busy sandbox longer than making another would take.
 //! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
 
-use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Span};
+use vocabulary::{FunctionId, InvocationId, Moment, Span};
 
 use super::lifecycle::Running;
 use super::{Dispatch, Output};
@@ -85,7 +85,8 @@ impl Dispatch {
         let grant = open.grant.expect("a place is sought only for a grant");
         let card = open.submission.function;
         open.attempt = open.attempt.next();
-        let (attempt, waited) = (open.attempt, self.now.since(open.since));
+        let (attempt, first) = (open.attempt, open.submission.first_attempt);
+        let waited = self.now.since(open.since);
         open.running =
             Some(Running { vm, slot, booked: grant.booked, warm, seen: self.now, listed: false, missing: 0 });
         self.books.book_own(slot, grant.booked);
@@ -105,7 +106,7 @@ impl Dispatch {
         if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
             self.books.hold(None);
         }
-        if attempt > Attempt::FIRST {
+        if attempt > first {
             outputs.push(Output::Fence { invocation: id, oldest_valid: attempt });
         }
         outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });

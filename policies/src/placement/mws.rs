@@ -266,3 +266,6 @@ impl Walk<'_> {
 fn is_idle(idle: &[(Slot, u32)], slot: Slot) -> bool {
     idle.binary_search_by_key(&slot, |&(at, _)| at).is_ok_and(|found| idle[found].1 > 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -191,10 +191,7 @@ impl Group {
             let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
             let text =
                 files::read(&folder.join(file)).map_err(|e| self.refused("read the memory limit", e))?;
-            // v1 says "no limit" with the largest number of pages it can count.
-            limits.memory = files::number(&text)
-                .filter(|bytes| *bytes < 1 << 62)
-                .map(|bytes| Mebibytes(u32::try_from(bytes >> 20).unwrap_or(u32::MAX)));
+            limits.memory = memory_limit(&text);
         }
         Ok(limits)
     }
@@ -584,8 +581,20 @@ fn read_cpu(folder: &std::path::Path, is_v2: bool) -> io::Result<Option<MilliCor
         let quota = files::number(&files::read(&folder.join("cpu.cfs_quota_us"))?);
         (quota, files::number(&files::read(&folder.join("cpu.cfs_period_us"))?))
     };
-    let (Some(quota), Some(period)) = (quota, period.filter(|period| *period > 0)) else { return Ok(None) };
-    Ok(Some(MilliCores(u32::try_from(quota.saturating_mul(1000) / period).unwrap_or(u32::MAX))))
+    Ok(cpu_limit(quota, period))
+}
+
+/// A quota and its period, both in microseconds, as the limit they are; no number is no limit.
+pub(super) fn cpu_limit(quota: Option<u64>, period: Option<u64>) -> Option<MilliCores> {
+    let (quota, period) = (quota?, period.filter(|period| *period > 0)?);
+    Some(MilliCores(u32::try_from(quota.saturating_mul(1000) / period).unwrap_or(u32::MAX)))
+}
+
+/// What a memory limit's file says. v1 says "no limit" with the largest number of pages it can count.
+pub(super) fn memory_limit(text: &str) -> Option<Mebibytes> {
+    files::number(text)
+        .filter(|bytes| *bytes < 1 << 62)
+        .map(|bytes| Mebibytes(u32::try_from(bytes >> 20).unwrap_or(u32::MAX)))
 }
 
 fn subfolders(folder: &std::path::Path) -> Vec<PathBuf> {

@@ -21,10 +21,12 @@ mod dials;
 mod files;
 mod group;
 mod hierarchies;
+mod watch;
 
 pub use dials::Dials;
 pub use group::{Counters, Group, GroupError, Limits};
 pub use hierarchies::{Controller, Hierarchies};
+pub use watch::Watch;
 
 /// The first part of the paths of all our groups.
 pub const HOUSE: &str = "windfall";

@@ -1,0 +1,487 @@
+//! The Controller's and the Invoker's minds in a world that misbehaves, checked after every event.
+//!
+//! VMs answer late, twice or not at all; they shrink, drain and die; callers lose interest. Each case is a seed, a failing
+//! one is printed by proptest as the smallest it found and kept in `proptest-regressions`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use policies::dispatch::{self, Dispatch, Ending, Submission};
+use policies::placement;
+use policies::residency::{self, Residency};
+use proptest::prelude::*;
+use vocabulary::{
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, OnEviction,
+    Outcome, Resources, Revision, Span, Usage, VmId, VmKind, VmStanding, VmStatus,
+};
+
+/// SplitMix64: all chance in a case comes from its seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A message or an effect on its way.
+#[derive(Debug, Clone)]
+enum Event {
+    ToController(dispatch::Input),
+    ToVm(VmId, residency::Input),
+    /// The VM writes a report now.
+    Report(VmId),
+}
+
+struct Vm {
+    residency: Residency,
+    capacity: Resources,
+    begun: BTreeSet<(InvocationId, Attempt)>,
+    draining: bool,
+}
+
+struct World {
+    chance: Chance,
+    /// How many submissions may come at once.
+    rush: u64,
+    now: Moment,
+    dispatch: Dispatch,
+    vms: BTreeMap<VmId, Vm>,
+    next_vm: u64,
+    next_invocation: u128,
+    events: BTreeMap<(Moment, u64), Event>,
+    order: u64,
+    /// In every accepted or refused submission: how often it ended.
+    ends: BTreeMap<InvocationId, u32>,
+    cards: BTreeMap<InvocationId, FunctionCard>,
+    attempts: BTreeMap<InvocationId, Attempt>,
+    fences: BTreeMap<InvocationId, Attempt>,
+    last_capacity: BTreeMap<VmId, Resources>,
+    trouble: bool,
+    log: Vec<String>,
+}
+
+fn card(function: u64) -> FunctionCard {
+    FunctionCard {
+        id: FunctionId(function),
+        revision: Revision(1),
+        reservation: Resources::new(500 * (1 + function as u32 % 4), 128 << (function % 3)),
+        timeout: Span::seconds(10),
+        on_eviction: match function % 5 {
+            4 => OnEviction::Never,
+            3 => OnEviction::RerunAtLoss,
+            _ => OnEviction::Rerun,
+        },
+    }
+}
+
+impl World {
+    fn new(seed: u64, algorithm: &str) -> Self {
+        let placement = placement::by_name(algorithm, &placement::Settings::default()).unwrap();
+        let allocator = policies::allocation::by_name("fixed").unwrap();
+        let settings =
+            dispatch::Settings { queue_limit: 60, function_queue_limit: 25, ..dispatch::Settings::default() };
+        let mut chance = Chance(seed);
+        let mut world = Self {
+            rush: chance.below(4) * 4,
+            chance,
+            now: Moment::ORIGIN,
+            dispatch: Dispatch::new(settings, placement, allocator),
+            vms: BTreeMap::new(),
+            next_vm: 1,
+            next_invocation: 1,
+            events: BTreeMap::new(),
+            order: 0,
+            ends: BTreeMap::new(),
+            cards: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            last_capacity: BTreeMap::new(),
+            trouble: true,
+            log: Vec::new(),
+        };
+        for _ in 0..3 {
+            world.new_vm();
+        }
+        world
+    }
+
+    fn after(&mut self, ms: u64, event: Event) {
+        self.order += 1;
+        self.events.insert((self.now + Span::millis(ms), self.order), event);
+    }
+
+    fn new_vm(&mut self) {
+        let id = VmId(self.next_vm);
+        self.next_vm += 1;
+        let capacity = Resources::new(1_000 * (2 + self.chance.below(7) as u32), 2_048);
+        let settings =
+            residency::Settings { keep_alive: Span::seconds(5), queue_limit: 8, ..Default::default() };
+        let residency = Residency::new(settings, capacity);
+        let vm = Vm { residency, capacity, begun: BTreeSet::new(), draining: false };
+        self.vms.insert(id, vm);
+        self.after(1, Event::Report(id));
+    }
+
+    fn submit(&mut self) {
+        let invocation = InvocationId(self.next_invocation);
+        self.next_invocation += 1;
+        self.ends.insert(invocation, 0);
+        let function = card(self.chance.below(12));
+        self.cards.insert(invocation, function);
+        let submission = Submission {
+            invocation,
+            function,
+            first_attempt: Attempt::FIRST,
+            input_bytes: 10,
+            give_up_at: self.now + Span::seconds(1 + self.chance.below(20)),
+            durable: self.chance.one_in(5),
+        };
+        let submitted = Event::ToController(dispatch::Input::Submitted(submission));
+        if self.chance.one_in(10) {
+            self.after(3, submitted.clone());
+        }
+        self.after(0, submitted);
+    }
+
+    /// Something happens that nobody asked for.
+    fn disturb(&mut self) {
+        let vms: Vec<VmId> = self.vms.keys().copied().collect();
+        let some = (!vms.is_empty()).then(|| vms[self.chance.below(vms.len() as u64) as usize]);
+        match (self.chance.below(24), some) {
+            (0, Some(vm)) => {
+                self.vms.remove(&vm);
+                match self.chance.below(3) {
+                    0 => self.after(10, Event::ToController(dispatch::Input::VmLost(vm))),
+                    _ => self.log.push(format!("{vm} dies in silence")),
+                }
+                self.new_vm();
+            }
+            (1, Some(vm)) => {
+                let capacity = Resources::new(1_000 * (1 + self.chance.below(8) as u32), 2_048);
+                self.after(0, Event::ToVm(vm, residency::Input::Capacity(capacity)));
+                self.after(1, Event::Report(vm));
+            }
+            (2, Some(vm)) => {
+                self.vms.get_mut(&vm).unwrap().draining = true;
+                let deadline = Some(self.now + Span::seconds(30));
+                self.after(2, Event::ToController(dispatch::Input::VmNoticed { vm, deadline }));
+                self.after(2, Event::ToVm(vm, residency::Input::Standing(VmStanding::Draining)));
+                self.after(3, Event::Report(vm));
+                self.new_vm();
+            }
+            (3, _) if self.next_invocation > 1 => {
+                let id = InvocationId(1 + u128::from(self.chance.next()) % (self.next_invocation - 1));
+                self.after(0, Event::ToController(dispatch::Input::Withdrawn(id)));
+            }
+            (4, Some(vm)) => self.after(0, Event::Report(vm)),
+            // Some worlds are quiet, in others far more is asked for than fits.
+            _ => (0..=self.chance.below(1 + self.rush)).for_each(|_| self.submit()),
+        }
+    }
+
+    fn to_controller(&mut self, input: dispatch::Input) {
+        self.log.push(format!("{:?} <- {input:?}", self.now));
+        if let dispatch::Input::Submitted(submission) = &input
+            && self.ends[&submission.invocation] > 0
+        {
+            return; // A Frontend that has its answer does not ask again.
+        }
+        if let dispatch::Input::VmReported(status) = &input {
+            self.last_capacity.insert(status.vm, status.capacity);
+        }
+        let booked_before: BTreeMap<VmId, Resources> = self.booked_by_us();
+        let mut outputs = Vec::new();
+        self.dispatch.handle(self.now, input, &mut outputs);
+        let mut sent_to = BTreeSet::new();
+        for output in outputs {
+            self.log.push(format!("    -> {output:?}"));
+            self.carry_out(output, &mut sent_to);
+        }
+        self.no_vm_is_promised_more_than_it_offers(&sent_to, &booked_before);
+        for (id, ends) in &self.ends {
+            assert!(*ends <= 1, "{id} ended {ends} times");
+        }
+    }
+
+    fn booked_by_us(&self) -> BTreeMap<VmId, Resources> {
+        let vms = self.last_capacity.keys();
+        vms.filter_map(|&vm| Some((vm, self.dispatch.booked_on(vm)?.booked_by_us))).collect()
+    }
+
+    /// Except what was there before a shrink: but nothing is added to that.
+    fn no_vm_is_promised_more_than_it_offers(
+        &self,
+        sent_to: &BTreeSet<VmId>,
+        before: &BTreeMap<VmId, Resources>,
+    ) {
+        for (vm, booked) in self.booked_by_us() {
+            let capacity = self.last_capacity[&vm];
+            if sent_to.contains(&vm) {
+                assert!(booked.fits_in(capacity), "{vm} has {capacity}, we sent {booked}");
+            } else if !booked.fits_in(capacity) {
+                let before = before.get(&vm).copied().unwrap_or(Resources::ZERO);
+                assert!(booked.fits_in(before), "{vm} is overbooked, and got more");
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: dispatch::Output, sent_to: &mut BTreeSet<VmId>) {
+        use dispatch::Output as O;
+        match output {
+            O::Run { vm, invocation, attempt, grant, .. } => {
+                let last = self.attempts.insert(invocation, attempt);
+                assert!(last.is_none_or(|last| attempt > last), "{invocation}: {attempt} after {last:?}");
+                let fence = self.fences.get(&invocation).copied().unwrap_or(Attempt::FIRST);
+                assert_eq!(fence, attempt, "{invocation} was sent without voiding earlier answers");
+                assert_eq!(self.ends[&invocation], 0, "{invocation} was sent after its end");
+                sent_to.insert(vm);
+                let delay = self.chance.below(5);
+                if !self.vms.contains_key(&vm) {
+                    if self.chance.one_in(2) {
+                        let input = dispatch::Input::Bounced { vm, invocation, attempt };
+                        self.after(delay, Event::ToController(input));
+                    }
+                    return;
+                }
+                let function = self.cards[&invocation];
+                let run = Event::ToVm(vm, residency::Input::Run { invocation, attempt, function, grant });
+                if self.trouble && self.chance.one_in(20) {
+                    self.after(delay + 50, run.clone()); // twice
+                }
+                if !(self.trouble && self.chance.one_in(30)) {
+                    self.after(delay, run);
+                }
+            }
+            O::Fence { invocation, oldest_valid } => {
+                self.fences.insert(invocation, oldest_valid);
+            }
+            O::Refuse { invocation, .. } => {
+                assert!(!self.attempts.contains_key(&invocation), "refused after it was sent");
+                *self.ends.get_mut(&invocation).unwrap() += 1;
+            }
+            O::GiveUp { invocation, .. } | O::Forget(invocation) => {
+                *self.ends.get_mut(&invocation).unwrap() += 1;
+            }
+            O::Cancel { vm, invocation, attempt } => {
+                let delay = self.chance.below(5);
+                self.after(delay, Event::ToVm(vm, residency::Input::Cancel { invocation, attempt }));
+            }
+            O::Prewarm { vm, function, count } => {
+                self.after(1, Event::ToVm(vm, residency::Input::Prewarm { function, count }));
+            }
+            O::VmGone { vm, .. } => {
+                self.last_capacity.remove(&vm);
+            }
+            O::Stale { .. } => {}
+        }
+    }
+
+    fn to_vm(&mut self, id: VmId, input: residency::Input) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        self.log.push(format!("{:?} {id} <- {input:?}", self.now));
+        if let residency::Input::Capacity(capacity) = input {
+            vm.capacity = capacity;
+        }
+        let (was_booked, was_size) = (vm.residency.booked(), vm.capacity);
+        let mut outputs = Vec::new();
+        vm.residency.handle(self.now, input, &mut outputs);
+        for output in outputs {
+            self.log.push(format!("    {id} -> {output:?}"));
+            self.vm_does(id, output);
+        }
+        let booked = self.vms[&id].residency.booked();
+        assert!(
+            booked.fits_in(was_size) || booked.fits_in(was_booked),
+            "{id} has {was_size}, had booked {was_booked}, now {booked}"
+        );
+    }
+
+    fn vm_does(&mut self, id: VmId, output: residency::Output) {
+        use residency::{Input as I, Output as O};
+        match output {
+            O::Start { sandbox, .. } => {
+                let delay = 20 + self.chance.below(400);
+                self.after(delay, Event::ToVm(id, I::SandboxReady(sandbox)));
+            }
+            O::Execute { sandbox, invocation, attempt, cold, .. } => {
+                let vm = self.vms.get_mut(&id).unwrap();
+                assert!(vm.begun.insert((invocation, attempt)), "{invocation} {attempt} was begun twice");
+                let function = self.cards[&invocation];
+                let duration = 1 + self.chance.below(700);
+                let kept = !self.chance.one_in(15);
+                self.after(duration, Event::ToVm(id, I::RunEnded { sandbox, kept }));
+                let ending = Ending {
+                    invocation,
+                    attempt,
+                    function: function.id,
+                    revision: function.revision,
+                    outcome: Some(Outcome::Success),
+                    cold,
+                    init: Span::millis(if cold { 200 } else { 0 }),
+                    duration: Span::millis(duration),
+                    usage: Usage {
+                        cpu_time: Span::millis(duration / 2),
+                        cpu_peak: MilliCores(500),
+                        memory_peak: Mebibytes(50),
+                        throttled: Span::ZERO,
+                    },
+                    sandbox_kept: kept,
+                    input_bytes: 10,
+                };
+                let finished = Event::ToController(dispatch::Input::Finished { vm: id, ending });
+                let delay = duration + self.chance.below(20);
+                if self.trouble && self.chance.one_in(20) {
+                    self.after(delay + 500, finished.clone()); // twice
+                }
+                if !(self.trouble && self.chance.one_in(30)) {
+                    self.after(delay, finished);
+                }
+            }
+            O::HandBack { invocation, attempt, .. } => {
+                let input = dispatch::Input::HandedBack { vm: id, invocation, attempt };
+                self.after(2, Event::ToController(input));
+            }
+            // The run was given its end when it began; a kill would only bring it forward.
+            O::Kill { .. } | O::Stop { .. } | O::Resize { .. } | O::Duplicate { .. } => {}
+        }
+    }
+
+    fn report(&mut self, id: VmId) {
+        let Some(vm) = self.vms.get(&id) else { return };
+        let status = VmStatus {
+            vm: id,
+            kind: VmKind::Harvest,
+            capacity: vm.capacity,
+            standing: vm.residency.standing(),
+            warm: vm.residency.warm(),
+            running: vm.residency.running(),
+        };
+        let delay = self.chance.below(4);
+        self.after(delay, Event::ToController(dispatch::Input::VmReported(status)));
+        self.after(1_000, Event::Report(id));
+    }
+
+    /// One event, or a wakeup if that is due before.
+    fn step(&mut self) -> bool {
+        let next = self.events.first_key_value().map(|(&(at, _), _)| at);
+        let mut wakeups: Vec<(Moment, Option<VmId>)> = Vec::new();
+        wakeups.extend(self.dispatch.next_wakeup().map(|at| (at, None)));
+        for (&id, vm) in &self.vms {
+            wakeups.extend(vm.residency.next_wakeup().map(|at| (at, Some(id))));
+        }
+        if let Some(&(at, who)) = wakeups.iter().min()
+            && next.is_none_or(|next| at < next)
+        {
+            self.now = self.now.max(at);
+            match who {
+                None => self.to_controller(dispatch::Input::Woke),
+                Some(vm) => self.to_vm(vm, residency::Input::Woke),
+            }
+            let again = if who.is_none() { self.dispatch.next_wakeup() } else { None };
+            assert!(again.is_none_or(|again| again > self.now), "it would wake for ever at {again:?}");
+            return true;
+        }
+        let Some(((at, _), event)) = self.events.pop_first() else { return false };
+        self.now = self.now.max(at);
+        match event {
+            Event::ToController(input) => self.to_controller(input),
+            Event::ToVm(vm, input) => self.to_vm(vm, input),
+            Event::Report(vm) => self.report(vm),
+        }
+        true
+    }
+
+    fn live(&mut self, disturbances: u32) {
+        for _ in 0..disturbances {
+            self.disturb();
+            let until = self.now + Span::millis(self.chance.below(120));
+            while self.events.first_key_value().is_some_and(|(&(at, _), _)| at <= until) {
+                self.step();
+            }
+            self.now = self.now.max(until);
+        }
+    }
+
+    /// First safety, under any fault; then everything is healed and all must come to an end.
+    fn heal_and_wait(&mut self) {
+        self.trouble = false;
+        let draining: Vec<VmId> = self.vms.iter().filter(|(_, vm)| vm.draining).map(|(&id, _)| id).collect();
+        for vm in draining {
+            self.vms.remove(&vm);
+        }
+        let capacity = Resources::new(8_000, 8_192);
+        for id in self.vms.keys().copied().collect::<Vec<_>>() {
+            self.after(0, Event::ToVm(id, residency::Input::Capacity(capacity)));
+        }
+        self.new_vm();
+        let end = self.now + Span::seconds(120);
+        while self.now < end && self.step() {}
+    }
+
+    fn every_accepted_invocation_ended_exactly_once(&self) {
+        for (id, ends) in &self.ends {
+            assert_eq!(*ends, 1, "{id} ended {ends} times");
+        }
+        let gauges = self.dispatch.gauges();
+        assert_eq!((gauges.waiting, gauges.in_flight), (0, 0));
+        assert_eq!(gauges.booked, Resources::ZERO, "something stayed in the books");
+    }
+}
+
+fn story(seed: u64, algorithm: &str) -> Vec<String> {
+    let mut world = World::new(seed, algorithm);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        world.live(250);
+        world.heal_and_wait();
+        world.every_accepted_invocation_ended_exactly_once();
+    }));
+    if let Err(panic) = result {
+        let tail = world.log.len().saturating_sub(60);
+        eprintln!("seed {seed}, {algorithm}; the last that happened:\n{}", world.log[tail..].join("\n"));
+        std::panic::resume_unwind(panic);
+    }
+    world.log
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_accepted_invocation_ends_exactly_once(seed in any::<u64>(), jsq in any::<bool>()) {
+        story(seed, if jsq { "jsq" } else { "mws" });
+    }
+}
+
+#[test]
+fn the_same_inputs_in_the_same_order_give_the_same_outputs() {
+    for seed in 0..5 {
+        assert!(story(seed, "mws") == story(seed, "mws"), "seed {seed} has two stories");
+    }
+}
+
+#[test]
+fn a_grant_larger_than_the_vm_goes_back() {
+    let mut vm = Residency::new(residency::Settings::default(), Resources::new(1_000, 512));
+    let mut outputs = Vec::new();
+    let grant = Grant::fixed(Resources::new(2_000, 128));
+    let run =
+        residency::Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(0), grant };
+    vm.handle(Moment::ORIGIN, run, &mut outputs);
+    let why = residency::HandBackWhy::NoRoom;
+    assert_eq!(
+        outputs,
+        [residency::Output::HandBack { invocation: InvocationId(1), attempt: Attempt(1), why }]
+    );
+}
