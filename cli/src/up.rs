@@ -27,6 +27,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::client::{Client, Endpoint};
 use crate::configuration::{Configuration, Entry, Flags, Source, to_toml};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{note, tell};
 use house::{House, Order};
 
 pub use data_folder::DataFolder;
@@ -123,7 +124,7 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
     let folder = DataFolder::open(&up.data)?;
     let _lock = folder.lock()?;
     let mut cluster = Cluster::plan(&up, configuration, folder)?;
-    println!("Starting a cluster; its logs are in {}", cluster.folder.path("log").display());
+    tell!("Starting a cluster; its logs are in {}", cluster.folder.path("log").display());
 
     let mut house = House::new(cluster.folder.clone());
     let end = tokio::select! {
@@ -132,9 +133,9 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
         end = cluster.live(&up, &mut house) => end,
     };
     match &end {
-        End::Asked(why) => println!("\n{why}: stopping the cluster"),
-        End::Done => println!("The demo is over; stopping the cluster"),
-        End::Failed(_) => eprintln!("stopping what was started"),
+        End::Asked(why) => tell!("\n{why}: stopping the cluster"),
+        End::Done => tell!("The demo is over; stopping the cluster"),
+        End::Failed(_) => note!("stopping what was started"),
     }
     cluster.stop(house).await;
     match end {
@@ -259,17 +260,17 @@ impl Cluster {
             nats_url: Some(self.configuration.settings.nats.url.clone()),
         };
         for remark in &self.remarks {
-            println!("Note: {remark}");
+            tell!("Note: {remark}");
         }
         let fleet = ready::fleet(bus).await.unwrap_or_default();
-        print!("{}", welcome::status(&endpoint, &self.folder, &fleet, self.server.is_some()));
+        tell!("{}", welcome::status(&endpoint, &self.folder, &fleet, self.server.is_some()));
         if up.demo || up.once {
             let client = Client::of(endpoint.clone())?;
             let settings = &self.configuration.settings;
             demo::run(&client, &settings.nats.url, &settings.vm, &self.folder).await?;
         }
         if !up.once {
-            print!("{}", welcome::how_to(&endpoint, &self.folder, up.demo));
+            tell!("{}", welcome::how_to(&endpoint, &self.folder, up.demo));
         }
         Ok(())
     }
@@ -281,7 +282,7 @@ impl Cluster {
             if name == "resource-monitor" {
                 let left = leftovers::end(&self.secrets.cluster, &house.pids());
                 if left > 0 {
-                    eprintln!("killed {left} VM processes that had not ended");
+                    note!("killed {left} VM processes that had not ended");
                 }
             }
         }
