@@ -198,6 +198,9 @@ mod tests {
         let text = metrics.text();
         assert!(text.contains("windfall_vm_capacity_cpu_cores 1.5"), "{text}");
         assert!(text.contains("windfall_vm_capacity_memory_bytes 2097152"), "{text}");
+        invoker.capacity(vocabulary::Resources::new(1500, 2));
+        invoker.capacity(vocabulary::Resources::new(1400, 2));
+        assert!(metrics.text().contains("windfall_vm_capacity_changes_total 2"));
     }
 
     #[test]

@@ -302,7 +302,8 @@ async fn the_first_record_of_an_invocation_wins() {
         let (mut a, mut b) = (record(number, "race"), record(number, "race"));
         (a.attempt, b.attempt) = (Attempt(1), Attempt(2));
         let (x, y) = tokio::join!(one.records().write(a), other.records().write(b));
-        (x.unwrap(), y.unwrap());
+        x.unwrap();
+        y.unwrap();
     }
     let stored = one.records().counters().stored() + other.records().counters().stored();
     let duplicates = one.records().counters().duplicates() + other.records().counters().duplicates();

@@ -30,6 +30,15 @@ use crate::store::Store;
 /// fewer.
 pub const CONNECTIONS: usize = 16_384;
 
+/// A connection on which nothing moves for so much longer than a blocking call may wait is closed.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often code without a function is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Code so old may be removed when no function refers to it: longer than any update or cold start takes.
+const SWEEP_GRACE: Duration = Duration::from_secs(24 * 3600);
+
 /// What the door is made of.
 #[derive(Clone)]
 pub struct HttpDoor {
@@ -61,6 +70,7 @@ pub struct OpenDoor {
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
 }
 
 impl HttpDoor {
@@ -73,18 +83,41 @@ impl HttpDoor {
         let trouble = |source| HttpError { address: address.clone(), source };
         let listener = TcpListener::bind(&address).await.map_err(trouble)?;
         let bound = listener.local_addr().map_err(trouble)?;
+        let silence = Duration::from_millis(self.settings.frontend.blocking_wait_ms).saturating_add(SILENCE);
+        let sweeper = tokio::spawn(sweep(self.store.clone()));
         let app = Router::new().fallback(answer).with_state(Arc::new(Door::new(self)));
         let (stop, mut stopped) = watch::channel(false);
         let server = tokio::spawn(async move {
-            let serving =
-                axum::serve(Limited::new(listener, CONNECTIONS), app).with_graceful_shutdown(async move {
+            let serving = axum::serve(Limited::new(listener, CONNECTIONS, silence), app)
+                .with_graceful_shutdown(async move {
                     let _ = stopped.wait_for(|stopped| *stopped).await;
                 });
             if let Err(error) = serving.await {
                 tracing::error!(%error, "the HTTP door ended");
             }
         });
-        Ok(OpenDoor { address: bound, stop, server })
+        Ok(OpenDoor { address: bound, stop, server, sweeper })
+    }
+}
+
+/// Removes code that the doors have stored and no function refers to any more. Several Frontends may do so at
+/// once.
+async fn sweep(store: Store) {
+    let mut every = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_EVERY, SWEEP_EVERY);
+    loop {
+        every.tick().await;
+        // A definition that this build cannot read refers to code that this build would take for unused.
+        if store.functions().unreadable() > 0 {
+            continue;
+        }
+        let functions = store.functions().all();
+        let used =
+            functions.iter().filter_map(|function| Some(function.code.as_ref()?.digest.clone())).collect();
+        match store.code().sweep(&used, SWEEP_GRACE).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed code that no function refers to"),
+            Err(error) => tracing::warn!(%error, "could not look for unused code; trying again in an hour"),
+        }
     }
 }
 
@@ -107,5 +140,6 @@ impl OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         self.server.abort();
+        self.sweeper.abort();
     }
 }

@@ -3,7 +3,7 @@
 //! **Knows:** paths, methods, who may enter which namespace. One file per collection beside this one.
 //! **Promises:** every answer has `X-Request-ID`; every error is JSON with `error` and `code`; a wrong method is
 //! 405, a wrong key 401, somebody else's namespace 403 whether or not what is asked for exists.
-//! **Gives up:** packages, triggers, rules, sequences and web actions for now ([`later`] says so to clients); only
+//! **Gives up:** packages, triggers, rules, sequences and web actions for now (`later` says so to clients); only
 //! this layer says "action", the rest of the house says function.
 
 mod actions;

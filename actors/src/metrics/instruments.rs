@@ -45,6 +45,11 @@ impl Gauge {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// It is so much now; what was it before?
+    pub fn replace(&self, value: u64) -> u64 {
+        self.0.swap(value, Ordering::Relaxed)
+    }
+
     /// So much now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -336,11 +336,14 @@ impl InvokerMetrics {
         self.reports.one();
     }
 
-    /// The VM has so much now; called on every change.
+    /// The VM has so much now. Saying the same again, or by someone else, is no further change.
     pub fn capacity(&self, capacity: Resources) {
-        self.capacity_cpu.set(capacity.cpu.0.into());
-        self.capacity_memory.set(capacity.memory.0.into());
-        self.capacity_changes.one();
+        let cpu_changed = self.capacity_cpu.replace(capacity.cpu.0.into()) != u64::from(capacity.cpu.0);
+        let memory_changed =
+            self.capacity_memory.replace(capacity.memory.0.into()) != u64::from(capacity.memory.0);
+        if cpu_changed || memory_changed {
+            self.capacity_changes.one();
+        }
     }
 
     /// So much is booked on the VM and so much used by its sandboxes.

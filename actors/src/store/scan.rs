@@ -81,7 +81,7 @@ impl Records {
         }
         let wanted = query.skip.saturating_add(query.limit);
         let mut found = self.find(query, wanted).await?;
-        found.sort_by(|a, b| (b.started_unix_ms, b.sequence).cmp(&(a.started_unix_ms, a.sequence)));
+        found.sort_by_key(|one| std::cmp::Reverse((one.started_unix_ms, one.sequence)));
         let page = found.into_iter().skip(query.skip).take(query.limit);
         let reads = page.map(|found| {
             let shape = &shape;

@@ -34,9 +34,11 @@ pub(super) trait Kept: Sized + Send + Sync + 'static {
 /// How often a lost connection is looked for, so that the copy is read anew soon after it is back.
 const LOOK_FOR_RECONNECT: Duration = Duration::from_millis(250);
 
+/// Each with its revision; `None` marks one that was removed at that revision.
+type Entries<V> = HashMap<<V as Kept>::Key, (u64, Option<Arc<V>>)>;
+
 pub(super) struct Watched<V: Kept> {
-    /// With its revision; `None` marks one that was removed at that revision.
-    entries: RwLock<HashMap<V::Key, (u64, Option<Arc<V>>)>>,
+    entries: RwLock<Entries<V>>,
     /// The highest revision that has been seen.
     seen: watch::Sender<u64>,
     unreadable: AtomicU64,

@@ -3,6 +3,9 @@
 //! The binary is what `WINDFALL_TEST_NATS_SERVER` names, else `nats-server` on PATH.
 #![allow(dead_code, missing_docs)] // Each test file uses a part of it.
 
+pub mod house;
+pub mod http;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
