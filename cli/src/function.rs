@@ -241,16 +241,16 @@ fn described(function: &Value) -> String {
 
 /// One annotation's value as text; empty when there is none.
 pub fn annotation(entity: &Value, key: &str) -> String {
-    entity["annotations"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|pair| pair["key"] == key)
-        .map(|pair| text(&pair["value"]))
-        .unwrap_or_default()
+    annotated(entity, key).map(text).unwrap_or_default()
 }
 
-fn text(value: &Value) -> String {
+/// One annotation's value.
+pub fn annotated<'a>(entity: &'a Value, key: &str) -> Option<&'a Value> {
+    entity["annotations"].as_array()?.iter().find(|pair| pair["key"] == key).map(|pair| &pair["value"])
+}
+
+/// A value without the quotes of JSON text; empty for null.
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),

@@ -9,6 +9,7 @@ use crate::client::{self, Client, Connection, Parameters};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::nats_door::{self, NatsDoor};
 use crate::output;
+use crate::told::Told;
 
 /// The flags of `invoke`.
 #[derive(Debug, Args)]
@@ -70,9 +71,9 @@ async fn by_http(invoke: &Invoke, argument: &Value) -> Outcome {
             println!("{}", output::pretty(told));
             if !invoke.result && !invoke.json {
                 let id = record["activationId"].as_str().unwrap_or_default();
-                let cold = crate::function::annotation(record, "initTime");
-                let start = if cold.is_empty() { "warm".into() } else { format!("cold, {cold} ms to start") };
-                eprintln!("{id}: {start}, {:.1} ms in all", took.as_secs_f64() * 1e3);
+                let Told { vm, start, grant } = Told::by(record);
+                let ms = took.as_secs_f64() * 1e3;
+                eprintln!("{id}: {start} on {vm}, granted {grant}, {ms:.1} ms in all");
             }
             if failed { Err(function_failed(response["status"].as_str())) } else { Ok(()) }
         }
@@ -125,7 +126,7 @@ async fn by_nats(invoke: &Invoke, argument: &Value) -> Outcome {
         answer.result.clone()
     };
     println!("{}", output::pretty(&told));
-    if !invoke.result && !invoke.json {
+    if !invoke.result && !invoke.json && !answer.id.is_empty() {
         eprintln!("{}: {}, {:.1} ms in all", answer.id, answer.vm, took.as_secs_f64() * 1e3);
     }
     match answer.status.as_str() {

@@ -16,12 +16,14 @@ mod nats_door;
 mod operator;
 mod output;
 mod role;
+mod told;
 mod up;
 mod vm;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{SigHandler, Signal};
 
 use configuration::Flags;
 use failure::{EXIT_CODES, Outcome};
@@ -128,6 +130,23 @@ struct ResourceMonitor {
     role: RoleFlags,
 }
 
+impl Command {
+    /// Whether it only asks and prints.
+    fn is_brief(&self) -> bool {
+        match self {
+            Self::Up(_) | Self::Frontend(_) | Self::Controller(_) | Self::ResourceMonitor(_) => false,
+            Self::Vm(vm) => !vm.is_role(),
+            _ => true,
+        }
+    }
+}
+
+/// Lets `windfall activation list | head` end as other programs do. Rust's default is an error on each print.
+fn end_when_nobody_reads() {
+    // SAFETY: the default action has no handler that could be unsafe.
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+}
+
 fn main() -> ExitCode {
     // Before anything has a thread: these processes become sandboxes.
     let mut words = std::env::args_os();
@@ -145,6 +164,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command, mut flags: Flags) -> Outcome {
+    if command.is_brief() {
+        end_when_nobody_reads();
+    }
     match command {
         Command::Up(up) => role::once(up::run(up, flags)),
         Command::Invoke(invoke) => role::once(invoke::run(invoke)),

@@ -1,6 +1,25 @@
 //! What people read: tables and times.
 
+use std::io::Write;
+
 use serde_json::Value;
+
+/// `println!` for a process that must not die because nobody reads any more, such as `windfall up | head`.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::output::line(&mut std::io::stdout(), format_args!($($text)*)) };
+}
+
+/// `eprintln!` in the same way.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::line(&mut std::io::stderr(), format_args!($($text)*)) };
+}
+
+pub(crate) use {note, tell};
+
+/// Writes a line, whether anybody reads it or not.
+pub fn line(to: &mut impl Write, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(to, "{text}");
+}
 
 /// Rows under a heading, columns as wide as they must be. Cells are cut to one line of `WIDEST` characters.
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {

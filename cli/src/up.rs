@@ -27,10 +27,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::client::{Client, Endpoint};
 use crate::configuration::{Configuration, Entry, Flags, Source, to_toml};
 use crate::failure::{Exit, Failure, Outcome};
+use crate::output::{note, tell};
 use house::{House, Order};
 
 pub use data_folder::DataFolder;
-use data_folder::{HOUSE_USER, Key, Secrets};
+use data_folder::{FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
 
 /// How long nats-server may take to answer for the first time; longer when it has much to read.
 const NATS_PATIENCE: Duration = Duration::from_secs(60);
@@ -123,6 +124,7 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
     let folder = DataFolder::open(&up.data)?;
     let _lock = folder.lock()?;
     let mut cluster = Cluster::plan(&up, configuration, folder)?;
+    tell!("Starting a cluster; its logs are in {}", cluster.folder.path("log").display());
 
     let mut house = House::new(cluster.folder.clone());
     let end = tokio::select! {
@@ -131,9 +133,9 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
         end = cluster.live(&up, &mut house) => end,
     };
     match &end {
-        End::Asked(why) => println!("\n{why}: stopping the cluster"),
-        End::Done => println!("The demo is over; stopping the cluster"),
-        End::Failed(_) => eprintln!("stopping what was started"),
+        End::Asked(why) => tell!("\n{why}: stopping the cluster"),
+        End::Done => tell!("The demo is over; stopping the cluster"),
+        End::Failed(_) => note!("stopping what was started"),
     }
     cluster.stop(house).await;
     match end {
@@ -224,7 +226,7 @@ impl Cluster {
         let store = Store::open(&bus, &settings.store).await?;
         let guest = self.guest();
         let credentials = Credentials { uuid: guest.uuid.clone(), key: guest.key.clone() };
-        store.namespaces().create("guest", Some(credentials), NamespaceLimits::default()).await?;
+        store.namespaces().create(FIRST_NAMESPACE, Some(credentials), NamespaceLimits::default()).await?;
 
         let settings_file = self.folder.write_settings(&to_toml(&self.configuration.entries))?;
         for (name, patience) in [
@@ -254,21 +256,21 @@ impl Cluster {
             base_from: "windfall up".into(),
             auth: format!("{}:{}", guest.uuid, guest.key),
             auth_from: "windfall up".into(),
-            namespace: Some("guest".into()),
+            namespace: Some(FIRST_NAMESPACE.into()),
             nats_url: Some(self.configuration.settings.nats.url.clone()),
         };
         for remark in &self.remarks {
-            println!("Note: {remark}");
+            tell!("Note: {remark}");
         }
         let fleet = ready::fleet(bus).await.unwrap_or_default();
-        print!("{}", welcome::status(&endpoint, &self.folder, &fleet, self.server.is_some()));
+        tell!("{}", welcome::status(&endpoint, &self.folder, &fleet, self.server.is_some()));
         if up.demo || up.once {
             let client = Client::of(endpoint.clone())?;
             let settings = &self.configuration.settings;
             demo::run(&client, &settings.nats.url, &settings.vm, &self.folder).await?;
         }
         if !up.once {
-            print!("{}", welcome::how_to(&endpoint, &self.folder, up.demo));
+            tell!("{}", welcome::how_to(&endpoint, &self.folder, up.demo));
         }
         Ok(())
     }
@@ -280,7 +282,7 @@ impl Cluster {
             if name == "resource-monitor" {
                 let left = leftovers::end(&self.secrets.cluster, &house.pids());
                 if left > 0 {
-                    eprintln!("killed {left} VM processes that had not ended");
+                    note!("killed {left} VM processes that had not ended");
                 }
             }
         }
@@ -288,7 +290,11 @@ impl Cluster {
     }
 
     fn guest(&self) -> Key {
-        self.secrets.namespaces.get("guest").cloned().expect("made with the secrets, and never removed")
+        self.secrets
+            .namespaces
+            .get(FIRST_NAMESPACE)
+            .cloned()
+            .expect("made with the secrets, and never removed")
     }
 
     /// The address at which clients on this machine reach the HTTP door.

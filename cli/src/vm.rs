@@ -28,6 +28,13 @@ pub struct Vm {
     role: VmFlags,
 }
 
+impl Vm {
+    /// Whether this process becomes a VM.
+    pub fn is_role(&self) -> bool {
+        self.command.is_none()
+    }
+}
+
 const HELP: &str = "\
 Without a subcommand this process becomes a VM: its Harvest Monitor watches how much CPU and memory there is and
 when the VM must go, its Invoker runs functions. SIGTERM is a notice of eviction: what runs may finish, the rest

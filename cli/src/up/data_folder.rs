@@ -22,6 +22,9 @@ use crate::operator::SETTINGS;
 /// The user of the house's own account at the private nats-server.
 pub const HOUSE_USER: &str = "windfall";
 
+/// The namespace that every cluster has from its first start.
+pub const FIRST_NAMESPACE: &str = "guest";
+
 /// A data folder.
 #[derive(Debug, Clone)]
 pub struct DataFolder {
@@ -118,7 +121,7 @@ impl DataFolder {
                 let secrets = Secrets {
                     cluster: format!("{:032x}", crate::nats_door::chance()?),
                     nats_password: Credentials::random().key,
-                    namespaces: BTreeMap::from([("guest".to_owned(), key)]),
+                    namespaces: BTreeMap::from([(FIRST_NAMESPACE.to_owned(), key)]),
                 };
                 self.keep(&secrets)?;
                 Ok(secrets)
@@ -147,7 +150,7 @@ impl DataFolder {
     /// Tells clients how to reach the cluster. Returns where.
     pub fn announce(&self, api: &str, nats: &str, guest: &Key) -> Outcome<PathBuf> {
         let text = format!(
-            "APIHOST={api}\nAUTH={}:{}\nNAMESPACE=guest\nWINDFALL_NATS={nats}\n",
+            "APIHOST={api}\nAUTH={}:{}\nNAMESPACE={FIRST_NAMESPACE}\nWINDFALL_NATS={nats}\n",
             guest.uuid, guest.key
         );
         self.write_private(PROPERTIES, &text)?;

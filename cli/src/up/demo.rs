@@ -8,9 +8,10 @@ use super::data_folder::DataFolder;
 use super::samples::{Sample, samples};
 use crate::client::{Client, encoded};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::function::{annotation, code};
+use crate::function::code;
 use crate::nats_door::NatsDoor;
-use crate::output;
+use crate::output::{self, tell};
+use crate::told::Told;
 
 /// How long the record of an invocation may take to be stored.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -41,9 +42,9 @@ pub async fn run(
     folder: &DataFolder,
 ) -> Outcome {
     let (samples, left_out) = samples(settings, &folder.path("demo"))?;
-    println!("Demo: {} sample functions, each by HTTP and by NATS.", samples.len());
+    tell!("Demo: {} sample functions, each by HTTP and by NATS.", samples.len());
     for line in &left_out {
-        println!("  left out: {line}");
+        tell!("  left out: {line}");
     }
     let door = NatsDoor::open(client, Some(nats_url)).await?;
     let mut rows = Vec::new();
@@ -59,7 +60,7 @@ pub async fn run(
         }
     }
     let heading = ["function", "door", "result", "vm", "start", "grant", "latency"];
-    print!("\n{}\n", output::table(&heading, &rows));
+    tell!("\n{}", output::table(&heading, &rows));
     if wrong.is_empty() {
         return Ok(());
     }
@@ -84,22 +85,17 @@ struct Call {
 
 impl Call {
     fn row(&self, sample: &Sample, through: Door) -> Vec<String> {
-        let cold = annotation(&self.record, "initTime");
+        let told = Told::by(&self.record);
         vec![
             sample.name.into(),
             through.name().into(),
             self.result.to_string(),
-            annotation(&self.record, "vm"),
-            if cold.is_empty() { "warm".into() } else { format!("cold, {cold} ms") },
-            grant(&self.record),
+            told.vm,
+            told.start,
+            told.grant,
             format!("{:.1} ms", self.took.as_secs_f64() * 1e3),
         ]
     }
-}
-
-/// What the invocation was granted, as its record says: `250m, 256 MiB`.
-fn grant(record: &Value) -> String {
-    annotation(record, "grant")
 }
 
 async fn call(client: &Client, door: &NatsDoor, sample: &Sample, through: Door) -> Outcome<Call> {
@@ -108,7 +104,8 @@ async fn call(client: &Client, door: &NatsDoor, sample: &Sample, through: Door) 
         Door::Http => {
             let path = format!("/namespaces/_/actions/{}?blocking=true", encoded(sample.name));
             let reply = client.post(&path, &sample.argument).await?;
-            if reply.status != 200 {
+            // 502 is a function that failed: its record says how, and the result will not be the expected one.
+            if reply.body.get("response").is_none() {
                 return Err(client.refused(&reply));
             }
             let id = reply.body["activationId"].as_str().unwrap_or_default().to_owned();

@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 
 use super::data_folder::DataFolder;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::output::note;
 
 /// How often the processes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -148,7 +149,7 @@ impl Member {
                 self.pause = FIRST_PAUSE;
             }
             let log = folder.log_path(name);
-            eprintln!(
+            note!(
                 "{name} ended ({status}); starting it again in {:?}. See {}",
                 self.pause,
                 log.display()
@@ -161,11 +162,11 @@ impl Member {
             let log = File::options().append(true).create(true).open(folder.log_path(name));
             match log.map_err(Failure::from).and_then(|log| spawn(&self.order, log)) {
                 Ok(child) => {
-                    eprintln!("{name} runs again");
+                    note!("{name} runs again");
                     self.child = Some(child);
                 }
                 Err(error) => {
-                    eprintln!("{error}; trying again in {:?}", self.pause);
+                    note!("{error}; trying again in {:?}", self.pause);
                     self.again_at = Instant::now() + self.pause;
                     self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 }
@@ -179,7 +180,7 @@ impl Member {
         // It is our child and we have not waited for it, so the pid cannot mean anybody else.
         let _ = kill(Pid::from_raw(pid), self.order.stop_with);
         if tokio::time::timeout(self.order.patience, child.wait()).await.is_err() {
-            eprintln!("{} did not end within {:?}; killing it", self.order.name, self.order.patience);
+            note!("{} did not end within {:?}; killing it", self.order.name, self.order.patience);
             let _ = child.kill().await;
         }
     }
@@ -196,8 +197,7 @@ fn spawn(order: &Order, log: File) -> Outcome<Child> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0)
-        .kill_on_drop(true);
+        .process_group(0);
     let up = std::process::id();
     // SAFETY: prctl and getppid are async-signal-safe, and nothing is allocated between fork and exec.
     unsafe {

@@ -9,7 +9,7 @@ use std::process::Command;
 use actors::bus::SERVER_NEEDED;
 use messages::subjects;
 
-use super::data_folder::{DataFolder, HOUSE_USER, Key, Secrets};
+use super::data_folder::{DataFolder, FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
 use crate::failure::{Failure, Outcome};
 
 /// Its configuration, in the data folder.
@@ -94,30 +94,41 @@ pub fn configuration(folder: &DataFolder, port: u16) -> String {
     )
 }
 
-/// The accounts: the house's, and one per namespace.
+/// The accounts: the house's, which the first namespace shares, and one for each further namespace.
 ///
-/// A namespace has an account of its own because users of one account who may listen on `_INBOX.>`, as every
-/// NATS client does, would hear each other's answers. What it may ask of the house is imported as a service.
+/// Users of one account who may listen on `_INBOX.>`, as every NATS client does, hear each other's answers; that is
+/// why no two namespaces share an account. (The house listens elsewhere.) What a namespace with an account of its
+/// own may ask is imported as a service, for which nats-server does two to three times the work of a plain request:
+/// measured with 64 callers on two cores, 37,000 instead of 90,000 requests a second. The first namespace, which is
+/// all that most clusters of one machine have, does not pay for that.
 pub fn users(secrets: &Secrets) -> String {
+    let mut first = String::new();
     let mut exports = String::new();
     let mut accounts = String::new();
     for (namespace, key) in &secrets.namespaces {
-        let name = account(namespace);
-        let Subjects { services, replies } = Subjects::of(namespace);
-        for service in &services {
+        let subjects = Subjects::of(namespace);
+        if namespace == FIRST_NAMESPACE {
+            first = user(key, &subjects);
+            continue;
+        }
+        let name = format!("namespace-{}", subjects::token(namespace));
+        for service in &subjects.services {
             // The server forgets an unanswered request after two minutes unless told; functions may take longer.
             exports.push_str(&format!(
                 "      {{ service: \"{service}\", accounts: [\"{name}\"], response_threshold: \"24h\" }}\n"
             ));
         }
-        exports.push_str(&format!("      {{ stream: \"{replies}\", accounts: [\"{name}\"] }}\n"));
-        accounts.push_str(&namespace_account(&name, key, &services, &replies));
+        exports.push_str(&format!("      {{ stream: \"{}\", accounts: [\"{name}\"] }}\n", subjects.replies));
+        accounts.push_str(&account(&name, key, &subjects));
     }
     format!(
         "accounts {{\n\
          \x20 WINDFALL {{\n\
          \x20   jetstream: enabled\n\
-         \x20   users: [ {{ user: \"{HOUSE_USER}\", password: \"{}\" }} ]\n\
+         \x20   users: [\n\
+         \x20     {{ user: \"{HOUSE_USER}\", password: \"{}\" }}\n\
+         {first}\
+         \x20   ]\n\
          \x20   exports: [\n{exports}    ]\n\
          \x20 }}\n\
          {accounts}}}\n",
@@ -145,29 +156,35 @@ impl Subjects {
     }
 }
 
-fn account(namespace: &str) -> String {
-    format!("namespace-{}", subjects::token(namespace))
+/// The user of a namespace: it may ask on its own subjects, and listen where it is answered.
+fn user(key: &Key, subjects: &Subjects) -> String {
+    let may_ask: Vec<String> = subjects.services.iter().map(|subject| format!("\"{subject}\"")).collect();
+    format!(
+        "      {{ user: \"{}\", password: \"{}\", permissions: {{\n\
+         \x20       publish: [{}]\n\
+         \x20       subscribe: [\"_INBOX.>\", \"{}\"]\n\
+         \x20     }} }}\n",
+        key.uuid,
+        key.key,
+        may_ask.join(", "),
+        subjects.replies,
+    )
 }
 
-fn namespace_account(name: &str, key: &Key, services: &[String], replies: &str) -> String {
-    let list = |subjects: &[String]| {
-        subjects.iter().map(|subject| format!("\"{subject}\"")).collect::<Vec<_>>().join(", ")
-    };
-    let imports: String = services
+/// The account of a namespace.
+fn account(name: &str, key: &Key, subjects: &Subjects) -> String {
+    let imports: String = subjects
+        .services
         .iter()
         .map(|service| format!("      {{ service: {{ account: WINDFALL, subject: \"{service}\" }} }}\n"))
         .collect();
     format!(
         "  \"{name}\" {{\n\
-         \x20   users: [ {{ user: \"{}\", password: \"{}\", permissions: {{\n\
-         \x20     publish: [{}]\n\
-         \x20     subscribe: [\"_INBOX.>\", \"{replies}\"]\n\
-         \x20   }} }} ]\n\
-         \x20   imports: [\n{imports}      {{ stream: {{ account: WINDFALL, subject: \"{replies}\" }} }}\n    ]\n\
+         \x20   users: [\n{}    ]\n\
+         \x20   imports: [\n{imports}      {{ stream: {{ account: WINDFALL, subject: \"{}\" }} }}\n    ]\n\
          \x20 }}\n",
-        key.uuid,
-        key.key,
-        list(services),
+        user(key, subjects),
+        subjects.replies,
     )
 }
 
@@ -191,8 +208,24 @@ mod tests {
     #[test]
     fn a_namespace_reaches_its_own_subjects_only() {
         let key = Key { uuid: "u".into(), key: "k".into() };
-        let text = namespace_account("namespace-a", &key, &Subjects::of("a b").services, "r");
+        let text = user(&key, &Subjects::of("a b"));
         assert!(text.contains("publish: [\"windfall.invoke.a=20b.>\", \"windfall.submit.a=20b.>\", \"windfall.result.a=20b\"]"), "{text}");
-        assert!(text.contains("subscribe: [\"_INBOX.>\", \"r\"]"), "{text}");
+        assert!(text.contains("subscribe: [\"_INBOX.>\", \"windfall.reply.a=20b.>\"]"), "{text}");
+    }
+
+    #[test]
+    fn no_two_namespaces_share_an_account() {
+        let key = |name: &str| Key { uuid: format!("user-{name}"), key: "k".into() };
+        let names = [FIRST_NAMESPACE, "ada", "bob"];
+        let secrets = Secrets {
+            cluster: "c".into(),
+            nats_password: "p".into(),
+            namespaces: names.iter().map(|name| ((*name).to_owned(), key(name))).collect(),
+        };
+        let text = users(&secrets);
+        for account in text.split("\n  }\n") {
+            assert!(account.matches("user-").count() <= 1, "{account}");
+        }
+        assert_eq!(text.matches("user-").count(), 3, "{text}");
     }
 }
