@@ -5,6 +5,7 @@
 //! **Gives up:** everything else.
 
 mod activation;
+mod bench;
 mod client;
 mod config_command;
 mod configuration;
@@ -81,6 +82,11 @@ enum Command {
     /// Make namespaces and keys
     #[command(subcommand)]
     Namespace(namespace::NamespaceCommand),
+    /// Measure what a warm call costs, beside what the messages alone cost
+    Bench(bench::Bench),
+    /// The other process of the bench's bare request-reply
+    #[command(hide = true)]
+    BenchEcho(bench::Echo),
     /// Show every setting in force and where it comes from
     Config(config_command::Config),
     /// Be a Frontend: the HTTP door and the NATS doors
@@ -174,6 +180,8 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Activation(command) => role::once(activation::run(command)),
         Command::Vm(vm) => vm::run(vm, flags),
         Command::Namespace(command) => role::once(namespace::run(command, flags)),
+        Command::Bench(bench) => role::once(bench::run(bench, flags)),
+        Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");
