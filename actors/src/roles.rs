@@ -97,7 +97,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         bus,
         store: store.clone(),
         clock: Clock::start(),
-        desk,
+        desk: desk.clone(),
         metrics: Arc::clone(&counts),
     };
     let restarts = Arc::clone(&counts);
@@ -106,12 +106,29 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         Arc::new(move || restarts.common.actor_restarted()),
     )
     .await?;
+    let page = metrics.clone();
+    let door = frontend::http::HttpDoor {
+        store: store.clone(),
+        desk,
+        manifest: (&sandbox::catalogue(settings.vm.python.as_deref(), settings.vm.node.as_deref())).into(),
+        settings,
+        metrics: counts,
+        page: Arc::new(move || page.text()),
+    };
+    let door = door.open().await?;
     Ok(RoleHandle {
-        facts: BTreeMap::new(),
+        facts: BTreeMap::from([("http".to_owned(), door.address.to_string())]),
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![Box::pin(settle_records(store))],
+        cleanup: vec![
+            Box::pin(async move {
+                if !door.stop(STOP_PATIENCE).await {
+                    tracing::warn!("calls were cut off at the HTTP door");
+                }
+            }),
+            Box::pin(settle_records(store)),
+        ],
         _page: None,
     })
 }

@@ -220,7 +220,8 @@ async fn hear_nothing(url: &str, guest: &str, ada: &str) {
     guest.flush().await.expect("flushed");
     // Each is answered (that there is no such function).
     for (client, own) in [(&guest, "guest"), (&ada, "ada")] {
-        let answer = client.request(format!("windfall.invoke.{own}.none"), "{}".into()).await.expect("an answer");
+        let answer =
+            client.request(format!("windfall.invoke.{own}.none"), "{}".into()).await.expect("an answer");
         let headers = answer.headers.expect("headers");
         assert_eq!(headers.get("Windfall-Status").map(|status| status.as_str()), Some("refused"));
     }

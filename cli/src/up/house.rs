@@ -149,11 +149,7 @@ impl Member {
                 self.pause = FIRST_PAUSE;
             }
             let log = folder.log_path(name);
-            note!(
-                "{name} ended ({status}); starting it again in {:?}. See {}",
-                self.pause,
-                log.display()
-            );
+            note!("{name} ended ({status}); starting it again in {:?}. See {}", self.pause, log.display());
             self.again_at = Instant::now() + self.pause;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
