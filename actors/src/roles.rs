@@ -26,7 +26,7 @@ use crate::providers::Provider;
 use crate::providers::process::{ProcessProvider, ProcessSettings};
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::supervisor::{self, Child, StartAgain, Supervisor};
+use crate::supervisor::{self, Child, Order, Supervisor};
 use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
 
 /// How long the records that still wait may take at a stop.
@@ -42,7 +42,7 @@ type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct RoleHandle {
     /// What others may want to know: `id`, `http`, `metrics`, as far as the role has them.
     pub facts: BTreeMap<String, String>,
-    supervisor: ActorRef<StartAgain>,
+    supervisor: ActorRef<Order>,
     verdict: watch::Receiver<Option<String>>,
     leave: Arc<Notify>,
     cleanup: Vec<Cleanup>,
@@ -63,9 +63,10 @@ impl RoleHandle {
 
     /// Ends the role: its actors, then what they leave behind. Bounded in time.
     pub async fn stop(self) {
-        let stopped = self.supervisor.stop_children_and_wait(None, Some(STOP_PATIENCE));
-        stopped.await;
-        let _ = self.supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        if ractor::call_t!(self.supervisor, Order::StopAll, (STOP_PATIENCE * 2).as_millis() as u64).is_err() {
+            tracing::warn!("the actors did not stop in time");
+        }
+        self.supervisor.stop(None);
         for cleanup in self.cleanup {
             cleanup.await;
         }
@@ -76,9 +77,9 @@ impl RoleHandle {
 async fn supervise(
     children: Vec<Child>,
     restarted: Arc<dyn Fn() + Send + Sync>,
-) -> anyhow::Result<(ActorRef<StartAgain>, watch::Receiver<Option<String>>)> {
+) -> anyhow::Result<(ActorRef<Order>, watch::Receiver<Option<String>>)> {
     let (verdict, ends) = watch::channel(None);
-    let arguments = supervisor::Arguments { children, verdict, restarted };
+    let arguments = supervisor::Arguments { children, stopping: false, verdict, restarted };
     let (supervisor, _) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| anyhow!("cannot start: {error}"))?;
     Ok((supervisor, ends))
@@ -97,7 +98,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         bus,
         store: store.clone(),
         clock: Clock::start(),
-        desk,
+        desk: desk.clone(),
         metrics: Arc::clone(&counts),
     };
     let restarts = Arc::clone(&counts);
@@ -106,12 +107,29 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         Arc::new(move || restarts.common.actor_restarted()),
     )
     .await?;
+    let page = metrics.clone();
+    let door = frontend::http::HttpDoor {
+        store: store.clone(),
+        desk,
+        manifest: (&sandbox::catalogue(settings.vm.python.as_deref(), settings.vm.node.as_deref())).into(),
+        settings,
+        metrics: counts,
+        page: Arc::new(move || page.text()),
+    };
+    let door = door.open().await?;
     Ok(RoleHandle {
-        facts: BTreeMap::new(),
+        facts: BTreeMap::from([("http".to_owned(), door.address.to_string())]),
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![Box::pin(settle_records(store))],
+        cleanup: vec![
+            Box::pin(async move {
+                if !door.stop(STOP_PATIENCE).await {
+                    tracing::warn!("calls were cut off at the HTTP door");
+                }
+            }),
+            Box::pin(settle_records(store)),
+        ],
         _page: None,
     })
 }
