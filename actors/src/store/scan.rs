@@ -4,7 +4,8 @@
 //! stream back, of which only headers are sent; then only the records that are shown are read.
 //! **Gives up:** an order by start that is exact across pages: records lie in the order in which invocations
 //! *ended*, and what is read of them is put in the order of their starts. With `upto`, records that were stored
-//! more than an hour after their start are not looked for.
+//! more than an hour after their start are not looked for. A count between two times, and a list whose matches
+//! lie far back, stop after 200,000 records were looked at.
 
 use std::time::{Duration, SystemTime};
 
