@@ -26,7 +26,7 @@ use self::held::Held;
 use crate::alarm::Alarm;
 use crate::bus::{Bus, is_no_responders};
 use crate::clock::{Clock, unix_ms};
-use crate::intake::{Credits, Tasks};
+use crate::intake::{Credits, Intake, Tasks};
 use crate::metrics::{ControllerMetrics, Redispatch};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -124,7 +124,7 @@ impl Actor for Controller {
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
-        let intakes: [(String, fn(async_nats::Message) -> ControllerMessage); 7] = [
+        let intakes: [Intake<ControllerMessage>; 7] = [
             (subjects::controller_submit(id), ControllerMessage::Submit),
             (subjects::controller_finished(id), ControllerMessage::Finished),
             (subjects::controller_handback(id), ControllerMessage::HandBack),

@@ -12,6 +12,9 @@ use ractor::{ActorRef, Message};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+/// A subject, and what a message on it becomes.
+pub type Intake<M> = (String, fn(async_nats::Message) -> M);
+
 /// So many messages may be on their way to an actor.
 #[derive(Clone)]
 pub struct Credits(Arc<Semaphore>);

@@ -33,7 +33,7 @@ use crate::alarm::Alarm;
 use crate::bus::Bus;
 use crate::clock::{Clock, unix_ms};
 use crate::harvest_monitor::{CapacityChanged, Noticed, Seen, Sigterm};
-use crate::intake::{Credits, Tasks};
+use crate::intake::{Credits, Intake, Tasks};
 use crate::metrics::{InvokerMetrics, SandboxEnd};
 use crate::settings::Settings;
 use crate::store::{FunctionDefinition, Store};
@@ -144,7 +144,7 @@ impl Actor for Invoker {
         let client = given.bus.client();
         let credits = Credits::new(4_096);
         let mut tasks = Tasks::default();
-        let intakes: [(String, fn(async_nats::Message) -> InvokerMessage); 4] = [
+        let intakes: [Intake<InvokerMessage>; 4] = [
             (subjects::vm_run(given.vm), InvokerMessage::Run),
             (subjects::vm_cancel(given.vm), InvokerMessage::Cancel),
             (subjects::vm_prewarm(given.vm), InvokerMessage::Prewarm),

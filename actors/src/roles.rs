@@ -26,7 +26,7 @@ use crate::providers::Provider;
 use crate::providers::process::{ProcessProvider, ProcessSettings};
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::supervisor::{self, Child, StartAgain, Supervisor};
+use crate::supervisor::{self, Child, Order, Supervisor};
 use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
 
 /// How long the records that still wait may take at a stop.
@@ -42,7 +42,7 @@ type Cleanup = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct RoleHandle {
     /// What others may want to know: `id`, `http`, `metrics`, as far as the role has them.
     pub facts: BTreeMap<String, String>,
-    supervisor: ActorRef<StartAgain>,
+    supervisor: ActorRef<Order>,
     verdict: watch::Receiver<Option<String>>,
     leave: Arc<Notify>,
     cleanup: Vec<Cleanup>,
@@ -63,9 +63,10 @@ impl RoleHandle {
 
     /// Ends the role: its actors, then what they leave behind. Bounded in time.
     pub async fn stop(self) {
-        let stopped = self.supervisor.stop_children_and_wait(None, Some(STOP_PATIENCE));
-        stopped.await;
-        let _ = self.supervisor.stop_and_wait(None, Some(STOP_PATIENCE)).await;
+        if ractor::call_t!(self.supervisor, Order::StopAll, (STOP_PATIENCE * 2).as_millis() as u64).is_err() {
+            tracing::warn!("the actors did not stop in time");
+        }
+        self.supervisor.stop(None);
         for cleanup in self.cleanup {
             cleanup.await;
         }
@@ -76,9 +77,9 @@ impl RoleHandle {
 async fn supervise(
     children: Vec<Child>,
     restarted: Arc<dyn Fn() + Send + Sync>,
-) -> anyhow::Result<(ActorRef<StartAgain>, watch::Receiver<Option<String>>)> {
+) -> anyhow::Result<(ActorRef<Order>, watch::Receiver<Option<String>>)> {
     let (verdict, ends) = watch::channel(None);
-    let arguments = supervisor::Arguments { children, verdict, restarted };
+    let arguments = supervisor::Arguments { children, stopping: false, verdict, restarted };
     let (supervisor, _) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| anyhow!("cannot start: {error}"))?;
     Ok((supervisor, ends))

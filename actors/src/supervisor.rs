@@ -11,13 +11,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use tokio::sync::watch;
 
 /// Crashes of one actor within [`CRASH_WINDOW`] after which its role ends.
 const CRASHES_BORNE: usize = 5;
 /// See [`CRASHES_BORNE`].
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
+/// How long one actor may take to say its last words.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before an actor is started again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,7 +31,7 @@ pub type Spawn =
 pub struct Child {
     name: &'static str,
     spawn: Spawn,
-    running: Option<ActorId>,
+    running: Option<ActorCell>,
     crashes: VecDeque<Instant>,
 }
 
@@ -60,52 +62,63 @@ impl Child {
 pub struct Arguments {
     /// Started in this order, stopped in the opposite one.
     pub children: Vec<Child>,
+    /// No longer starts anything again.
+    pub stopping: bool,
     /// Told why the role ends, when it must.
     pub verdict: watch::Sender<Option<String>>,
     /// Called for every actor that is started again.
     pub restarted: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Asks the supervisor to start a child again, by its place.
-pub struct StartAgain(usize);
+/// What a supervisor is asked.
+pub enum Order {
+    /// To start a child again, by its place.
+    StartAgain(usize),
+    /// To stop all of them, each with its last words, and say so.
+    StopAll(RpcReplyPort<()>),
+}
 
 /// The actor.
 pub struct Supervisor;
 
 impl Actor for Supervisor {
-    type Msg = StartAgain;
+    type Msg = Order;
     type State = Arguments;
     type Arguments = Arguments;
 
     async fn pre_start(
         &self,
-        me: ActorRef<StartAgain>,
+        me: ActorRef<Order>,
         mut given: Arguments,
     ) -> Result<Arguments, ActorProcessingErr> {
         for child in &mut given.children {
             let cell =
                 (child.spawn)(me.get_cell()).await.map_err(|error| format!("{}: {error}", child.name))?;
-            child.running = Some(cell.get_id());
+            child.running = Some(cell);
         }
         Ok(given)
     }
 
     async fn handle(
         &self,
-        me: ActorRef<StartAgain>,
-        StartAgain(place): StartAgain,
+        me: ActorRef<Order>,
+        order: Order,
         state: &mut Arguments,
     ) -> Result<(), ActorProcessingErr> {
-        let child = &mut state.children[place];
-        match (child.spawn)(me.get_cell()).await {
-            Ok(cell) => {
-                child.running = Some(cell.get_id());
-                (state.restarted)();
-                tracing::warn!(actor = child.name, "started again");
-            }
-            Err(error) => {
-                tracing::error!(actor = child.name, %error, "could not be started again");
-                crashed(&me, state, place);
+        match order {
+            Order::StartAgain(_) if state.stopping => {}
+            Order::StartAgain(place) => start_again(&me, state, place).await,
+            Order::StopAll(done) => {
+                state.stopping = true;
+                for child in state.children.iter_mut().rev() {
+                    if let Some(cell) = child.running.take()
+                        && cell.stop_and_wait(None, Some(STOP_PATIENCE)).await.is_err()
+                    {
+                        tracing::warn!(actor = child.name, "did not stop in time");
+                    }
+                }
+                // Nobody may be waiting any more.
+                let _ = done.send(());
             }
         }
         Ok(())
@@ -113,7 +126,7 @@ impl Actor for Supervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        me: ActorRef<StartAgain>,
+        me: ActorRef<Order>,
         event: SupervisionEvent,
         state: &mut Arguments,
     ) -> Result<(), ActorProcessingErr> {
@@ -124,7 +137,9 @@ impl Actor for Supervisor {
             }
             _ => return Ok(()),
         };
-        let place = state.children.iter().position(|child| child.running == Some(cell.get_id()));
+        let place = state.children.iter().position(|child| {
+            !state.stopping && child.running.as_ref().is_some_and(|running| running.get_id() == cell.get_id())
+        });
         if let Some(place) = place {
             tracing::error!(actor = state.children[place].name, reason, "crashed");
             crashed(&me, state, place);
@@ -132,11 +147,7 @@ impl Actor for Supervisor {
         Ok(())
     }
 
-    async fn post_stop(
-        &self,
-        _: ActorRef<StartAgain>,
-        state: &mut Arguments,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, _: ActorRef<Order>, state: &mut Arguments) -> Result<(), ActorProcessingErr> {
         state.verdict.send_if_modified(|verdict| {
             let first = verdict.is_none();
             verdict.get_or_insert_with(|| "stopped".into());
@@ -146,8 +157,23 @@ impl Actor for Supervisor {
     }
 }
 
+async fn start_again(me: &ActorRef<Order>, state: &mut Arguments, place: usize) {
+    let child = &mut state.children[place];
+    match (child.spawn)(me.get_cell()).await {
+        Ok(cell) => {
+            child.running = Some(cell);
+            (state.restarted)();
+            tracing::warn!(actor = child.name, "started again");
+        }
+        Err(error) => {
+            tracing::error!(actor = child.name, %error, "could not be started again");
+            crashed(me, state, place);
+        }
+    }
+}
+
 /// Starts a crashed child again after a pause, or ends the role if that has not helped before.
-fn crashed(me: &ActorRef<StartAgain>, state: &mut Arguments, place: usize) {
+fn crashed(me: &ActorRef<Order>, state: &mut Arguments, place: usize) {
     let child = &mut state.children[place];
     child.running = None;
     let now = Instant::now();
@@ -162,7 +188,7 @@ fn crashed(me: &ActorRef<StartAgain>, state: &mut Arguments, place: usize) {
         me.stop(None);
         return;
     }
-    me.send_after(PAUSE, move || StartAgain(place));
+    me.send_after(PAUSE, move || Order::StartAgain(place));
 }
 
 #[cfg(test)]
@@ -219,10 +245,11 @@ mod tests {
         }
     }
 
-    async fn supervised(births: &Arc<Births>) -> (ActorRef<StartAgain>, watch::Receiver<Option<String>>) {
+    async fn supervised(births: &Arc<Births>) -> (ActorRef<Order>, watch::Receiver<Option<String>>) {
         let (verdict, ends) = watch::channel(None);
         let arguments = Arguments {
             children: vec![Child::new("fragile", || Fragile, Arc::clone(births))],
+            stopping: false,
             verdict,
             restarted: Arc::new(|| {}),
         };
@@ -236,6 +263,17 @@ mod tests {
         let (supervisor, ends) = supervised(&births).await;
         births.crash();
         births.wait_for(2).await;
+        assert_eq!(*ends.borrow(), None);
+        supervisor.stop(None);
+    }
+
+    #[tokio::test]
+    async fn stopping_is_no_crash() {
+        let births = Arc::new(Births::default());
+        let (supervisor, ends) = supervised(&births).await;
+        ractor::call_t!(supervisor, Order::StopAll, 5_000).unwrap();
+        tokio::time::sleep(PAUSE * 3).await;
+        assert_eq!(births.count.load(Ordering::SeqCst), 1);
         assert_eq!(*ends.borrow(), None);
         supervisor.stop(None);
     }

@@ -82,7 +82,7 @@ async fn measure(runs: usize) {
                 timeout: Span::seconds(10),
                 log_limit: 1 << 20,
             };
-            let mut sandbox = workshop.start(order).await.unwrap_or_else(|error| panic!("{error}"));
+            let mut sandbox = workshop.start(order).await.unwrap_or_else(|error| panic!("{error:?}"));
             let report = sandbox.run(run()).await;
             cold.push(begun.elapsed());
             assert!(matches!(report.verdict, Verdict::Answered(_)), "{report:?}");

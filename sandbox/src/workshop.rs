@@ -230,6 +230,7 @@ fn find_group(settings: &WorkshopSettings, enforcement: &mut Enforcement) -> (Op
             (Some(path), _) => (Group::create(path)?, None),
             (None, Some(vm)) => (vm, None),
             (None, None) => {
+                sweep();
                 let made = Group::create(&format!("{HOUSE}/workshop-{}", std::process::id()))?;
                 (made.clone(), Some(made))
             }
@@ -255,6 +256,20 @@ fn find_group(settings: &WorkshopSettings, enforcement: &mut Enforcement) -> (Op
         Err(error) => {
             enforcement.reasons.push(error.to_string());
             (None, None)
+        }
+    }
+}
+
+/// Removes the groups of Workshops that were killed before they could.
+fn sweep() {
+    let Ok(house) = Group::create(HOUSE) else { return };
+    for group in house.children() {
+        let pid = group.path().rsplit_once("/workshop-").and_then(|(_, pid)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let swept = group.kill_all(Duration::from_secs(2)).and_then(|()| group.remove());
+            if let Err(error) = swept {
+                tracing::debug!(%error, "a control group that nobody owns stays behind");
+            }
         }
     }
 }

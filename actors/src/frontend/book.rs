@@ -118,7 +118,7 @@ impl Book {
     }
 
     /// Calls that should be asked after, by Controller; notes that they have been.
-    pub(super) fn to_ask_after(&mut self, now: Moment) -> HashMap<ControllerId, Vec<InvocationId>> {
+    pub(super) fn take_silent(&mut self, now: Moment) -> HashMap<ControllerId, Vec<InvocationId>> {
         let mut asked: HashMap<_, Vec<_>> = HashMap::new();
         for (invocation, open) in &mut self.open {
             if let Some(controller) = open.controller

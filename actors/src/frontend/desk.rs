@@ -48,7 +48,7 @@ pub(super) struct Room {
 
 /// A counted place; gives it back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     room: Arc<Room>,
     bytes: usize,
 }

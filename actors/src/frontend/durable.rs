@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
 use messages::{
@@ -269,14 +268,4 @@ fn derived_id(delivery: &jetstream::Message) -> InvocationId {
         // Not a delivery of a consumer at all; it can be acknowledged by nobody and will not come again.
         Err(_) => crate::chance::invocation_id(),
     }
-}
-
-/// Headers of a durable submission that names its own id, for the binary and for tests.
-pub fn submission_headers(invocation: InvocationId, reply_to: Option<&str>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(HEADER_INVOCATION, invocation.to_string());
-    if let Some(reply_to) = reply_to {
-        headers.insert(HEADER_REPLY_TO, reply_to);
-    }
-    headers
 }

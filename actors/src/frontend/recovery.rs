@@ -40,7 +40,7 @@ impl Shell {
     /// Asks Controllers after what has been open for long.
     pub(super) fn inquire(&mut self, me: &ActorRef<FrontendMessage>) {
         let now = self.now();
-        for (controller, invocations) in self.book.to_ask_after(now) {
+        for (controller, invocations) in self.book.take_silent(now) {
             for some in invocations.chunks(IDS_AT_ONCE) {
                 let (me, client) = (me.clone(), self.given.bus.client().clone());
                 let question = messages::encode(&Inquiry { invocations: some.to_vec() });

@@ -39,7 +39,8 @@ impl Outgoing {
 
     /// Asks for one flush if there is something to tell.
     pub(super) fn wish_to_flush(&mut self, me: &ActorRef<InvokerMessage>) {
-        if !self.wished && !(self.finished.is_empty() && self.handed_back.is_empty()) {
+        let nothing = self.finished.is_empty() && self.handed_back.is_empty();
+        if !(self.wished || nothing) {
             self.wished = me.cast(InvokerMessage::Flush).is_ok();
         }
     }

@@ -149,15 +149,20 @@ def end(error):
     os._exit(error.code & 0xff if isinstance(error.code, int) else 0 if error.code is None else 1)
 
 
+def log(descriptor):
+    return open(descriptor, 'w', buffering=1, encoding='utf-8', errors='backslashreplace', closefd=False)
+
+
 def live():
     """The whole life of a function's process, once its descriptors are 0 to 3."""
     import io
     orders = os.fdopen(0, 'rb', buffering=65536, closefd=False)
     # The orders are not the function's to read.
-    sys.stdin = io.TextIOWrapper(io.BytesIO())
-    for stream in (sys.stdout, sys.stderr):
-        # Line by line, so that what was printed before a crash or a timeout is not lost.
-        stream.reconfigure(encoding='utf-8', errors='backslashreplace', line_buffering=True)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO())
+    # Made anew: the zygote's own stand on files, not pipes. Line by line, so that what was printed before
+    # a crash or a timeout is not lost.
+    sys.stdout = sys.__stdout__ = log(1)
+    sys.stderr = sys.__stderr__ = log(2)
     line = orders.readline()
     if not line:
         os._exit(0)
@@ -336,6 +341,9 @@ def become(request, descriptors, kernel, open_files):
             os.write(ANSWER, b'?' + json.dumps(text_of(error)).encode() + b'\n')
             os._exit(1)
         live()
+    except BaseException as error:
+        print_error(error, 0)
+        flush()
     finally:
         os._exit(1)
 

@@ -10,9 +10,8 @@ use std::ffi::CString;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -103,15 +102,42 @@ fn become_program(
             checked("refuse new privileges", libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
         }
     }
-    let letter = read_letter()?;
-    let mut command = Command::new(&letter.program);
-    command.args(&letter.arguments).env_clear().envs(letter.environment).current_dir(&letter.folder);
-    // The standard library must neither open anything nor restore what we set.
+    execute(&read_letter()?)
+}
+
+/// Becomes the program. Not through the standard library, which hands what is no executable to a shell.
+fn execute(letter: &Letter) -> io::Result<std::convert::Infallible> {
+    let what = format!("execute {}", letter.program.display());
+    std::env::set_current_dir(&letter.folder)
+        .map_err(|error| doing(&format!("enter {}", letter.folder.display()), error))?;
+    let text = |text: &[u8]| CString::new(text);
+    let program = text(letter.program.as_os_str().as_bytes())?;
+    let mut arguments = vec![program.clone()];
+    for argument in &letter.arguments {
+        arguments.push(text(argument.as_bytes())?);
+    }
+    let mut environment = Vec::new();
+    for (index, (name, value)) in letter.environment.iter().enumerate() {
+        // The later one of two counts.
+        if !letter.environment[index + 1..].iter().any(|(later, _)| later == name) {
+            environment.push(text(format!("{name}={value}").as_bytes())?);
+        }
+    }
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments_at, environment_at) = (pointers(&arguments), pointers(&environment));
     for attempt in 0.. {
-        let error = command.exec();
+        // SAFETY: the lists end with null, and the texts they point to outlive the call. The signal that our
+        // own runtime ignores is one that programs expect to end them.
+        let error = unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::execve(program.as_ptr(), arguments_at.as_ptr(), environment_at.as_ptr());
+            io::Error::last_os_error()
+        };
         // A thread of the Workshop that forks while the program is unpacked holds it open for a moment.
         if error.raw_os_error() != Some(libc::ETXTBSY) || attempt == 50 {
-            return Err(doing(&format!("execute {}", letter.program.display()), error));
+            return Err(doing(&what, error));
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

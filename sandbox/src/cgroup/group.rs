@@ -366,16 +366,19 @@ impl Group {
         }
     }
 
-    /// Lets everything in it go on.
+    /// Lets everything in it, and in its children, go on.
     pub fn thaw(&self) -> Result<(), GroupError> {
         let hierarchy =
             self.hierarchies.with(Controller::Freezer).ok_or(GroupError::Unsupported(Controller::Freezer))?;
-        let folder = hierarchy.folder(&self.path);
         let (file, text) = if hierarchy.is_v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
-        match files::write(&folder.join(file), text) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // Never frozen.
-            done => done.map_err(|e| self.refused("thaw the processes", e)),
+        // On v1 there is no folder if it has never been frozen.
+        for folder in tree(&hierarchy.folder(&self.path)) {
+            match files::write(&folder.join(file), text) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done.map_err(|e| self.refused("thaw the processes", e))?,
+            }
         }
+        Ok(())
     }
 
     /// Kills everything in it and its children, except ourselves, again and again until nothing is left or

@@ -1,0 +1,240 @@
+//! What happens in a rehearsal, as it stands in a TOML file.
+//!
+//! **Knows:** the file.
+//! **Promises:** a scenario that was read can be played; what is wrong with one that was not is said with its name.
+//! **Gives up:** traces; for those another source of arrivals will stand beside [`Function`].
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{OnEviction, VmKind};
+
+/// Why a scenario cannot be played.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// Not TOML, or not these fields.
+    #[error("the scenario cannot be read: {0}")]
+    Unreadable(#[from] toml::de::Error),
+    /// A value that makes no sense.
+    #[error("the scenario's {field} is {value}; it should be {expected}")]
+    Senseless {
+        /// Which.
+        field: String,
+        /// What it is.
+        value: String,
+        /// What it should be.
+        expected: String,
+    },
+}
+
+/// A scenario. Made with [`Scenario::from_toml`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Printed above the report.
+    pub name: String,
+    /// All chance comes from it.
+    #[serde(default)]
+    pub seed: u64,
+    /// So long invocations arrive, in seconds of virtual time.
+    pub length_seconds: f64,
+    /// One of `policies::placement::NAMES`.
+    #[serde(default = "mws")]
+    pub placement: String,
+    /// One of `policies::allocation::NAMES`.
+    #[serde(default = "fixed")]
+    pub allocation: String,
+    /// How long an invocation may wait for a place.
+    #[serde(default = "minute")]
+    pub patience_seconds: f64,
+    /// Making a sandbox. 400 ms lies between a process (few ms) and a container with an image on disk (0.5 to 2 s).
+    #[serde(default = "cold_start")]
+    pub cold_start_ms: f64,
+    /// From one process to another.
+    #[serde(default = "message")]
+    pub message_us: u64,
+    /// An idle sandbox lives this long.
+    #[serde(default = "keep_alive")]
+    pub keep_alive_seconds: f64,
+    /// The machines.
+    pub vms: Vec<Vms>,
+    /// The work.
+    pub functions: Vec<Function>,
+}
+
+/// Machines of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vms {
+    /// So many alike.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// Regular or harvest.
+    #[serde(default = "harvest")]
+    pub kind: VmKind,
+    /// Thousandths of a core at their start.
+    pub cpu_millicores: u32,
+    /// MiB at their start.
+    pub memory_mib: u32,
+    /// When they start.
+    #[serde(default)]
+    pub starts_at_seconds: f64,
+    /// How their size changes, in order of time.
+    #[serde(default)]
+    pub changes: Vec<SizeChange>,
+    /// When they are gone, if they are.
+    #[serde(default)]
+    pub gone_at_seconds: Option<f64>,
+    /// How long before that they get notice; 0: none at all.
+    #[serde(default)]
+    pub notice_seconds: f64,
+}
+
+/// From then on a VM has another size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeChange {
+    /// When.
+    pub at_seconds: f64,
+    /// Thousandths of a core.
+    pub cpu_millicores: u32,
+    /// MiB; as before if it is not given.
+    #[serde(default)]
+    pub memory_mib: Option<u32>,
+}
+
+/// Functions of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// For people.
+    pub name: String,
+    /// So many alike, each with its own sandboxes.
+    #[serde(default = "one")]
+    pub copies: u32,
+    /// Invocations of each copy per second; a Poisson stream.
+    pub per_second: f64,
+    /// Its reservation, in thousandths of a core...
+    pub cpu_millicores: u32,
+    /// ...and MiB.
+    pub memory_mib: u32,
+    /// Mean of its log-normal duration.
+    pub mean_ms: f64,
+    /// Standard deviation of the logarithm of its duration; 0: all the same.
+    #[serde(default)]
+    pub sigma: f64,
+    /// What an eviction may do to it.
+    #[serde(default)]
+    pub on_eviction: OnEviction,
+}
+
+fn mws() -> String {
+    "mws".to_owned()
+}
+
+fn fixed() -> String {
+    "fixed".to_owned()
+}
+
+fn minute() -> f64 {
+    60.0
+}
+
+fn cold_start() -> f64 {
+    400.0
+}
+
+fn message() -> u64 {
+    200
+}
+
+fn keep_alive() -> f64 {
+    600.0
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn harvest() -> VmKind {
+    VmKind::Harvest
+}
+
+impl Scenario {
+    /// Reads and checks one.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Whether it can be played.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        one_of("placement", &self.placement, &policies::placement::NAMES)?;
+        one_of("allocation", &self.allocation, &policies::allocation::NAMES)?;
+        let times = [
+            ("length_seconds", self.length_seconds),
+            ("patience_seconds", self.patience_seconds),
+            ("cold_start_ms", self.cold_start_ms),
+            ("keep_alive_seconds", self.keep_alive_seconds),
+        ];
+        for (field, value) in times {
+            within(field, value, 0.0, 1e8)?;
+        }
+        for (index, vms) in self.vms.iter().enumerate() {
+            within(&format!("vms[{index}].starts_at_seconds"), vms.starts_at_seconds, 0.0, 1e8)?;
+            within(&format!("vms[{index}].notice_seconds"), vms.notice_seconds, 0.0, 1e8)?;
+            within(&format!("vms[{index}].gone_at_seconds"), vms.gone_at_seconds.unwrap_or(0.0), 0.0, 1e8)?;
+            for change in &vms.changes {
+                within(&format!("vms[{index}].changes.at_seconds"), change.at_seconds, 0.0, 1e8)?;
+            }
+        }
+        for (index, function) in self.functions.iter().enumerate() {
+            within(&format!("functions[{index}].per_second"), function.per_second, 1e-9, 1e6)?;
+            within(&format!("functions[{index}].mean_ms"), function.mean_ms, 0.0, 1e9)?;
+            within(&format!("functions[{index}].sigma"), function.sigma, 0.0, 5.0)?;
+        }
+        Ok(())
+    }
+}
+
+fn within(field: &str, value: f64, least: f64, most: f64) -> Result<(), ScenarioError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("between {least} and {most}");
+    Err(ScenarioError::Senseless { field: field.to_owned(), value: value.to_string(), expected })
+}
+
+fn one_of(field: &str, value: &str, names: &[&str]) -> Result<(), ScenarioError> {
+    if names.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("one of: {}", names.join(", "));
+    Err(ScenarioError::Senseless { field: field.to_owned(), value: value.to_owned(), expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenario_in_the_box_can_be_played() {
+        Scenario::from_toml(crate::FIRST_LIGHT).unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_name() {
+        let right = crate::FIRST_LIGHT;
+        for (from, to, says) in [
+            ("seed = 1", "seeds = 1", "seeds"),
+            ("placement = \"mws\"", "placement = \"best\"", "one of: mws, jsq"),
+            ("length_seconds = 300", "length_seconds = -1", "length_seconds is -1"),
+            ("length_seconds = 300", "length_seconds = nan", "length_seconds is NaN"),
+            ("per_second = 20", "per_second = 0", "functions[0].per_second is 0"),
+        ] {
+            let wrong = right.replace(from, to);
+            assert_ne!(wrong, right, "the test no longer fits the file");
+            let error = Scenario::from_toml(&wrong).unwrap_err().to_string();
+            assert!(error.contains(says), "'{error}' does not say '{says}'");
+        }
+    }
+}
