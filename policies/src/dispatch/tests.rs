@@ -386,12 +386,12 @@ fn a_large_one_gets_a_vm_for_itself_when_small_ones_keep_slipping_in() {
         house.submit(id, rerun(1 + id as u64));
     }
     house.submit(100, card(50, 4, OnEviction::Rerun));
-    let mut next = 4;
     let mut sent = Vec::new();
     let mut busy: Vec<u128> = (0..4).collect();
-    for step in 1..200 {
+    for next in 4..200_u128 {
+        let step = next as u64 - 3;
         house.now = step * 50;
-        if step % 10 == 0 {
+        if step.is_multiple_of(10) {
             let listed = busy.iter().map(|&id| running(id, 1, rerun(1 + id as u64))).collect();
             house.told(Input::VmReported(VmStatus { running: listed, ..status(1, 4) }));
         }
@@ -399,7 +399,6 @@ fn a_large_one_gets_a_vm_for_itself_when_small_ones_keep_slipping_in() {
             sent.extend(house.finish(1, ends, 1, 1 + ends as u64));
         }
         sent.extend(house.submit(next, rerun(1 + next as u64)));
-        next += 1;
         for line in sent.drain(..) {
             if line == "run 100.1 on vm-1" {
                 assert!(house.now >= 1_000);
