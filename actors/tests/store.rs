@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actors::settings;
@@ -48,9 +49,12 @@ fn path(namespace: &str, name: &str) -> FunctionPath {
     FunctionPath { namespace: namespace.into(), name: name.into() }
 }
 
+/// When these tests began: records lie in the stream near the time at which they start.
+static BASE: LazyLock<u64> = LazyLock::new(actors::clock::unix_ms);
+
 fn record(number: u64, function: &str) -> Record {
     Record {
-        invocation: InvocationId::new(1_000_000 + number, u128::from(number)),
+        invocation: InvocationId::new(*BASE + number, u128::from(number)),
         attempt: Attempt::FIRST,
         namespace: "guest".into(),
         path: path("guest", function),
@@ -59,8 +63,8 @@ fn record(number: u64, function: &str) -> Record {
         outcome: Outcome::Success,
         result: Bytes::from_static(b"{}").into(),
         timed_out: false,
-        started_unix_ms: 1_000_000 + number,
-        ended_unix_ms: 1_000_000 + number + 5,
+        started_unix_ms: *BASE + number,
+        ended_unix_ms: *BASE + number + 5,
         waited: Span::millis(1),
         init: Span::ZERO,
         duration: Span::millis(5),
@@ -81,7 +85,7 @@ fn query() -> RecordQuery {
 }
 
 async fn starts(store: &Store, query: &RecordQuery) -> Vec<u64> {
-    store.records().list(query, |record| record.started_unix_ms - 1_000_000).await.expect("a list")
+    store.records().list(query, |record| record.started_unix_ms - *BASE).await.expect("a list")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,11 +348,15 @@ async fn records_are_listed_newest_first_within_every_window() {
     assert_eq!(starts(&one, &second_page).await, (total - 40..total - 30).rev().collect::<Vec<_>>());
     let rare = RecordQuery { function: Some("rare".into()), limit: 200, ..query() };
     assert_eq!(starts(&one, &rare).await, [4007, 3007, 2007, 1007, 7]);
-    let span = RecordQuery { since: Some(1_000_100), upto: Some(1_000_105), ..query() };
+    let span = RecordQuery { since: Some(*BASE + 100), upto: Some(*BASE + 105), ..query() };
     assert_eq!(starts(&one, &span).await, [105, 104, 103, 102, 101, 100]);
     assert_eq!(one.records().count(&span).await.unwrap(), 6);
     assert_eq!(one.records().count(&query()).await.unwrap(), total);
     assert_eq!(one.records().count(&rare).await.unwrap(), 5);
+    for edge in [0, u64::MAX] {
+        let none = RecordQuery { since: Some(u64::MAX - edge), upto: Some(edge), ..query() };
+        assert_eq!(starts(&one, &none).await.len(), if edge == 0 { 0 } else { 30 });
+    }
     let beyond = RecordQuery { skip: 1_000_000, ..query() };
     assert!(starts(&one, &beyond).await.is_empty());
     let nobody = RecordQuery { namespace: "nobody".into(), ..query() };

@@ -1,11 +1,15 @@
 //! `windfall namespace`: who may call.
 
-use clap::{Args, Subcommand};
+use std::time::Duration;
 
 use actors::store::{Credentials, NamespaceLimits, Store};
+use async_nats::ConnectOptions;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use messages::subjects;
 use serde_json::{Value, json};
 
-use crate::configuration::Flags;
+use crate::configuration::{Configuration, Flags};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::operator::Operator;
 use crate::output;
@@ -65,7 +69,8 @@ async fn create(create: Create, flags: Flags) -> Outcome {
     check_name(&create.name)?;
     let given: Option<Credentials> =
         create.key.as_deref().map(str::parse).transpose().map_err(Failure::usage)?;
-    let store = open(&create.operator, &flags).await?;
+    let configuration = create.operator.configuration(&flags)?;
+    let store = open(&create.operator, &configuration).await?;
     let limits = NamespaceLimits {
         invocations_per_minute: create.per_minute,
         concurrent_invocations: create.concurrent,
@@ -73,10 +78,35 @@ async fn create(create: Create, flags: Flags) -> Outcome {
     let made = store.namespaces().create(&create.name, given, limits).await?;
     if let Some(folder) = DataFolder::of_running(&create.operator.data) {
         folder.admit_to_nats(&create.name, &made)?;
+        if !opens(&folder, &configuration.settings.nats.url, &create.name, &made).await? {
+            eprintln!(
+                "the NATS door does not answer {} yet; if that lasts, restart `windfall up`",
+                create.name
+            );
+        }
     }
     println!("{}", made.as_text());
     eprintln!("namespace {}; this key is not shown again", create.name);
     Ok(())
+}
+
+/// Has nats-server reload until the door answers the new namespace; false if it does not.
+///
+/// Once should be enough, but nats-server (2.15) connects the imports of a new account with the subscriptions of
+/// another only at the reload after the one that made it.
+async fn opens(folder: &DataFolder, url: &str, namespace: &str, made: &Credentials) -> Outcome<bool> {
+    const RELOADS: usize = 6;
+    for _ in 0..RELOADS {
+        folder.reload_nats()?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let user = ConnectOptions::with_user_and_password(made.uuid.clone(), made.key.clone());
+        let Ok(nats) = user.connect(url).await else { continue };
+        let asked = nats.request(subjects::result(namespace), Bytes::new());
+        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Names as OpenWhisk takes them: `[\w@ .&-]`, no space at either end, and not `_`, which means "my own".
@@ -97,7 +127,8 @@ fn check_name(name: &str) -> Outcome {
 }
 
 async fn list(list: List, flags: Flags) -> Outcome {
-    let store = open(&list.operator, &flags).await?;
+    let configuration = list.operator.configuration(&flags)?;
+    let store = open(&list.operator, &configuration).await?;
     let all = store.namespaces().list();
     if list.json {
         let all: Vec<Value> =
@@ -121,9 +152,8 @@ async fn list(list: List, flags: Flags) -> Outcome {
     Ok(())
 }
 
-async fn open(operator: &Operator, flags: &Flags) -> Outcome<Store> {
-    let configuration = operator.configuration(flags)?;
-    let bus = operator.bus(&configuration, "windfall namespace").await?;
+async fn open(operator: &Operator, configuration: &Configuration) -> Outcome<Store> {
+    let bus = operator.bus(configuration, "windfall namespace").await?;
     Store::open(&bus, &configuration.settings.store)
         .await
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))

@@ -407,3 +407,6 @@ pub struct VmBooking {
     /// The same, with what other Controllers have there.
     pub booked: Resources,
 }
+
+#[cfg(test)]
+mod tests;

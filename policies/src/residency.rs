@@ -252,3 +252,6 @@ impl Residency {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

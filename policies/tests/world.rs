@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    fn to_controller(&mut self, input: dispatch::Input) {
+    fn tell_controller(&mut self, input: dispatch::Input) {
         self.log.push(format!("{:?} <- {input:?}", self.now));
         if let dispatch::Input::Submitted(submission) = &input
             && self.ends[&submission.invocation] > 0
@@ -288,7 +288,7 @@ impl World {
         }
     }
 
-    fn to_vm(&mut self, id: VmId, input: residency::Input) {
+    fn tell_vm(&mut self, id: VmId, input: residency::Input) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         self.log.push(format!("{:?} {id} <- {input:?}", self.now));
         if let residency::Input::Capacity(capacity) = input {
@@ -386,8 +386,8 @@ impl World {
         {
             self.now = self.now.max(at);
             match who {
-                None => self.to_controller(dispatch::Input::Woke),
-                Some(vm) => self.to_vm(vm, residency::Input::Woke),
+                None => self.tell_controller(dispatch::Input::Woke),
+                Some(vm) => self.tell_vm(vm, residency::Input::Woke),
             }
             let again = if who.is_none() { self.dispatch.next_wakeup() } else { None };
             assert!(again.is_none_or(|again| again > self.now), "it would wake for ever at {again:?}");
@@ -396,8 +396,8 @@ impl World {
         let Some(((at, _), event)) = self.events.pop_first() else { return false };
         self.now = self.now.max(at);
         match event {
-            Event::ToController(input) => self.to_controller(input),
-            Event::ToVm(vm, input) => self.to_vm(vm, input),
+            Event::ToController(input) => self.tell_controller(input),
+            Event::ToVm(vm, input) => self.tell_vm(vm, input),
             Event::Report(vm) => self.report(vm),
         }
         true

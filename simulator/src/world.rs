@@ -219,21 +219,21 @@ impl World {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Arrival(function) => self.call(function),
-            Event::ToController(input) => self.to_controller(input),
+            Event::ToController(input) => self.tell_controller(input),
             Event::WakeController => {
                 // An earlier wish may have been overtaken by one that was more urgent.
                 if self.controller_wakes == Some(self.now) {
                     self.controller_wakes = None;
-                    self.to_controller(dispatch::Input::Woke);
+                    self.tell_controller(dispatch::Input::Woke);
                 }
             }
-            Event::ToVm(vm, input) => self.to_vm(vm, input),
+            Event::ToVm(vm, input) => self.tell_vm(vm, input),
             Event::WakeVm(vm) => {
                 if let Some(known) = self.vms.get_mut(&vm)
                     && known.wakes == Some(self.now)
                 {
                     known.wakes = None;
-                    self.to_vm(vm, residency::Input::Woke);
+                    self.tell_vm(vm, residency::Input::Woke);
                 }
             }
             Event::Ended { vm, sandbox, ending } => self.run_ended(vm, sandbox, ending),
@@ -248,7 +248,7 @@ impl World {
             Event::Changes { vm, size } => {
                 if let Some(known) = self.vms.get_mut(&vm) {
                     known.size = size;
-                    self.to_vm(vm, residency::Input::Capacity(size));
+                    self.tell_vm(vm, residency::Input::Capacity(size));
                     self.reports(vm, false);
                 }
             }
@@ -257,7 +257,7 @@ impl World {
                     let deadline = Some(self.now + left);
                     let noticed = dispatch::Input::VmNoticed { vm, deadline };
                     self.plan(self.message, Event::ToController(noticed));
-                    self.to_vm(vm, residency::Input::Standing(VmStanding::Draining));
+                    self.tell_vm(vm, residency::Input::Standing(VmStanding::Draining));
                     self.reports(vm, false);
                 }
             }
@@ -292,7 +292,7 @@ impl World {
         self.plan(self.message, Event::ToController(dispatch::Input::Submitted(submission)));
     }
 
-    fn to_controller(&mut self, input: dispatch::Input) {
+    fn tell_controller(&mut self, input: dispatch::Input) {
         if let dispatch::Input::VmReported(status) = &input {
             self.offered.insert(status.vm, status.capacity);
         }
@@ -408,7 +408,7 @@ impl World {
         }
     }
 
-    fn to_vm(&mut self, id: VmId, input: residency::Input) {
+    fn tell_vm(&mut self, id: VmId, input: residency::Input) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         let before = vm.residency.booked();
         let mut outputs = Vec::new();
@@ -492,7 +492,7 @@ impl World {
         }
         self.plan(self.message, Event::Answer(ending.invocation, ending.attempt));
         self.plan(self.message, Event::ToController(dispatch::Input::Finished { vm, ending }));
-        self.to_vm(vm, residency::Input::RunEnded { sandbox, kept: true });
+        self.tell_vm(vm, residency::Input::RunEnded { sandbox, kept: true });
     }
 
     fn reports(&mut self, id: VmId, again: bool) {

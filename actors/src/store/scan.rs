@@ -2,13 +2,15 @@
 //!
 //! **Promises:** the server works in proportion to what is looked for: windows that double, from the end of the
 //! stream back, of which only headers are sent; then only the records that are shown are read.
-//! **Gives up:** an order by start that is exact across pages. Records lie in the order in which invocations
-//! *ended*; what is read of them is put in the order of their starts.
+//! **Gives up:** an order by start that is exact across pages: records lie in the order in which invocations
+//! *ended*, and what is read of them is put in the order of their starts. With `upto`, records that were stored
+//! more than an hour after their start are not looked for. A count between two times, and a list whose matches
+//! lie far back, stop after 200,000 records were looked at.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::push::OrderedConfig;
-use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy};
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, Info, ReplayPolicy};
 use futures::{StreamExt, TryStreamExt};
 use messages::{Record, subjects};
 
@@ -36,7 +38,13 @@ pub struct RecordQuery {
 const FIRST_WINDOW: u64 = 2_048;
 
 /// A list stops looking back after so many messages of its filter, and shows what it found.
-const LOOKED_AT_LIMIT: usize = 1_000_000;
+const LOOKED_AT_LIMIT: usize = 200_000;
+
+/// A record is stored at most so long after its invocation began: time limits, and NATS being away.
+const STORED_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Clocks of VMs and of the server differ by less than this.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// Longest silence of a consumer that still has something to send: its messages may have expired meanwhile.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -101,13 +109,8 @@ impl Records {
     pub async fn count(&self, query: &RecordQuery) -> Result<u64, StoreError> {
         if query.since.is_none() && query.upto.is_none() {
             // The server counts without sending anything.
-            let counted = self.stream().info_with_subjects(query.subject()).await;
-            let counted = counted.map_err(|error| StoreError::of("counting records", &error))?;
-            return counted
-                .map_ok(|(_, count)| count as u64)
-                .try_fold(0, async |sum, count| Ok(sum + count))
-                .await
-                .map_err(|error| StoreError::of("counting records", &error));
+            let all = DeliverPolicy::All;
+            return Ok(self.look(query.subject(), all).await?.num_pending);
         }
         Ok(self.find(query, usize::MAX).await?.len() as u64)
     }
@@ -119,13 +122,23 @@ impl Records {
         let mut found: Vec<Found> = Vec::new();
         let mut looked_at = 0;
         let mut window = if wanted == usize::MAX { u64::MAX } else { FIRST_WINDOW };
-        let mut end = state.last_sequence;
-        while end >= state.first_sequence && state.messages > 0 {
-            let start = end.saturating_sub(window - 1).max(state.first_sequence).max(1);
+        let mut end = match query.upto {
+            Some(upto) => {
+                self.place_of(upto, STORED_WITHIN.as_millis() as i64).await?.min(state.last_sequence)
+            }
+            None => state.last_sequence,
+        };
+        let first = match query.since {
+            Some(since) => self.place_of(since, -(CLOCKS_DIFFER.as_millis() as i64)).await? + 1,
+            None => 1,
+        };
+        let first = first.max(state.first_sequence).max(1);
+        while end >= first && state.messages > 0 {
+            let start = end.saturating_sub(window - 1).max(first);
             let part = self.window(query, start, end).await?;
             looked_at += part.len();
             found.extend(part.into_iter().filter(|one| query.matches(one)));
-            if found.len() >= wanted || looked_at >= LOOKED_AT_LIMIT || start <= 1 {
+            if found.len() >= wanted || looked_at >= LOOKED_AT_LIMIT || start <= first {
                 break;
             }
             end = start - 1;
@@ -134,23 +147,48 @@ impl Records {
         Ok(found)
     }
 
+    /// The last place in the stream before a moment, given in milliseconds since the Unix epoch and an offset.
+    async fn place_of(&self, unix_ms: u64, offset_ms: i64) -> Result<u64, StoreError> {
+        // The server counts nanoseconds in 64 bits, which end in 2262.
+        const LATEST: u64 = 9_000_000_000_000;
+        let unix_ms = unix_ms.min(LATEST).saturating_add_signed(offset_ms).min(LATEST);
+        let start_time = (SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)).into();
+        let info = self.look(String::new(), DeliverPolicy::ByStartTime { start_time }).await?;
+        Ok(info.delivered.stream_sequence)
+    }
+
+    /// What the server would send, without having it sent.
+    async fn look(&self, filter_subject: String, deliver_policy: DeliverPolicy) -> Result<Info, StoreError> {
+        let consumer = self.consumer(filter_subject, deliver_policy).await?;
+        let info = consumer.cached_info().clone();
+        // It would go by itself after a few seconds without a listener.
+        let _ = self.stream().delete_consumer(&info.name).await;
+        Ok(info)
+    }
+
+    async fn consumer(
+        &self,
+        filter_subject: String,
+        deliver_policy: DeliverPolicy,
+    ) -> Result<Consumer<OrderedConfig>, StoreError> {
+        let config = OrderedConfig {
+            deliver_subject: self.bus().client().new_inbox(),
+            description: Some("windfall: list".into()),
+            filter_subject,
+            deliver_policy,
+            replay_policy: ReplayPolicy::Instant,
+            headers_only: true,
+            ..Default::default()
+        };
+        self.stream().create_consumer(config).await.map_err(|error| StoreError::of("listing records", &error))
+    }
+
     /// Headers of all messages of the filter from `start` to `end`.
     async fn window(&self, query: &RecordQuery, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
         const DOING: &str = "listing records";
         let failed = |error: &(dyn std::error::Error + 'static)| StoreError::of(DOING, error);
-        let consumer = self
-            .stream()
-            .create_consumer(OrderedConfig {
-                deliver_subject: self.bus().client().new_inbox(),
-                description: Some("windfall: list".into()),
-                filter_subject: query.subject(),
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
-                replay_policy: ReplayPolicy::Instant,
-                headers_only: true,
-                ..Default::default()
-            })
-            .await
-            .map_err(|error| failed(&error))?;
+        let from = DeliverPolicy::ByStartSequence { start_sequence: start };
+        let consumer = self.consumer(query.subject(), from).await?;
         let mut found = Vec::new();
         if consumer.cached_info().num_pending == 0 {
             return Ok(found);

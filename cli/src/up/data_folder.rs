@@ -177,13 +177,17 @@ impl DataFolder {
         self.path("log").join(format!("{name}.log"))
     }
 
-    /// Gives a namespace a user at the running private nats-server.
+    /// Gives a namespace a user at the private nats-server, from its next reload on.
     pub fn admit_to_nats(&self, namespace: &str, credentials: &Credentials) -> Outcome {
         let mut secrets = self.secrets()?;
         let key = Key { uuid: credentials.uuid.clone(), key: credentials.key.clone() };
         secrets.namespaces.insert(namespace.to_owned(), key);
         self.keep(&secrets)?;
-        self.write_private(nats_server::USERS, &nats_server::users(&secrets))?;
+        self.write_private(nats_server::USERS, &nats_server::users(&secrets))
+    }
+
+    /// Has the private nats-server read its configuration again, if it runs.
+    pub fn reload_nats(&self) -> Outcome {
         if let Some(pid) = self.nats_pid() {
             kill(pid, Signal::SIGHUP)?;
         }

@@ -102,8 +102,11 @@ pub fn configuration(folder: &DataFolder, port: u16) -> String {
 /// measured with 64 callers on two cores, 37,000 instead of 90,000 requests a second. The first namespace, which is
 /// all that most clusters of one machine have, does not pay for that.
 pub fn users(secrets: &Secrets) -> String {
+    // What is exported names no namespace, so that the house's account stays as it is when one is added: a server
+    // that reloads an account does not connect new exports with subscriptions that are there already. Who imports
+    // what is written here, too, and nowhere else. Unless it is told, the server forgets an unanswered request after
+    // two minutes; functions may take longer.
     let mut first = String::new();
-    let mut exports = String::new();
     let mut accounts = String::new();
     for (namespace, key) in &secrets.namespaces {
         let subjects = Subjects::of(namespace);
@@ -112,13 +115,6 @@ pub fn users(secrets: &Secrets) -> String {
             continue;
         }
         let name = format!("namespace-{}", subjects::token(namespace));
-        for service in &subjects.services {
-            // The server forgets an unanswered request after two minutes unless told; functions may take longer.
-            exports.push_str(&format!(
-                "      {{ service: \"{service}\", accounts: [\"{name}\"], response_threshold: \"24h\" }}\n"
-            ));
-        }
-        exports.push_str(&format!("      {{ stream: \"{}\", accounts: [\"{name}\"] }}\n", subjects.replies));
         accounts.push_str(&account(&name, key, &subjects));
     }
     format!(
@@ -129,7 +125,12 @@ pub fn users(secrets: &Secrets) -> String {
          \x20     {{ user: \"{HOUSE_USER}\", password: \"{}\" }}\n\
          {first}\
          \x20   ]\n\
-         \x20   exports: [\n{exports}    ]\n\
+         \x20   exports: [\n\
+         \x20     {{ service: \"windfall.invoke.>\", response_threshold: \"24h\" }}\n\
+         \x20     {{ service: \"windfall.submit.>\" }}\n\
+         \x20     {{ service: \"windfall.result.>\", response_threshold: \"24h\" }}\n\
+         \x20     {{ stream: \"windfall.reply.>\" }}\n\
+         \x20   ]\n\
          \x20 }}\n\
          {accounts}}}\n",
         secrets.nats_password

@@ -1,5 +1,8 @@
 //! The real binary, in an empty home.
 
+// Each test file is a program of its own, and not every one uses all of this.
+#![allow(dead_code)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

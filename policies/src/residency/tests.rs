@@ -1,0 +1,269 @@
+use vocabulary::{FunctionId, OnEviction, Revision};
+
+use super::*;
+
+fn card(function: u64, revision: u64) -> FunctionCard {
+    FunctionCard {
+        id: FunctionId(function),
+        revision: Revision(revision),
+        reservation: Resources::new(1_000, 256),
+        timeout: Span::seconds(10),
+        on_eviction: OnEviction::Rerun,
+    }
+}
+
+fn vm(cores: u32, memory: u32) -> Residency {
+    Residency::new(Settings::default(), Resources::new(cores * 1_000, memory))
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::ORIGIN + Span::seconds(seconds)
+}
+
+fn told(vm: &mut Residency, now: Moment, input: Input) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    vm.handle(now, input, &mut outputs);
+    outputs
+}
+
+fn run_of(id: u128, attempt: u32, function: FunctionCard) -> Input {
+    Input::Run {
+        invocation: InvocationId(id),
+        attempt: Attempt(attempt),
+        function,
+        grant: Grant::fixed(function.reservation),
+    }
+}
+
+fn run(id: u128) -> Input {
+    run_of(id, 1, card(1, 1))
+}
+
+/// What was asked for, in short.
+fn said(outputs: &[Output]) -> Vec<String> {
+    let say = |output: &Output| match *output {
+        Output::Start { sandbox, .. } => format!("start {}", sandbox.0),
+        Output::Execute { sandbox, invocation, cold, .. } => {
+            format!("execute {} in {}{}", invocation.0, sandbox.0, if cold { " cold" } else { "" })
+        }
+        Output::Stop { sandbox, why } => format!("stop {} {why:?}", sandbox.0),
+        Output::Kill { sandbox, invocation, .. } => format!("kill {} in {}", invocation.0, sandbox.0),
+        Output::HandBack { invocation, why, .. } => format!("back {} {why:?}", invocation.0),
+        Output::Resize { sandbox, .. } => format!("resize {}", sandbox.0),
+        Output::Duplicate { invocation, .. } => format!("duplicate {}", invocation.0),
+    };
+    outputs.iter().map(say).collect()
+}
+
+fn ready(sandbox: u64) -> Input {
+    Input::SandboxReady(SandboxId(sandbox))
+}
+
+fn ended(sandbox: u64) -> Input {
+    Input::RunEnded { sandbox: SandboxId(sandbox), kept: true }
+}
+
+#[test]
+fn the_first_run_makes_a_sandbox_and_the_second_finds_it_warm() {
+    let mut vm = vm(4, 1_024);
+    assert_eq!(said(&told(&mut vm, at(0), run(1))), ["start 1"]);
+    assert_eq!(said(&told(&mut vm, at(0), ready(1))), ["execute 1 in 1 cold"]);
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), [""; 0]);
+    assert_eq!(vm.warm(), [WarmOnVm { function: FunctionId(1), revision: Revision(1), idle: 1 }]);
+    assert_eq!(said(&told(&mut vm, at(1), run(2))), ["execute 2 in 1"]);
+    assert_eq!(vm.running().len(), 1);
+}
+
+#[test]
+fn a_run_takes_the_sandbox_that_becomes_free_before_its_own_is_made() {
+    let mut vm = vm(4, 1_024);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(said(&told(&mut vm, at(0), run(2))), ["start 2"]);
+    assert_eq!(vm.attempt_on(SandboxId(2)), Some((InvocationId(2), Attempt(1))));
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["execute 2 in 1"]);
+    assert_eq!(vm.attempt_on(SandboxId(2)), None);
+    assert_eq!(said(&told(&mut vm, at(2), ready(2))), [""; 0]);
+    assert_eq!(vm.gauges().idle, 1, "the one that was made for it is there for the next");
+}
+
+#[test]
+fn a_sandbox_that_came_to_nothing_takes_with_it_only_what_waits_for_it_now() {
+    let mut vm = vm(4, 1_024);
+    told(&mut vm, at(0), run(1));
+    assert_eq!(vm.attempt_on(SandboxId(1)), Some((InvocationId(1), Attempt(1))));
+    told(&mut vm, at(0), Input::SandboxFailed(SandboxId(1)));
+    assert_eq!((vm.running().len(), vm.booked()), (0, Resources::ZERO));
+}
+
+#[test]
+fn idle_sandboxes_make_room_the_longest_idle_first() {
+    let mut vm = vm(4, 768);
+    for (id, function) in [(1, 1), (2, 2), (3, 3)] {
+        told(&mut vm, at(id), run_of(id.into(), 1, card(function, 1)));
+        told(&mut vm, at(id), ready(id));
+        told(&mut vm, at(id), ended(id));
+    }
+    assert_eq!(vm.gauges().idle, 3);
+    assert_eq!(said(&told(&mut vm, at(4), run_of(4, 1, card(4, 1)))), ["stop 1 MemoryNeeded", "start 4"]);
+}
+
+#[test]
+fn what_does_not_fit_waits_in_order_and_a_full_queue_says_so() {
+    let settings = Settings { queue_limit: 1, ..Settings::default() };
+    let mut vm = Residency::new(settings, Resources::new(1_000, 1_024));
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(said(&told(&mut vm, at(0), run(2))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(0), run(3))), ["back 3 QueueFull"]);
+    assert_eq!(vm.running().len(), 2, "what waits is reported, too");
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["execute 2 in 1"]);
+}
+
+#[test]
+fn the_same_attempt_is_begun_once_and_an_older_one_never() {
+    let mut vm = vm(4, 2_048);
+    told(&mut vm, at(0), run_of(1, 2, card(1, 1)));
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 2, card(1, 1)))), ["duplicate 1"]);
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 1, card(1, 1)))), ["duplicate 1"]);
+    told(&mut vm, at(0), ready(1));
+    told(&mut vm, at(1), ended(1));
+    assert_eq!(said(&told(&mut vm, at(2), run_of(1, 2, card(1, 1)))), ["duplicate 1"]);
+}
+
+#[test]
+fn a_newer_attempt_supersedes_the_one_that_runs() {
+    let mut vm = vm(4, 2_048);
+    told(&mut vm, at(0), run_of(1, 1, card(1, 1)));
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(said(&told(&mut vm, at(1), run_of(1, 2, card(1, 1)))), ["kill 1 in 1", "start 2"]);
+    let killed = Input::RunEnded { sandbox: SandboxId(1), kept: false };
+    assert_eq!(said(&told(&mut vm, at(1), killed)), [""; 0]);
+    assert_eq!(vm.running()[0].attempt, Attempt(2));
+    assert_eq!(said(&told(&mut vm, at(2), ready(2))), ["execute 1 in 2 cold"]);
+}
+
+#[test]
+fn a_newer_attempt_takes_over_the_sandbox_that_is_being_made() {
+    let mut vm = vm(4, 2_048);
+    told(&mut vm, at(0), run_of(1, 1, card(1, 1)));
+    assert_eq!(said(&told(&mut vm, at(1), run_of(1, 2, card(1, 1)))), [""; 0]);
+    assert_eq!(vm.attempt_on(SandboxId(1)), Some((InvocationId(1), Attempt(2))));
+}
+
+#[test]
+fn what_is_called_off_before_it_comes_is_not_begun() {
+    let mut vm = vm(4, 2_048);
+    told(&mut vm, at(0), Input::Cancel { invocation: InvocationId(1), attempt: Attempt(1) });
+    assert_eq!(said(&told(&mut vm, at(0), run(1))), ["duplicate 1"]);
+}
+
+#[test]
+fn what_is_called_off_is_killed_once_or_goes_back_if_it_was_not_begun() {
+    let mut vm = vm(1, 2_048);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    told(&mut vm, at(0), run(2));
+    let cancel = |id| Input::Cancel { invocation: InvocationId(id), attempt: Attempt(1) };
+    assert_eq!(said(&told(&mut vm, at(1), cancel(1))), ["kill 1 in 1"]);
+    assert_eq!(said(&told(&mut vm, at(1), cancel(1))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), cancel(2))), ["back 2 Cancelled"]);
+}
+
+#[test]
+fn a_newer_build_ends_the_sandboxes_of_the_older() {
+    let mut vm = vm(4, 2_048);
+    for id in 1..=2 {
+        told(&mut vm, at(0), run(id));
+        told(&mut vm, at(0), ready(id as u64));
+    }
+    told(&mut vm, at(1), ended(1));
+    assert_eq!(said(&told(&mut vm, at(2), run_of(3, 1, card(1, 2)))), ["stop 1 Outdated", "start 3"]);
+    assert_eq!(said(&told(&mut vm, at(3), ended(2))), ["stop 2 Outdated"]);
+}
+
+#[test]
+fn a_shrink_sends_back_the_newest_that_has_not_begun_and_leaves_alone_what_runs() {
+    let mut vm = vm(3, 4_096);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    told(&mut vm, at(0), run(2));
+    told(&mut vm, at(0), run(3));
+    told(&mut vm, at(0), run(4));
+    assert_eq!(vm.gauges().waiting, 1);
+    let shrunk = told(&mut vm, at(1), Input::Capacity(Resources::new(1_000, 4_096)));
+    assert_eq!(said(&shrunk), ["back 4 NoRoom", "back 3 NoRoom", "back 2 NoRoom"]);
+    let shrunk = told(&mut vm, at(1), Input::Capacity(Resources::new(500, 4_096)));
+    assert_eq!(said(&shrunk), [""; 0]);
+    assert_eq!(vm.booked(), Resources::new(1_000, 256));
+}
+
+#[test]
+fn a_draining_vm_hands_back_ends_what_is_idle_and_takes_nothing() {
+    let mut vm = vm(2, 4_096);
+    for id in 1..=2 {
+        told(&mut vm, at(0), run(id));
+        told(&mut vm, at(0), ready(id as u64));
+    }
+    told(&mut vm, at(0), run(3));
+    told(&mut vm, at(1), Input::Capacity(Resources::new(4_000, 4_096)));
+    assert_eq!(vm.gauges().making, 1);
+    told(&mut vm, at(1), ended(1));
+    let drain = told(&mut vm, at(2), Input::Standing(VmStanding::Draining));
+    assert_eq!(said(&drain), [""; 0], "3 runs in 1 meanwhile; 2 runs on");
+    assert_eq!(said(&told(&mut vm, at(2), run(4))), ["back 4 Draining"]);
+    assert_eq!(said(&told(&mut vm, at(3), ended(1))), ["stop 1 Draining"]);
+    assert_eq!(said(&told(&mut vm, at(3), ready(3))), ["stop 3 Draining"]);
+    assert_eq!(said(&told(&mut vm, at(3), Input::Standing(VmStanding::Open))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(3), run(5))), ["start 4"]);
+    let drain = told(&mut vm, at(4), Input::Standing(VmStanding::Draining));
+    assert_eq!(said(&drain), ["back 5 Draining"]);
+}
+
+#[test]
+fn prewarming_makes_what_is_missing_in_room_that_nobody_uses() {
+    let mut vm = vm(4, 768);
+    assert_eq!(
+        said(&told(&mut vm, at(0), Input::Prewarm { function: card(1, 1), count: 2 })),
+        ["start 1", "start 2"]
+    );
+    assert_eq!(said(&told(&mut vm, at(0), Input::Prewarm { function: card(1, 1), count: 2 })), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(0), Input::Prewarm { function: card(2, 1), count: 2 })), ["start 3"]);
+    assert_eq!(said(&told(&mut vm, at(0), run(1))), [""; 0], "it waits for one that is being made");
+    assert_eq!(said(&told(&mut vm, at(1), ready(1))), ["execute 1 in 1 cold"]);
+}
+
+#[test]
+fn an_idle_sandbox_ends_after_its_keep_alive() {
+    let mut vm = vm(4, 768);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(vm.next_wakeup(), None);
+    told(&mut vm, at(10), ended(1));
+    assert_eq!(vm.next_wakeup(), Some(at(610)));
+    assert_eq!(said(&told(&mut vm, at(610), Input::Woke)), ["stop 1 Expired"]);
+    assert_eq!(vm.next_wakeup(), None);
+}
+
+#[test]
+fn no_more_sandboxes_exist_than_may() {
+    let settings = Settings { sandboxes_limit: 2, ..Settings::default() };
+    let mut vm = Residency::new(settings, Resources::new(8_000, 8_192));
+    for id in 1..=3 {
+        told(&mut vm, at(0), run_of(id, 1, card(id as u64, 1)));
+    }
+    assert_eq!((vm.gauges().making, vm.gauges().waiting), (2, 1));
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["stop 1 MemoryNeeded", "start 3"]);
+}
+
+#[test]
+fn a_ceiling_above_its_booking_is_held_only_while_idle_and_only_if_it_fits() {
+    let mut vm = vm(4, 512);
+    let grant = Grant { booked: Resources::new(500, 128), ceiling: Resources::new(1_000, 600) };
+    let run = Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(1, 1), grant };
+    told(&mut vm, at(0), run);
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(vm.booked(), Resources::new(500, 128));
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["stop 1 MemoryNeeded"]);
+}
