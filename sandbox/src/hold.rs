@@ -103,8 +103,11 @@ impl Hold {
             let _ = std::fs::remove_dir_all(scratch);
         }
         if let Some(group) = &self.group {
-            group.kill_all(Duration::from_secs(2))?;
-            group.remove()?;
+            // Where the end of the process is the end of all, there is nothing left to look for.
+            if !self.namespaced || group.remove().is_err() {
+                group.kill_all(Duration::from_secs(2))?;
+                group.remove()?;
+            }
         }
         self.gone.store(true, Ordering::SeqCst);
         self.borrowed.lock().unwrap_or_else(PoisonError::into_inner).take();

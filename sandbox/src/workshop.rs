@@ -231,7 +231,8 @@ fn find_group(settings: &WorkshopSettings, enforcement: &mut Enforcement) -> (Op
             (None, Some(vm)) => (vm, None),
             (None, None) => {
                 sweep();
-                let made = Group::create(&format!("{HOUSE}/workshop-{}", std::process::id()))?;
+                let name = group_name(&std::process::id().to_string());
+                let made = Group::create(&format!("{HOUSE}/{name}"))?;
                 (made.clone(), Some(made))
             }
         };
@@ -260,11 +261,21 @@ fn find_group(settings: &WorkshopSettings, enforcement: &mut Enforcement) -> (Op
     }
 }
 
+/// The name of a group of our own. With our PID namespace, because another container that sees the same
+/// groups counts its processes anew.
+fn group_name(pid: &str) -> String {
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let digits = |c: &char| c.is_ascii_digit();
+    let namespace: String = namespace.to_string_lossy().chars().filter(digits).collect();
+    format!("workshop-{namespace}-{pid}")
+}
+
 /// Removes the groups of Workshops that were killed before they could.
 fn sweep() {
     let Ok(house) = Group::create(HOUSE) else { return };
+    let ours = format!("{HOUSE}/{}", group_name(""));
     for group in house.children() {
-        let pid = group.path().rsplit_once("/workshop-").and_then(|(_, pid)| pid.parse::<u32>().ok());
+        let pid = group.path().strip_prefix(&ours).and_then(|pid| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             let swept = group.kill_all(Duration::from_secs(2)).and_then(|()| group.remove());
             if let Err(error) = swept {

@@ -1,4 +1,4 @@
-//! One group: made, limited, read, emptied, removed.
+//! One group: made, limited, read, removed.
 //!
 //! **Knows:** the files of one group in each hierarchy.
 //! **Promises:** as the module does.
@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vocabulary::{Mebibytes, MilliCores, Resources, Span};
 
@@ -90,8 +90,8 @@ pub enum GroupError {
 /// A control group; dropping it changes nothing.
 #[derive(Clone)]
 pub struct Group {
-    hierarchies: Arc<Hierarchies>,
-    path: String,
+    pub(super) hierarchies: Arc<Hierarchies>,
+    pub(super) path: String,
 }
 
 impl fmt::Debug for Group {
@@ -290,132 +290,6 @@ impl Group {
         Dials::of(self)
     }
 
-    /// Moves the process `pid` (0 is our own) with all its threads into it.
-    pub fn add(&self, pid: u32) -> Result<(), GroupError> {
-        for hierarchy in self.limiting() {
-            files::write(&hierarchy.folder(&self.path).join("cgroup.procs"), &pid.to_string())
-                .map_err(|e| self.refused("move a process into a hierarchy", e))?;
-        }
-        Ok(())
-    }
-
-    /// Its files that list processes, open for writing: whoever writes `0` into each of them moves itself into
-    /// it. For a child between `fork` and `exec`, which must not allocate and should never run outside.
-    pub fn doors(&self) -> Result<Vec<fs::File>, GroupError> {
-        self.limiting()
-            .map(|hierarchy| {
-                fs::OpenOptions::new().write(true).open(hierarchy.folder(&self.path).join("cgroup.procs"))
-            })
-            .collect::<io::Result<_>>()
-            .map_err(|e| self.refused("open the list of processes", e))
-    }
-
-    /// The processes in it and its children, lowest first.
-    pub fn pids(&self) -> Vec<u32> {
-        let mut pids = BTreeSet::new();
-        for hierarchy in &self.hierarchies.all {
-            for folder in tree(&hierarchy.folder(&self.path)) {
-                if let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) {
-                    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-                }
-            }
-        }
-        pids.remove(&0); // A process of another PID namespace is shown as 0.
-        pids.into_iter().collect()
-    }
-
-    /// Stops everything in it where it stands. Returns when all of it has stopped, or after 500 ms with an
-    /// error and everything running again.
-    pub fn freeze(&self) -> Result<(), GroupError> {
-        let refused = |e| self.refused("freeze the processes", e);
-        let hierarchy =
-            self.hierarchies.with(Controller::Freezer).ok_or(GroupError::Unsupported(Controller::Freezer))?;
-        let folder = hierarchy.folder(&self.path);
-        if hierarchy.is_v2 {
-            files::write(&folder.join("cgroup.freeze"), "1").map_err(refused)?;
-        } else {
-            // Only now, because making and leaving one more group would lengthen every cold start.
-            fs::create_dir_all(&folder).map_err(refused)?;
-            files::write(&folder.join("freezer.state"), "FROZEN").map_err(refused)?;
-            for pid in self.pids() {
-                match files::write(&folder.join("cgroup.procs"), &pid.to_string()) {
-                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
-                        let _ = self.thaw();
-                        return Err(refused(error));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let deadline = Instant::now() + Duration::from_millis(500);
-        loop {
-            let frozen = if hierarchy.is_v2 {
-                files::read(&folder.join("cgroup.events"))
-                    .is_ok_and(|t| files::entry(&t, "frozen") == Some(1))
-            } else {
-                files::read(&folder.join("freezer.state")).is_ok_and(|text| text.trim() == "FROZEN")
-            };
-            if frozen {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let _ = self.thaw();
-                return Err(refused(io::ErrorKind::TimedOut.into()));
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-
-    /// Lets everything in it, and in its children, go on.
-    pub fn thaw(&self) -> Result<(), GroupError> {
-        let hierarchy =
-            self.hierarchies.with(Controller::Freezer).ok_or(GroupError::Unsupported(Controller::Freezer))?;
-        let (file, text) = if hierarchy.is_v2 { ("cgroup.freeze", "0") } else { ("freezer.state", "THAWED") };
-        // On v1 there is no folder if it has never been frozen.
-        for folder in tree(&hierarchy.folder(&self.path)) {
-            match files::write(&folder.join(file), text) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                done => done.map_err(|e| self.refused("thaw the processes", e))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Kills everything in it and its children, except ourselves, again and again until nothing is left or
-    /// `patience` is over.
-    pub fn kill_all(&self, patience: Duration) -> Result<(), GroupError> {
-        let deadline = Instant::now() + patience;
-        loop {
-            self.kill_once();
-            let ourselves = std::process::id();
-            if self.pids().iter().all(|pid| *pid == ourselves) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(self.refused("kill the processes", io::ErrorKind::TimedOut.into()));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Kills everything in it and its children, except ourselves, and does not wait.
-    pub fn kill_once(&self) {
-        let ourselves = std::process::id();
-        let pids = self.pids();
-        if !pids.contains(&ourselves) {
-            for hierarchy in self.hierarchies.all.iter().filter(|h| h.is_v2) {
-                let _ = files::write(&hierarchy.folder(&self.path).join("cgroup.kill"), "1");
-            }
-        }
-        for pid in pids.into_iter().filter(|pid| *pid != ourselves) {
-            if let Ok(pid) = i32::try_from(pid) {
-                // SAFETY: sends a signal; the pid was just read from a group that is ours alone.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-            }
-        }
-        let _ = self.thaw(); // On v1 the frozen do not even die.
-    }
-
     /// Removes it and its children, which must be empty. What is not there is not missed.
     pub fn remove(&self) -> Result<(), GroupError> {
         for hierarchy in &self.hierarchies.all {
@@ -458,7 +332,7 @@ impl Group {
         }
     }
 
-    fn limiting(&self) -> impl Iterator<Item = &Hierarchy> {
+    pub(super) fn limiting(&self) -> impl Iterator<Item = &Hierarchy> {
         self.hierarchies.all.iter().filter(|h| h.is_v2 || h.controllers != [Controller::Freezer])
     }
 
@@ -606,7 +480,7 @@ fn subfolders(folder: &std::path::Path) -> Vec<PathBuf> {
 }
 
 /// `folder` and everything below it, parents first. Empty if it is not there.
-fn tree(folder: &std::path::Path) -> Vec<PathBuf> {
+pub(super) fn tree(folder: &std::path::Path) -> Vec<PathBuf> {
     if !folder.is_dir() {
         return Vec::new();
     }

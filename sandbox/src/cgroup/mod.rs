@@ -21,6 +21,7 @@ mod dials;
 mod files;
 mod group;
 mod hierarchies;
+mod inhabitants;
 mod watch;
 
 pub use dials::Dials;
