@@ -62,10 +62,15 @@ pub fn read(body: Bytes, format: BodyFormat, limit: usize) -> Result<Bytes, Argu
         return Ok(Bytes::from_static(b"{}"));
     }
     match format {
-        BodyFormat::Json => match serde_json::from_slice::<AnyObject>(&body) {
-            Ok(AnyObject) => Ok(body),
-            Err(error) => Err(ArgumentError::NotAnObject(error.to_string())),
-        },
+        BodyFormat::Json => {
+            // What is skipped is not checked for UTF-8 by the parser, so that is done first.
+            let text =
+                std::str::from_utf8(&body).map_err(|error| ArgumentError::NotAnObject(error.to_string()))?;
+            match serde_json::from_str::<AnyObject>(text) {
+                Ok(AnyObject) => Ok(body),
+                Err(error) => Err(ArgumentError::NotAnObject(error.to_string())),
+            }
+        }
         BodyFormat::MessagePack => {
             let mut decoder = rmp_serde::Deserializer::from_read_ref(&body);
             decoder.set_max_depth(DEPTH_LIMIT);
@@ -108,6 +113,8 @@ mod tests {
         for wrong in ["[]", "1", "\"a\"", "null", "{", "{}{}", "{a:1}", "{\"a\":1,}", "\u{0}"] {
             assert!(matches!(json(wrong), Err(ArgumentError::NotAnObject(_))), "{wrong}");
         }
+        let not_utf8 = Bytes::from_static(b"{\"a\":\"\xff\"}");
+        assert!(matches!(read(not_utf8, BodyFormat::Json, 100), Err(ArgumentError::NotAnObject(_))));
         let long = Bytes::from(vec![b' '; 101]);
         assert_eq!(
             read(long, BodyFormat::Json, 100),
