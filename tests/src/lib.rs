@@ -13,6 +13,7 @@ mod cluster;
 mod collector;
 mod door;
 pub mod functions;
+pub mod load;
 mod nats;
 mod ports;
 mod process;
