@@ -20,11 +20,6 @@ impl Clock {
     pub fn now(&self) -> Moment {
         Moment(self.origin.elapsed().as_micros() as u64)
     }
-
-    /// The instant of a moment, for timers.
-    pub fn instant(&self, moment: Moment) -> Instant {
-        self.origin + std::time::Duration::from_micros(moment.0.min(u64::from(u32::MAX) * 1_000_000))
-    }
 }
 
 /// Milliseconds since the Unix epoch by this machine's wall clock: for ids and for people, never for decisions.

@@ -27,6 +27,7 @@ use crate::alarm::Alarm;
 use crate::bus::{Bus, is_no_responders};
 use crate::clock::{Clock, unix_ms};
 use crate::intake::{Credits, Intake, Tasks};
+use crate::listening::Listening;
 use crate::metrics::{ControllerMetrics, Redispatch};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -85,6 +86,7 @@ pub struct Shell {
     held: Held,
     paths: HashMap<FunctionId, FunctionPath>,
     reports_seen: HashMap<VmId, u64>,
+    listening: Listening,
     alarm: Alarm,
     credits: Credits,
     outputs: Vec<Output>,
@@ -144,7 +146,8 @@ impl Actor for Controller {
             held: Held::new(given.settings.controller.held_mib),
             paths: HashMap::new(),
             reports_seen: HashMap::new(),
-            alarm: Alarm::new(given.clock),
+            listening: Listening::new(given.bus.clone(), given.clock),
+            alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
             _tasks: tasks,
@@ -172,7 +175,8 @@ impl Actor for Controller {
             }
             ControllerMessage::Announce => shell.announce(false).await,
         }
-        shell.alarm.set(shell.dispatch.next_wakeup(), &me, || ControllerMessage::Wake);
+        let now = shell.now();
+        shell.alarm.set(now, shell.dispatch.next_wakeup(), &me, || ControllerMessage::Wake);
         Ok(())
     }
 
@@ -187,8 +191,8 @@ impl Actor for Controller {
 }
 
 impl Shell {
-    fn now(&self) -> Moment {
-        self.given.clock.now()
+    fn now(&mut self) -> Moment {
+        self.listening.now()
     }
 
     /// A message of ours in bytes from outside; `None`, counted, if it is none. The credit it came with goes back.
@@ -314,7 +318,8 @@ impl Shell {
             // Its provider has seen it end.
             return self.decide(Input::VmLost(notice.vm)).await;
         }
-        let deadline = notice.time_left.map(|left| self.now() + left);
+        let now = self.now();
+        let deadline = notice.time_left.map(|left| now + left);
         self.decide(Input::VmNoticed { vm: notice.vm, deadline }).await;
     }
 

@@ -345,7 +345,7 @@ impl Shell {
                 if open.controller.is_some() {
                     self.given.metrics.resubmitted();
                 }
-                open.submit_again();
+                open.submit_elsewhere();
             }
             self.route(invocation).await;
         }

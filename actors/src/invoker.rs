@@ -176,7 +176,7 @@ impl Actor for Invoker {
             reported: Moment::ORIGIN,
             used: Resources::ZERO,
             leaving: false,
-            alarm: Alarm::new(given.clock),
+            alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
             _tasks: tasks,
@@ -210,7 +210,8 @@ impl Actor for Invoker {
             InvokerMessage::Report => shell.tick().await,
         }
         shell.outgoing.wish_to_flush(&me);
-        shell.alarm.set(shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
+        let now = shell.now();
+        shell.alarm.set(now, shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
         shell.leave_when_done();
         Ok(())
     }

@@ -14,6 +14,7 @@ pub mod frontend;
 pub mod harvest_monitor;
 mod intake;
 pub mod invoker;
+mod listening;
 pub mod metrics;
 pub mod providers;
 pub mod resource_monitor;

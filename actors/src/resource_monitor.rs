@@ -14,7 +14,6 @@
 
 mod fleet;
 mod ids;
-mod listening;
 
 pub use ids::IdError;
 
@@ -31,12 +30,13 @@ use tokio::task::JoinSet;
 use vocabulary::{Resources, Span, VmId, VmKind};
 
 use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::listening::Listening;
 use crate::metrics::ResourceMonitorMetrics;
 use crate::providers::{Provider, ProviderError};
 use crate::settings::Settings;
 use fleet::Fleet;
 use ids::Ids;
-use listening::Listening;
 
 /// How often it looks whether something is due.
 const TICK: Duration = Duration::from_millis(100);
@@ -157,7 +157,7 @@ impl Actor for ResourceMonitor {
             target,
             fleet: Fleet::default(),
             ids,
-            listening: Listening::new(arguments.bus.clone()),
+            listening: Listening::new(arguments.bus.clone(), Clock::start()),
             owed: BTreeSet::new(),
             ticks: 0,
             tasks,

@@ -92,7 +92,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
     let metrics = Metrics::new("frontend", &settings.frontend.http, &settings.telemetry)?;
     metrics.watch_bus(&bus);
     let counts = FrontendMetrics::new(&metrics);
-    let desk = frontend::desk::Desk::new(&bus, &settings.frontend);
+    let desk = frontend::desk::Desk::new(store.clone(), &settings.frontend);
     let arguments = frontend::Arguments {
         settings: Arc::clone(&settings),
         bus,

@@ -17,6 +17,7 @@ mod nats_door;
 mod operator;
 mod output;
 mod role;
+mod simulate;
 mod told;
 mod up;
 mod vm;
@@ -89,6 +90,8 @@ enum Command {
     BenchEcho(bench::Echo),
     /// Show every setting in force and where it comes from
     Config(config_command::Config),
+    /// Rehearse a scenario under virtual time
+    Simulate(simulate::Simulate),
     /// Be a Frontend: the HTTP door and the NATS doors
     Frontend(Frontend),
     /// Be a Controller: decide where, and with how much, invocations run
@@ -183,6 +186,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Bench(bench) => role::once(bench::run(bench, flags)),
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
         Command::Config(config) => config_command::run(config, &flags),
+        Command::Simulate(simulate) => simulate::run(simulate),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");
             role::run(Role::Frontend, given.role, flags)

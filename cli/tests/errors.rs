@@ -135,3 +135,19 @@ fn every_command_has_help() {
     let help = home.run(&["--help"], &[]).out;
     assert!(help.contains("Exit codes:") && help.contains("WINDFALL_API_HOST"), "{help}");
 }
+
+#[test]
+fn a_rehearsal_of_one_scenario_always_says_the_same() {
+    let home = Home::new();
+    let shown = home.run(&["simulate", "--show"], &[]);
+    home.write("mine.toml", &shown.out);
+    let first = home.run(&["simulate"], &[]);
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.out.contains("violations        0"), "{}", first.out);
+    assert_eq!(home.run(&["simulate", "--scenario", "mine.toml"], &[]).out, first.out);
+    assert_ne!(home.run(&["simulate", "--seed", "7"], &[]).out, first.out);
+    home.run(&["simulate", "--placement", "best"], &[]).fails(2, &["placement", "mws, jsq"]);
+    home.run(&["simulate", "--scenario", "none.toml"], &[]).fails(2, &["none.toml"]);
+    home.write("bad.toml", "seed = 'x'");
+    home.run(&["simulate", "--scenario", "bad.toml"], &[]).fails(2, &["bad.toml"]);
+}

@@ -17,9 +17,15 @@ pub fn encode<M: Serialize>(message: &M) -> bytes::Bytes {
     rmp_serde::to_vec_named(message).expect("messages hold only types that MessagePack can carry").into()
 }
 
+/// How deep maps and lists may stand in one another. No message comes near it; the decoder's own limit of 1,024
+/// overflows the stack of a thread.
+const DEPTH_LIMIT: usize = 32;
+
 /// A message read from a MessagePack map; fields it does not know are skipped.
 pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, DecodeError> {
-    rmp_serde::from_slice(bytes).map_err(|source| DecodeError {
+    let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
+    decoder.set_max_depth(DEPTH_LIMIT);
+    M::deserialize(&mut decoder).map_err(|source| DecodeError {
         expected: short_name::<M>(),
         length: bytes.len(),
         source,

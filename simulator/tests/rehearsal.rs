@@ -37,6 +37,7 @@ fn worker_sets_start_fewer_sandboxes_than_the_shortest_queue() {
         run(&Scenario::from_toml(&text).unwrap())
     };
     let (mws, jsq) = (many_rare("mws"), many_rare("jsq"));
+    println!("{mws}\n{jsq}");
     assert_eq!((mws.violations, jsq.violations), (0, 0));
     assert!(2 * mws.cold_runs < jsq.cold_runs, "mws:\n{mws}\njsq:\n{jsq}");
 }

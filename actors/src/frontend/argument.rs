@@ -6,6 +6,10 @@ use bytes::Bytes;
 use messages::BodyFormat;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+/// How deep maps and lists may stand in one another in MessagePack: as deep as in JSON, so that what comes in here
+/// can be read by everybody behind it. The decoder's own limit would overflow the stack.
+const DEPTH_LIMIT: usize = 126;
+
 /// Why a body is no argument. The text goes to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgumentError {
@@ -58,13 +62,20 @@ pub fn read(body: Bytes, format: BodyFormat, limit: usize) -> Result<Bytes, Argu
         return Ok(Bytes::from_static(b"{}"));
     }
     match format {
-        BodyFormat::Json => match serde_json::from_slice::<AnyObject>(&body) {
-            Ok(AnyObject) => Ok(body),
-            Err(error) => Err(ArgumentError::NotAnObject(error.to_string())),
-        },
+        BodyFormat::Json => {
+            // What is skipped is not checked for UTF-8 by the parser, so that is done first.
+            let text =
+                std::str::from_utf8(&body).map_err(|error| ArgumentError::NotAnObject(error.to_string()))?;
+            match serde_json::from_str::<AnyObject>(text) {
+                Ok(AnyObject) => Ok(body),
+                Err(error) => Err(ArgumentError::NotAnObject(error.to_string())),
+            }
+        }
         BodyFormat::MessagePack => {
-            let members: serde_json::Map<String, serde_json::Value> =
-                rmp_serde::from_slice(&body).map_err(|error| ArgumentError::NotAMap(error.to_string()))?;
+            let mut decoder = rmp_serde::Deserializer::from_read_ref(&body);
+            decoder.set_max_depth(DEPTH_LIMIT);
+            let members: serde_json::Map<String, serde_json::Value> = Deserialize::deserialize(&mut decoder)
+                .map_err(|error| ArgumentError::NotAMap(error.to_string()))?;
             let text = serde_json::to_vec(&members).expect("a map of JSON values is JSON");
             Ok(text.into())
         }
@@ -102,6 +113,8 @@ mod tests {
         for wrong in ["[]", "1", "\"a\"", "null", "{", "{}{}", "{a:1}", "{\"a\":1,}", "\u{0}"] {
             assert!(matches!(json(wrong), Err(ArgumentError::NotAnObject(_))), "{wrong}");
         }
+        let not_utf8 = Bytes::from_static(b"{\"a\":\"\xff\"}");
+        assert!(matches!(read(not_utf8, BodyFormat::Json, 100), Err(ArgumentError::NotAnObject(_))));
         let long = Bytes::from(vec![b' '; 101]);
         assert_eq!(
             read(long, BodyFormat::Json, 100),
@@ -118,6 +131,18 @@ mod tests {
         assert_eq!(value, serde_json::json!({"name": "x", "n": [1, -2, 0.5, null, true]}));
         let back: serde_json::Value = rmp_serde::from_slice(&write(&text, BodyFormat::MessagePack)).unwrap();
         assert_eq!(back, value);
+    }
+
+    #[test]
+    fn messagepack_that_is_nested_too_deeply_is_refused() {
+        for (depth, is_allowed) in [(100, true), (100_000, false)] {
+            let body = [b"\x81\xa1a".to_vec(), vec![0x91; depth], vec![0xc0]].concat();
+            let read = read(body.into(), BodyFormat::MessagePack, 1 << 20);
+            assert_eq!(read.is_ok(), is_allowed, "{depth}");
+            if let Ok(text) = read {
+                assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok());
+            }
+        }
     }
 
     #[test]

@@ -74,12 +74,17 @@ impl Open {
         }
     }
 
-    /// Prepares another submission, whose attempts no Invoker can take for earlier ones.
+    /// Prepares a submission to another Controller. What the lost one has sent out may still be running, and the new
+    /// one takes it over if a VM says so; only what was fenced off must not count again.
+    pub(super) fn submit_elsewhere(&mut self) {
+        self.submit.first_attempt = self.submit.first_attempt.max(self.oldest_valid);
+    }
+
+    /// Prepares another submission of what its Controller has forgotten and the records do not know: its attempts must
+    /// be ones that no Invoker can take for those it has seen.
     pub(super) fn submit_again(&mut self) {
-        if self.controller.is_some() {
-            let used = self.submit.first_attempt.0 / ATTEMPTS_PER_SUBMISSION;
-            self.submit.first_attempt = Attempt((used + 1) * ATTEMPTS_PER_SUBMISSION + 1);
-        }
+        let used = self.submit.first_attempt.0 / ATTEMPTS_PER_SUBMISSION;
+        self.submit.first_attempt = Attempt((used + 1) * ATTEMPTS_PER_SUBMISSION + 1);
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::jetstream;
 use messages::{HEADER_INVOCATION, HEADER_TRACEPARENT, HEADER_TRACESTATE, RefusedWhy, subjects};
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -18,7 +17,7 @@ use vocabulary::{InvocationId, Span};
 
 use super::call::{Call, CallError, CallResult};
 use super::{FrontendMessage, Waiter};
-use crate::bus::Bus;
+use crate::store::{Store, StoreError};
 use crate::{chance, settings};
 
 /// Internal header of a durable submission: the transaction id.
@@ -33,7 +32,7 @@ const SUBMIT_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Desk {
     frontend: Arc<RwLock<Option<ActorRef<FrontendMessage>>>>,
-    jetstream: jetstream::Context,
+    store: Store,
     room: Arc<Room>,
 }
 
@@ -103,10 +102,8 @@ fn full(reason: String) -> CallError {
 
 impl Desk {
     /// A desk with nobody behind it yet.
-    pub fn new(bus: &Bus, settings: &settings::Frontend) -> Self {
-        let mut jetstream = jetstream::new(bus.client().clone());
-        jetstream.set_timeout(SUBMIT_PATIENCE);
-        Self { frontend: Arc::default(), jetstream, room: Room::new(settings.open_limit, settings.held_mib) }
+    pub fn new(store: Store, settings: &settings::Frontend) -> Self {
+        Self { frontend: Arc::default(), store, room: Room::new(settings.open_limit, settings.held_mib) }
     }
 
     /// The actor that serves from now on.
@@ -153,13 +150,15 @@ impl Desk {
         }
         let path = call.function.path();
         let subject = subjects::submit(&path.namespace, &path.name);
-        let acknowledgement = self
-            .jetstream
-            .publish_with_headers(subject, headers, call.payload)
-            .await
-            .map_err(|error| not_accepted(&error))?;
-        acknowledgement.await.map_err(|error| not_accepted(&error))?;
-        Ok(invocation)
+        // JetStream itself drops a repetition of the same id.
+        let id = invocation.to_string();
+        let accepted = self.store.submissions().publish(subject, headers, call.payload, Some(&id));
+        match tokio::time::timeout(SUBMIT_PATIENCE, accepted).await {
+            Ok(Ok(())) => Ok(invocation),
+            Ok(Err(error @ StoreError::NoSpace { .. })) => Err(full(error.to_string())),
+            Ok(Err(error)) => Err(not_accepted(&error.to_string())),
+            Err(_) => Err(not_accepted("JetStream did not acknowledge it in time")),
+        }
     }
 
     /// Invocations that are open at this Frontend.
@@ -172,6 +171,6 @@ fn restarting() -> CallError {
     CallError::Unavailable { reason: "the Frontend is restarting; try again".into() }
 }
 
-fn not_accepted(error: &jetstream::context::PublishError) -> CallError {
-    CallError::Unavailable { reason: format!("the durable stream did not accept the invocation: {error}") }
+fn not_accepted(reason: &str) -> CallError {
+    CallError::Unavailable { reason: format!("the durable stream did not accept the invocation: {reason}") }
 }

@@ -108,7 +108,7 @@ pub fn manifest() -> Manifest {
 async fn open_door(bus: &Bus, store: &Store, settings: &Arc<Settings>) -> OpenDoor {
     let metrics = Metrics::new("frontend", "test", &settings.telemetry).expect("metrics");
     let counts = FrontendMetrics::new(&metrics);
-    let desk = Desk::new(bus, &settings.frontend);
+    let desk = Desk::new(store.clone(), &settings.frontend);
     let arguments = frontend::Arguments {
         settings: Arc::clone(settings),
         bus: bus.clone(),

@@ -1,4 +1,7 @@
 //! Time that passes only while we can hear.
+//!
+//! A VM is silent only while somebody listens: as long as NATS is away, time stands still for whoever judges others
+//! by their silence, or a restart of the server would look like the loss of every VM at once.
 
 use async_nats::connection::State;
 use vocabulary::{Moment, Span};
@@ -7,15 +10,15 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 
 /// A clock that stands still while NATS is away. Must be asked often to notice.
-pub(super) struct Listening {
+pub(crate) struct Listening {
     bus: Bus,
     time: OwnTime,
     clock: Clock,
 }
 
 impl Listening {
-    pub fn new(bus: Bus) -> Self {
-        Self { bus, time: OwnTime::default(), clock: Clock::start() }
+    pub fn new(bus: Bus, clock: Clock) -> Self {
+        Self { bus, time: OwnTime::default(), clock }
     }
 
     pub fn now(&mut self) -> Moment {

@@ -1,0 +1,230 @@
+//! One fixed example of every message, with every field filled, so that every field's bytes are kept.
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use messages::*;
+use vocabulary::*;
+
+pub const INVOCATION: InvocationId = InvocationId(0x0193_b1c0_ffee_0000_0000_0000_0000_abcd);
+
+pub fn card() -> FunctionCard {
+    FunctionCard {
+        id: FunctionId(0xf00d),
+        revision: Revision(7),
+        reservation: Resources::new(500, 256),
+        timeout: Span::seconds(60),
+        on_eviction: OnEviction::RerunAtLoss,
+    }
+}
+
+pub fn path() -> FunctionPath {
+    FunctionPath { namespace: "guest".into(), name: "pkg/hello".into() }
+}
+
+pub fn grant() -> Grant {
+    Grant { booked: Resources::new(250, 128), ceiling: Resources::new(500, 256) }
+}
+
+pub fn trace() -> TraceContext {
+    TraceContext {
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        tracestate: Some("vendor=1".into()),
+    }
+}
+
+pub fn usage() -> Usage {
+    Usage {
+        cpu_time: Span::millis(12),
+        cpu_peak: MilliCores(400),
+        memory_peak: Mebibytes(64),
+        throttled: Span::micros(3),
+    }
+}
+
+pub fn payload() -> Payload {
+    br#"{"name":"Ada"}"#.to_vec().into()
+}
+
+pub fn submit() -> Submit {
+    Submit {
+        invocation: INVOCATION,
+        function: card(),
+        path: path(),
+        namespace: "caller".into(),
+        reply_to: "windfall.frontend-1.answer.x".into(),
+        first_attempt: Attempt(2),
+        patience: Span::seconds(60),
+        payload: payload(),
+        durable: true,
+        api_key: Some("uuid:key".into()),
+        transaction: "my-id".into(),
+        trace: Some(trace()),
+    }
+}
+
+pub fn run() -> Run {
+    Run {
+        invocation: INVOCATION,
+        attempt: Attempt(2),
+        controller: ControllerId(0xc0),
+        function: card(),
+        path: path(),
+        namespace: "caller".into(),
+        reply_to: "windfall.frontend-1.answer.x".into(),
+        grant: grant(),
+        waited: Span::millis(3),
+        payload: payload(),
+        durable: true,
+        api_key: Some("uuid:key".into()),
+        transaction: "my-id".into(),
+        trace: Some(trace()),
+    }
+}
+
+pub fn answer() -> Answer {
+    Answer {
+        invocation: INVOCATION,
+        attempt: Attempt(2),
+        outcome: Outcome::ApplicationError,
+        result: br#"{"error":"no"}"#.to_vec().into(),
+        vm: Some(VmId(0x1f)),
+        start: Start::Cold,
+        grant: Some(grant()),
+        started_unix_ms: 1_700_000_000_123,
+        waited: Span::millis(3),
+        init: Span::millis(40),
+        duration: Span::millis(12),
+        timed_out: true,
+    }
+}
+
+pub fn refused() -> Refused {
+    Refused { invocation: INVOCATION, why: RefusedWhy::QueueFull, reason: "the queue is full".into() }
+}
+
+pub fn fence() -> Fence {
+    Fence { invocation: INVOCATION, oldest_valid: Attempt(3) }
+}
+
+pub fn finishes() -> Finishes {
+    let ran = Finished {
+        invocation: INVOCATION,
+        attempt: Attempt(2),
+        function: FunctionId(0xf00d),
+        revision: Revision(7),
+        ended: Ended::Answered(Outcome::Success),
+        start: Start::Warm,
+        init: Span::ZERO,
+        duration: Span::millis(12),
+        usage: usage(),
+        sandbox_kept: true,
+        input_bytes: 14,
+    };
+    let cancelled = Finished { ended: Ended::Cancelled, ..ran.clone() };
+    Finishes { vm: VmId(0x1f), endings: vec![ran, cancelled] }
+}
+
+pub fn report() -> Report {
+    Report {
+        sequence: 9,
+        status: VmStatus {
+            vm: VmId(0x1f),
+            kind: VmKind::Harvest,
+            capacity: Resources::new(4000, 8192),
+            standing: VmStanding::Draining,
+            warm: vec![WarmOnVm { function: FunctionId(0xf00d), revision: Revision(7), idle: 2 }],
+            running: vec![RunningOnVm {
+                invocation: INVOCATION,
+                attempt: Attempt(2),
+                function: card(),
+                grant: grant(),
+            }],
+        },
+        used: Resources::new(300, 200),
+        pid: 4321,
+        metrics: "127.0.0.1:9000".into(),
+        age: Span::seconds(33),
+        enforcement: "everything".into(),
+    }
+}
+
+pub fn fleet_list() -> FleetList {
+    let vm = FleetVm {
+        vm: VmId(0x1f),
+        kind: VmKind::Regular,
+        capacity: Resources::new(4000, 8192),
+        used: Resources::new(300, 200),
+        standing: Some(VmStanding::Open),
+        running: 3,
+        warm: 2,
+        silent: Some(Span::millis(700)),
+        age: Span::seconds(33),
+        pid: 4321,
+        metrics: "127.0.0.1:9000".into(),
+    };
+    FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm] }
+}
+
+pub fn record() -> Record {
+    let line = |stream, text: &str| LogLine { unix_us: 1_700_000_000_123_456, stream, text: text.into() };
+    Record {
+        invocation: INVOCATION,
+        attempt: Attempt(2),
+        namespace: "caller".into(),
+        path: path(),
+        version: "0.0.3".into(),
+        kind: "python:3".into(),
+        outcome: Outcome::DeveloperError,
+        result: br#"{"error":"no"}"#.to_vec().into(),
+        timed_out: true,
+        started_unix_ms: 1_700_000_000_123,
+        ended_unix_ms: 1_700_000_000_175,
+        waited: Span::millis(3),
+        init: Span::millis(40),
+        duration: Span::millis(12),
+        start: Start::Cold,
+        vm: Some(VmId(0x1f)),
+        reservation: Resources::new(500, 256),
+        timeout: Span::seconds(60),
+        log_limit_mb: 10,
+        grant: Some(grant()),
+        usage: usage(),
+        logs: vec![line(LogStream::Stdout, "grüß"), line(LogStream::Stderr, "oops")],
+        logs_stored_apart: true,
+    }
+}
+
+/// Calls `$each!(file_name: Type = example)` for every message that crosses NATS.
+#[macro_export]
+macro_rules! every_message {
+    ($each:ident) => {
+        $each! {
+            submit: Submit = examples::submit();
+            refused: Refused = examples::refused();
+            run: Run = examples::run();
+            fence: Fence = examples::fence();
+            cancel: Cancel = Cancel { invocation: INVOCATION, attempt: Attempt(2) };
+            answer: Answer = examples::answer();
+            reply_answer: Reply = Reply::Answer(examples::answer());
+            reply_refused: Reply = Reply::Refused(examples::refused());
+            reply_fence: Reply = Reply::Fence(examples::fence());
+            finishes: Finishes = examples::finishes();
+            inquiry: Inquiry = Inquiry { invocations: vec![INVOCATION] };
+            unknown: Unknown = Unknown { invocations: vec![INVOCATION] };
+            record: Record = examples::record();
+            report: Report = examples::report();
+            notice: Notice = Notice {
+                vm: VmId(0x1f), time_left: Some(Span::seconds(30)), source: "azure".into(),
+            };
+            notice_called_off: Notice = Notice { vm: VmId(0x1f), time_left: None, source: "azure".into() };
+            drain: Drain = Drain { then_leave: true };
+            prewarm: Prewarm = Prewarm { function: examples::card(), path: examples::path(), count: 2 };
+            hand_back: HandBack = HandBack {
+                vm: VmId(0x1f),
+                items: vec![HandedBack { invocation: INVOCATION, attempt: Attempt(2) }],
+            };
+            controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
+            frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe) };
+            fleet_list: FleetList = examples::fleet_list();
+        }
+    };
+}
