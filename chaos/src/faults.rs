@@ -72,6 +72,10 @@ pub enum FaultError {
     },
 }
 
+/// How often, and with which pauses between, the command line of a process that is just being started is looked for.
+const STARTING_LOOKS: u32 = 100;
+const STARTING_PAUSE: Duration = Duration::from_millis(5);
+
 /// A process that trouble may come to.
 #[derive(Debug)]
 pub struct Target {
@@ -89,10 +93,11 @@ impl Target {
     /// file, a VM's report) and may have been given to another process since.
     pub fn named(pid: u32, expected: &str) -> Result<Self, FaultError> {
         let target = Self::open(pid)?;
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned();
+        let command = target.command_line()?;
         // If it still lives now, the command line that was read is its own.
-        target.send(0)?;
+        if target.ends_within(Duration::ZERO)? {
+            return Err(FaultError::Gone { pid });
+        }
         if command.contains(expected) {
             Ok(target)
         } else {
@@ -112,6 +117,21 @@ impl Target {
             Ok(fd) if fd >= 0 => Ok(Self { pid, descriptor: unsafe { OwnedFd::from_raw_fd(fd) } }),
             _ => Err(told(pid, io::Error::last_os_error())),
         }
+    }
+
+    /// Its command line. A process that is just being started has none for a moment.
+    fn command_line(&self) -> Result<String, FaultError> {
+        let path = format!("/proc/{}/cmdline", self.pid);
+        for _ in 0..STARTING_LOOKS {
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            if !bytes.is_empty() {
+                return Ok(String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned());
+            }
+            if self.ends_within(STARTING_PAUSE)? {
+                break;
+            }
+        }
+        Ok(String::new())
     }
 
     /// Its id, for messages to people.
@@ -217,6 +237,16 @@ mod tests {
             assert!(matches!(target.hit(fault), Err(FaultError::Gone { .. })));
         }
         assert!(matches!(Target::child(&child), Err(FaultError::Gone { .. })));
+    }
+
+    #[test]
+    fn a_dead_process_that_nobody_has_waited_for_is_gone_too() {
+        let mut child = sleeper();
+        let target = Target::child(&child).unwrap();
+        target.hit(Fault::Kill).unwrap();
+        assert!(target.ends_within(LONG).unwrap());
+        assert!(matches!(Target::named(child.id(), ""), Err(FaultError::Gone { .. })));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -58,12 +58,18 @@ fn listed(tried: &[(PathBuf, String)]) -> String {
 enum Unusable {
     #[error("{0}")]
     Outline(#[from] BadLibrary),
-    #[error("cannot be loaded: {0}")]
+    #[error("cannot be loaded: {}", reason(.0))]
     Loader(#[from] libloading::Error),
     #[error("is a library, but not ONNX Runtime")]
     NoApiBase,
     #[error("is ONNX Runtime {0}; 1.{ORT_API_VERSION} or newer is needed")]
     TooOld(String),
+}
+
+/// What the loader says; the error alone says only that it said something.
+fn reason(error: &libloading::Error) -> String {
+    use std::error::Error;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The loaded library. Cheap to clone.
