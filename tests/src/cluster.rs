@@ -347,7 +347,7 @@ fn open(fleet: &FleetList) -> impl Iterator<Item = &FleetVm> {
 }
 
 /// The `windfall` program of this build.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("WINDFALL_BINARY") {
         return named.into();
     }
