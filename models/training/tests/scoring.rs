@@ -236,3 +236,20 @@ fn scorers_on_several_threads_do_not_disturb_one_another() {
         }
     });
 }
+
+/// ONNX's own judge, which is stricter than ONNX Runtime. Skipped where Python has no package `onnx`.
+#[test]
+fn the_file_is_what_the_onnx_checker_wants() {
+    let python = std::env::var_os("WINDFALL_PYTHON").unwrap_or_else(|| "python3".into());
+    let run = |program: &str, path: &str| {
+        let mut command = std::process::Command::new(&python);
+        command.args(["-c", program, path]).output()
+    };
+    if !run("import onnx", "").is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no Python with the package onnx (WINDFALL_PYTHON names one)");
+    }
+    let (_folder, path) = file(&model_bytes(&small(), &NAMES));
+    let check = "import onnx, sys; onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)";
+    let checked = run(check, path.to_str().unwrap()).unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
