@@ -255,14 +255,15 @@ impl Cluster {
         said
     }
 
-    /// One more VM beside those of the Resource Monitor, which the Controllers do not know yet: a process that is
-    /// started and killed by name.
+    /// One more VM, of a size that its control group does not set, beside those of the Resource Monitor: a process
+    /// that is killed and started by its name.
     pub fn launch_vm(&mut self, id: VmId, cpu: u32, memory: u32) {
         let settings = [
             ("vm.id", id.to_string()),
             ("vm.capacity", "fixed".to_owned()),
             ("vm.cpu", cpu.to_string()),
             ("vm.memory", memory.to_string()),
+            ("vm.scratch", self.folder.path().join(id.to_string()).display().to_string()),
         ];
         self.launch_role(&id.to_string(), "vm", &settings);
     }

@@ -76,7 +76,7 @@ impl Load {
         argument: Value,
         callers: &[(Through, usize)],
     ) -> Self {
-        Self::at(cluster, &[cluster.http.clone()], function, argument, callers).await
+        Self::at(cluster, std::slice::from_ref(&cluster.http), function, argument, callers).await
     }
 
     /// The same, with the HTTP callers spread over several doors.
