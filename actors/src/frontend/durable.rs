@@ -100,10 +100,14 @@ impl Shell {
         });
 
         if let Some(open) = self.book.get_mut(invocation) {
-            // JetStream has lost patience, or the same submission came twice: it is open already, and the newest
-            // delivery is the one that can be acknowledged.
-            if let Waiter::Durable(known) = &mut open.waiter {
-                *known = waiter;
+            match &mut open.waiter {
+                // JetStream has lost patience, or the same submission came twice: it is open already, and the newest
+                // delivery is the one that can be acknowledged.
+                Waiter::Durable(known) if known.delivery.subject == waiter.delivery.subject => {
+                    *known = waiter
+                }
+                // Somebody else chose the same id: they must not hear each other's answers.
+                _ => waiter.put_off().await,
             }
             self.durable_places.give_back();
             return;
