@@ -154,7 +154,12 @@ impl Cluster {
 
     /// The guest's connection to the NATS door.
     pub async fn nats(&self) -> NatsDoor {
-        NatsDoor::open(&self.settings["nats.url"], GUEST).await
+        self.nats_of(GUEST).await
+    }
+
+    /// A connection to the NATS door of any namespace.
+    pub async fn nats_of(&self, namespace: &str) -> NatsDoor {
+        NatsDoor::open(&self.settings["nats.url"], namespace).await
     }
 
     /// A namespace of its own, with limits: its client of the first Frontend.

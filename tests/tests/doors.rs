@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
+use actors::store::NamespaceLimits;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use windfall_tests::functions::{ECHO, SLEEP, python, with};
@@ -227,6 +228,30 @@ async fn a_submission_that_comes_twice_under_one_id_has_one_record_and_is_answer
     }
     assert_eq!(cluster.http.record(id).await, first);
     assert_eq!(cluster.http.records("counting").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_choose_the_same_id_do_not_hear_each_other() {
+    let cluster = Cluster::start().await;
+    let other = cluster.namespace("other", NamespaceLimits::default()).await;
+    let id = "0193b1c0ffee00000000000000005a3e";
+    let mut answers = Vec::new();
+    for (namespace, http) in [("guest", &cluster.http), ("other", &other)] {
+        http.deploy("sleep", &with(python(SLEEP), json!({ "limits": { "memory": 128, "cpu": 100 } }))).await;
+        let nats = cluster.nats_of(namespace).await;
+        let reply_to = format!("windfall.reply.{namespace}.same");
+        answers.push((namespace, http, nats.client.subscribe(reply_to.clone()).await.expect("subscribed")));
+        nats.client.flush().await.expect("flushed");
+        let headers = [("Windfall-Invocation", id), ("Windfall-Reply-To", reply_to.as_str())];
+        // Long enough for both to be open at once.
+        let argument = json!({ "seconds": 1.5, "secret of": namespace });
+        nats.submit("sleep", &headers, &argument).await.expect("accepted");
+    }
+    for (namespace, http, mut heard) in answers {
+        let answer = tokio::time::timeout(windfall_tests::PATIENCE, heard.next()).await.expect("in time");
+        assert_eq!(NatsAnswer::of(&answer.expect("a message")).json()["secret of"], namespace);
+        assert_eq!(http.record(id).await["response"]["result"]["secret of"], namespace);
+    }
 }
 
 #[test]
