@@ -31,6 +31,7 @@ use crate::output::{note, tell};
 use house::{House, Order};
 
 pub use data_folder::DataFolder;
+pub use welcome::READY;
 use data_folder::{FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
 
 /// How long nats-server may take to answer for the first time; longer when it has much to read.

@@ -8,9 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::client::PROPERTIES;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::up::DataFolder;
+use crate::up::{DataFolder, READY};
 
 /// How long a private cluster may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -52,11 +51,13 @@ impl Cluster {
         let mut child = command.spawn()?;
         let up = child.id().unwrap_or_default();
         let began = Instant::now();
-        // It writes the properties when it is ready.
-        while !folder.join(PROPERTIES).is_file() {
+        loop {
+            let said = std::fs::read_to_string(folder.join("up.log")).unwrap_or_default();
+            if said.contains(READY) {
+                break;
+            }
             let ended = child.try_wait()?;
             if ended.is_some() || began.elapsed() > READY_WITHIN {
-                let said = std::fs::read_to_string(folder.join("up.log")).unwrap_or_default();
                 return Err(Failure::new(
                     Exit::Failed,
                     format!("the private cluster did not start:\n{said}"),
