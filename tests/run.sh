@@ -38,20 +38,24 @@ trap 'rm -f "$log"' EXIT
 status=0
 # The binary first, and for itself: tests of other crates start it.
 cargo build --locked --package windfall --bin windfall
+# All that is said goes into the log, what tells how it is going onto the terminal. A test that skips says so in its
+# own output, which is why that of tests that pass is wanted, too.
+telling='^ *(FAIL|SLOW|TIMEOUT|SIG[A-Z]+|Starting|Summary|Running|Doc-tests) |^ *skipped:|^test result|^test .* FAILED|^error'
 if cargo nextest --version >/dev/null 2>&1; then
-    # Passing tests print nothing, but a test that skips says so, and that must be seen.
-    { cargo nextest run --locked --no-fail-fast --success-output final "$@" 2>&1 || echo "$?" >"$log.status"; } |
-        tee "$log" | grep -v '^ *PASS ' || true
+    run() { cargo nextest run --locked --no-fail-fast --success-output immediate --failure-output final "$@"; }
 else
-    { cargo test --locked --no-fail-fast "$@" -- --show-output 2>&1 || echo "$?" >"$log.status"; } |
-        tee "$log" | grep -Ev '^test .* \.\.\. ok$' || true
+    run() { cargo test --locked --no-fail-fast "$@" -- --show-output; }
 fi
+{ run "$@" 2>&1 || echo "$?" >"$log.status"; } | tee "$log" | grep -E "$telling" || true
 if [ -f "$log.status" ]; then
     status=$(cat "$log.status")
     rm -f "$log.status"
+    say "== the end of what was said"
+    tail -n 400 "$log"
 fi
 
 say "== skipped"
-grep -i '^ *skipped:' "$log" | sort | uniq -c || say "nothing"
+{ grep '^ *skipped:' "$log" || true; } | sort | uniq -c
+grep -q '^ *skipped:' "$log" || say "nothing"
 [ "$status" -eq 0 ] && say "== all passed" || say "== FAILED"
 exit "$status"

@@ -1,1 +1,11 @@
-//! Being built.
+//! Trouble, and what must stay true in it.
+//!
+//! **Knows:** the faults of one machine ([`faults`]), what was seen while they were made ([`events`]), and what must
+//! hold of it ([`invariants`]).
+//! **Promises:** a fault hits the process it was meant for or none; an invariant that is broken names the line of the
+//! log that breaks it.
+//! **Gives up:** faults of the network and of the disk, and timetables of faults.
+
+pub mod events;
+pub mod faults;
+pub mod invariants;

@@ -167,6 +167,12 @@ impl Cluster {
         if left > 0 {
             remarks.push(format!("ended {left} processes that an earlier `windfall up` had left here"));
         }
+        if !nix::unistd::geteuid().is_root() {
+            remarks.push(
+                "WITHOUT ROOT, VMS AND SANDBOXES ARE NOT CONFINED: run only functions that you trust"
+                    .to_owned(),
+            );
+        }
         let may_move = *configuration.source("frontend.http") == Source::Default;
         let wanted = configuration.settings.frontend.http.clone();
         let http = ports::address(&wanted, may_move, "--http")?;

@@ -1,1 +1,25 @@
-//! Being built.
+//! What has been learned: a network that scores ways to allocate, and how it is asked.
+//!
+//! **Knows:** where ONNX Runtime may lie on a machine, what a model file must look like, and which features a model
+//! is shown.
+//! **Promises:** nothing here brings the process down: a missing or old library, a missing, damaged or foreign model
+//! file, a state or a score that is not a number are errors that say what to do next.
+//! **Gives up:** deciding. It returns scores; who asks falls back on a heuristic when there are none.
+//!
+//! ONNX Runtime is a shared library that is looked for when it is first needed (`places`), held against what it must
+//! be before it is loaded (`library`), and loaded once per process ([`Runtime`]). A [`Scorer`] holds one model. A model
+//! is written and trained in `models/training`.
+
+pub mod features;
+mod library;
+mod places;
+mod runtime;
+mod scorer;
+
+pub use library::BadLibrary;
+pub use places::{PACKAGE, Places, SETTING};
+pub use runtime::{Runtime, RuntimeError};
+pub use scorer::{
+    FEATURES_KEY, INPUT, MODEL_BYTES_MAX, ModelError, OPSET_MAX, OPSET_MIN, OPTIONS_MAX, OUTPUT, ScoreError,
+    Scorer,
+};

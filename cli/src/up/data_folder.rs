@@ -53,7 +53,14 @@ pub struct Key {
 
 /// Held as long as this process is the `up` of a folder.
 pub struct Lock {
-    _lock: Flock<File>,
+    file: Flock<File>,
+}
+
+impl Drop for Lock {
+    /// The pid is not ours for ever.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl DataFolder {
@@ -91,7 +98,7 @@ impl DataFolder {
             Ok(mut lock) => {
                 lock.set_len(0)?;
                 write!(lock, "{}", std::process::id())?;
-                Ok(Lock { _lock: lock })
+                Ok(Lock { file: lock })
             }
             Err((mut file, _)) => {
                 let mut pid = String::new();

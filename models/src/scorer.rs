@@ -1,0 +1,221 @@
+//! A model that scores options.
+//!
+//! **Knows:** one model file: a network from one feature vector per option to one score per option.
+//! **Promises:** a file that is missing, damaged, too large, of another shape, or made for other features is refused
+//! with the reason; so is a state or a score that is not a finite number. One call scores all options of a decision.
+//! **Gives up:** judging the network. A model file is as trusted as the program: its graph is run as it is.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use ort::value::{Outlet, TensorElementType, TensorRef};
+
+use crate::runtime::Runtime;
+
+/// Name of the model's one input: 32-bit floats, `[options, features]`, the number of options left open.
+pub const INPUT: &str = "states";
+/// Name of the model's one output: 32-bit floats, `[options, 1]`.
+pub const OUTPUT: &str = "scores";
+/// Metadata key under which a model names its features, in order, separated by commas.
+pub const FEATURES_KEY: &str = "windfall.features";
+/// The oldest operator set that is taken: the first in which all operators that the trainer writes have the meaning
+/// they have today.
+pub const OPSET_MIN: u32 = 13;
+/// The newest operator set that is taken: what the oldest ONNX Runtime that we load knows.
+pub const OPSET_MAX: u32 = 21;
+/// Bytes of a model file at most, so that a wrong file name does not fill the memory. The published network has 4 KB.
+pub const MODEL_BYTES_MAX: u64 = 16 << 20;
+/// Options of one decision at most. The published grid has 64.
+pub const OPTIONS_MAX: usize = 4_096;
+
+/// Why a model is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// It cannot be read.
+    #[error("the model {} cannot be read: {source}. Name one that is there, or use another allocator", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is larger than [`MODEL_BYTES_MAX`].
+    #[error("{} is no allocator model: it has more than {MODEL_BYTES_MAX} bytes", path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// ONNX Runtime cannot make anything of it.
+    #[error("the model {} is damaged or not in ONNX format: {reason}. Fetch or train it again", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What ONNX Runtime says.
+        reason: String,
+    },
+    /// It is a model of something else.
+    #[error("{} is not a model for this build: {mismatch}. Train one with this build", path.display())]
+    Mismatch {
+        /// Which file.
+        path: PathBuf,
+        /// What is different.
+        mismatch: String,
+    },
+}
+
+/// Why there are no scores.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// Not a whole number of vectors, none, or more than [`OPTIONS_MAX`].
+    #[error("{values} values are not 1 to {OPTIONS_MAX} vectors of {features} features")]
+    Shape {
+        /// How many values came.
+        values: usize,
+        /// How many make one vector.
+        features: usize,
+    },
+    /// A feature is infinite or not a number.
+    #[error("feature '{feature}' of option {option} is {value}")]
+    BadFeature {
+        /// Which option, from 0.
+        option: usize,
+        /// The feature's name.
+        feature: String,
+        /// What it is.
+        value: f32,
+    },
+    /// A score is infinite or not a number: the model is broken.
+    #[error("the model scores option {option} with {value}; use another model")]
+    BadScore {
+        /// Which option, from 0.
+        option: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// ONNX Runtime failed.
+    #[error("ONNX Runtime could not run the model: {0}")]
+    Runtime(#[from] ort::Error),
+    /// The model returned another number of scores than there were options.
+    #[error("the model returned {scores} scores for {options} options; use another model")]
+    Count {
+        /// How many came.
+        scores: usize,
+        /// How many were asked for.
+        options: usize,
+    },
+}
+
+/// A loaded model. One per thread that decides: scoring needs it exclusively.
+#[derive(Debug)]
+pub struct Scorer {
+    session: Session,
+    features: Vec<String>,
+}
+
+impl Scorer {
+    /// Loads a model whose feature vector is `features`, in this order.
+    pub fn load(runtime: &Runtime, path: &Path, features: &[&str]) -> Result<Self, ModelError> {
+        let bytes = read(path)?;
+        // The other format that ONNX Runtime reads, which it does not check as it checks this one.
+        if bytes.get(4..8) == Some(b"ORTM") {
+            return Err(ModelError::Damaged { path: path.into(), reason: "this is an ORT file".into() });
+        }
+        let session = open(runtime, &bytes)
+            .map_err(|error| ModelError::Damaged { path: path.into(), reason: error.message().into() })?;
+        check(&session, features).map_err(|mismatch| ModelError::Mismatch { path: path.into(), mismatch })?;
+        Ok(Self { session, features: features.iter().map(ToString::to_string).collect() })
+    }
+
+    /// How many features one option's vector has.
+    pub fn features(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Scores options: `states` holds their feature vectors one after another. Replaces what is in `scores` with one
+    /// score per option; after an error it is empty.
+    pub fn score(&mut self, states: &[f32], scores: &mut Vec<f32>) -> Result<(), ScoreError> {
+        scores.clear();
+        let features = self.features.len();
+        let options = states.len() / features;
+        if options == 0 || options > OPTIONS_MAX || !states.len().is_multiple_of(features) {
+            return Err(ScoreError::Shape { values: states.len(), features });
+        }
+        if let Some(at) = states.iter().position(|value| !value.is_finite()) {
+            let feature = self.features[at % features].clone();
+            return Err(ScoreError::BadFeature { option: at / features, feature, value: states[at] });
+        }
+        let input = TensorRef::from_array_view(([options, features], states))?;
+        let outputs = self.session.run(ort::inputs![input])?;
+        let (_, found) = outputs[0].try_extract_tensor::<f32>()?;
+        if found.len() != options {
+            return Err(ScoreError::Count { scores: found.len(), options });
+        }
+        if let Some(option) = found.iter().position(|value| !value.is_finite()) {
+            return Err(ScoreError::BadScore { option, value: found[option] });
+        }
+        scores.extend_from_slice(found);
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let unreadable = |source| ModelError::Unreadable { path: path.into(), source };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MODEL_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MODEL_BYTES_MAX {
+        return Err(ModelError::TooLarge { path: path.into() });
+    }
+    Ok(bytes)
+}
+
+/// One thread: a network of a thousand weights is done before a second one has woken up.
+fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
+    fn plain(error: ort::Error<SessionBuilder>) -> ort::Error {
+        ort::Error::new(error.message())
+    }
+    Session::builder(runtime.environment())?
+        .with_intra_threads(1)
+        .map_err(plain)?
+        .with_inter_threads(1)
+        .map_err(plain)?
+        .commit_from_memory(bytes)
+}
+
+fn check(session: &Session, features: &[&str]) -> Result<(), String> {
+    let opset = session.opset_for_domain(ort::editor::ONNX_DOMAIN).unwrap_or(0);
+    if !(OPSET_MIN..=OPSET_MAX).contains(&opset) {
+        return Err(format!("its operator set is {opset}, and {OPSET_MIN} to {OPSET_MAX} are known"));
+    }
+    one(session.inputs(), "input", INPUT, &[&[-1, features.len() as i64]])?;
+    one(session.outputs(), "output", OUTPUT, &[&[-1, 1], &[-1]])?;
+    let named = session.metadata().ok().and_then(|data| data.custom(FEATURES_KEY)).unwrap_or_default();
+    if named != features.join(",") {
+        return Err(format!(
+            "it was made for the features '{named}', and these are '{}'",
+            features.join(",")
+        ));
+    }
+    Ok(())
+}
+
+/// That there is exactly one, of this name, of 32-bit floats, in one of these shapes (-1: open).
+fn one(found: &[Outlet], what: &str, name: &str, shapes: &[&[i64]]) -> Result<(), String> {
+    let [outlet] = found else { return Err(format!("it has {} {what}s instead of one", found.len())) };
+    if outlet.name() != name {
+        return Err(format!("its {what} is called '{}' and not '{name}'", outlet.name()));
+    }
+    let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
+    let shape = outlet.dtype().tensor_shape();
+    if !floats || !shape.is_some_and(|shape| shapes.contains(&&shape[..])) {
+        return Err(format!(
+            "its {what} is {} and not 32-bit floats of shape {:?}",
+            outlet.dtype(),
+            shapes[0]
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Models that we write, scored by the real ONNX Runtime. Skipped with a reason where there is none.
+
+use std::path::PathBuf;
+
+use models::{ModelError, OPTIONS_MAX, Places, Runtime, ScoreError, Scorer, features};
+use tempfile::TempDir;
+use training::{Mlp, model_bytes};
+
+/// ONNX Runtime; nothing where it is not here, which is said.
+fn runtime() -> Option<Runtime> {
+    let mut places = Places::of_environment();
+    // Tests run in the folder of their crate.
+    places.data = Some(PathBuf::from("../../.windfall"));
+    match Runtime::load(&places) {
+        Ok(runtime) => Some(runtime),
+        // Who names a library wants it tested.
+        Err(error) if places.named.is_some() => panic!("{error}"),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// A folder with a file in it.
+fn file(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("allocator.onnx");
+    std::fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+fn load(runtime: &Runtime, bytes: &[u8], names: &[&str]) -> Result<Scorer, ModelError> {
+    let (_folder, path) = file(bytes);
+    Scorer::load(runtime, &path, names)
+}
+
+const NAMES: [&str; 3] = ["load", "room", "option"];
+
+fn small() -> Mlp {
+    Mlp::seeded(&[3, 8, 4, 1], 42)
+}
+
+/// Different states, between -1 and 1.
+fn states(options: usize, features: usize) -> Vec<f32> {
+    (0..options * features).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect()
+}
+
+#[test]
+fn onnx_runtime_scores_as_our_own_forward_pass() {
+    let Some(runtime) = runtime() else { return };
+    let names = features::names();
+    for (widths, seed) in [(vec![16, 32, 16, 1], 1), (vec![16, 64, 64, 1], 2), (vec![16, 1], 3)] {
+        let network = Mlp::seeded(&widths, seed);
+        let mut scorer = load(&runtime, &model_bytes(&network, &names), &names).unwrap();
+        assert_eq!(scorer.features(), names.len());
+        let mut scores = vec![9.0; 3];
+        for options in [1, 2, 64, 640, OPTIONS_MAX] {
+            let states = states(options, names.len());
+            scorer.score(&states, &mut scores).unwrap();
+            let own = network.forward(&states);
+            assert_eq!(scores.len(), own.len());
+            for (theirs, ours) in scores.iter().zip(&own) {
+                // Its tanh is an approximation, good to about the last two bits.
+                assert!((theirs - ours).abs() < 1e-5, "{widths:?}, seed {seed}: {theirs} and {ours}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_not_a_number_is_refused_by_name_and_the_next_one_is_scored() {
+    let Some(runtime) = runtime() else { return };
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES), &NAMES).unwrap();
+    let mut scores = Vec::new();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut states = states(4, 3);
+        states[7] = bad;
+        let refused = scorer.score(&states, &mut scores).unwrap_err();
+        assert!(
+            matches!(&refused, ScoreError::BadFeature { option: 2, feature, .. } if feature == "room"),
+            "{refused}"
+        );
+        assert!(scores.is_empty());
+    }
+    scorer.score(&states(4, 3), &mut scores).unwrap();
+    assert_eq!(scores.len(), 4);
+}
+
+#[test]
+fn half_a_vector_none_and_too_many_are_refused() {
+    let Some(runtime) = runtime() else { return };
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES), &NAMES).unwrap();
+    let mut scores = Vec::new();
+    for values in [0, 1, 4, 3 * (OPTIONS_MAX + 1)] {
+        let refused = scorer.score(&vec![0.5; values], &mut scores).unwrap_err();
+        assert!(matches!(refused, ScoreError::Shape { .. }), "{values}: {refused}");
+    }
+}
+
+#[test]
+fn a_network_whose_scores_are_not_numbers_is_found_out() {
+    let Some(runtime) = runtime() else { return };
+    // Every weight near the end of what an f32 holds: their sum is beyond it.
+    let network = Mlp::seeded(&[3, 1], 5);
+    let mut bytes = model_bytes(&network, &NAMES);
+    for weight in &network.layers()[0].weights {
+        let at = find(&bytes, &weight.to_le_bytes());
+        bytes[at..at + 4].copy_from_slice(&f32::MAX.to_le_bytes());
+    }
+    let mut scorer = load(&runtime, &bytes, &NAMES).unwrap();
+    let mut scores = Vec::new();
+    let refused = scorer.score(&[1.0, 1.0, 1.0], &mut scores).unwrap_err();
+    assert!(matches!(refused, ScoreError::BadScore { option: 0, .. }), "{refused}");
+    assert!(scores.is_empty());
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes.windows(wanted.len()).position(|window| window == wanted).unwrap()
+}
+
+#[test]
+fn a_missing_file_a_folder_and_a_huge_file_are_refused() {
+    let Some(runtime) = runtime() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path().join("none.onnx"), folder.path().to_path_buf()] {
+        let refused = Scorer::load(&runtime, &path, &NAMES).unwrap_err();
+        assert!(matches!(refused, ModelError::Unreadable { .. }), "{refused}");
+        assert!(refused.to_string().contains(path.to_str().unwrap()), "{refused}");
+    }
+    let huge = folder.path().join("huge.onnx");
+    std::fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    let refused = Scorer::load(&runtime, &huge, &NAMES).unwrap_err();
+    assert!(matches!(refused, ModelError::TooLarge { .. }), "{refused}");
+}
+
+#[test]
+fn a_file_that_is_cut_anywhere_is_refused() {
+    let Some(runtime) = runtime() else { return };
+    let whole = model_bytes(&small(), &NAMES);
+    for length in 0..whole.len() {
+        let refused = load(&runtime, &whole[..length], &NAMES).unwrap_err();
+        assert!(
+            matches!(refused, ModelError::Damaged { .. } | ModelError::Mismatch { .. }),
+            "{length}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
+    let Some(runtime) = runtime() else { return };
+    let whole = model_bytes(&small(), &NAMES);
+    let (mut refused, mut taken) = (0, 0);
+    for at in 0..whole.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= change;
+            match load(&runtime, &damaged, &NAMES) {
+                Err(_) => refused += 1,
+                Ok(mut scorer) => {
+                    taken += 1;
+                    let mut scores = Vec::new();
+                    let scored = scorer.score(&states(4, 3), &mut scores);
+                    assert!(scored.is_err() || scores.iter().all(|score| score.is_finite()));
+                }
+            }
+        }
+    }
+    assert!(refused > 100 && taken > 100, "{refused} refused, {taken} taken");
+}
+
+#[test]
+fn a_model_of_another_shape_or_for_other_features_is_refused_with_both_named() {
+    let Some(runtime) = runtime() else { return };
+    let four = ["load", "room", "option", "moon"];
+    let wider = model_bytes(&Mlp::seeded(&[4, 8, 1], 1), &four);
+    let two_scores = model_bytes(&Mlp::seeded(&[3, 8, 2], 1), &NAMES);
+    let renamed = model_bytes(&small(), &["load", "room", "moon"]);
+    for (bytes, said) in
+        [(wider, "input is"), (two_scores, "output is"), (renamed, "made for the features 'load,room,moon'")]
+    {
+        let refused = load(&runtime, &bytes, &NAMES).unwrap_err();
+        assert!(matches!(refused, ModelError::Mismatch { .. }), "{refused}");
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn a_model_of_another_operator_set_or_with_other_names_is_refused() {
+    let Some(runtime) = runtime() else { return };
+    let whole = model_bytes(&small(), &NAMES);
+    // The operator set is its version in an embedded message of two fields, of which the first is empty and left out:
+    // field 8, length 2, field 2, the version.
+    let mut old = whole.clone();
+    let at = find(&old, &[0x42, 2, 0x10, 17]);
+    old[at + 3] = 9;
+    let mut elsewhere = whole.clone();
+    while let Some(at) = elsewhere.windows(6).position(|window| window == b"states") {
+        elsewhere[at..at + 6].copy_from_slice(b"stamps");
+    }
+    let mut ort_format = whole.clone();
+    ort_format[4..8].copy_from_slice(b"ORTM");
+    for (bytes, said) in
+        [(old, "operator set is 9"), (elsewhere, "called 'stamps'"), (ort_format, "ORT file")]
+    {
+        let refused = load(&runtime, &bytes, &NAMES).unwrap_err();
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn whoever_asks_later_gets_the_runtime_that_is_loaded() {
+    let Some(runtime) = runtime() else { return };
+    let elsewhere = Places { named: Some("/nowhere/libonnxruntime.so".into()), ..Places::default() };
+    let again = Runtime::load(&elsewhere).unwrap();
+    assert_eq!((again.version(), again.path()), (runtime.version(), runtime.path()));
+    assert!(runtime.version().starts_with("1."), "{}", runtime.version());
+}
+
+#[test]
+fn scorers_on_several_threads_do_not_disturb_one_another() {
+    let Some(runtime) = runtime() else { return };
+    let bytes = model_bytes(&small(), &NAMES);
+    let expected = small().forward(&states(64, 3));
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                let mut scorer = load(&runtime, &bytes, &NAMES).unwrap();
+                let mut scores = Vec::new();
+                for _ in 0..200 {
+                    scorer.score(&states(64, 3), &mut scores).unwrap();
+                    assert!(scores.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5));
+                }
+            });
+        }
+    });
+}
+
+/// ONNX's own judge, which is stricter than ONNX Runtime. Skipped where Python has no package `onnx`.
+#[test]
+fn the_file_is_what_the_onnx_checker_wants() {
+    let python = std::env::var_os("WINDFALL_PYTHON").unwrap_or_else(|| "python3".into());
+    let run = |program: &str, path: &str| {
+        let mut command = std::process::Command::new(&python);
+        command.args(["-c", program, path]).output()
+    };
+    if !run("import onnx", "").is_ok_and(|output| output.status.success()) {
+        return println!("skipped: no Python with the package onnx (WINDFALL_PYTHON names one)");
+    }
+    let (_folder, path) = file(&model_bytes(&small(), &NAMES));
+    let check = "import onnx, sys; onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)";
+    let checked = run(check, path.to_str().unwrap()).unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
