@@ -28,7 +28,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// The one of `data`, unless a private one is wanted or none runs there.
-    pub async fn find_or_start(data: &Path, private: bool) -> Outcome<Self> {
+    pub async fn find_or_start(data: &Path, private: bool, together: bool) -> Outcome<Self> {
         if !private && DataFolder::of_running(data).is_some() {
             let lock = data.join("up.lock");
             let up = std::fs::read_to_string(&lock)?
@@ -41,7 +41,10 @@ impl Cluster {
         std::fs::create_dir_all(&folder)?;
         let log = std::fs::File::create(folder.join("up.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("up").arg("--data").arg(&folder);
+        command.arg("up").arg("--data").arg(&folder).args(["--vm-memory", "4096"]);
+        if together {
+            command.arg("--together");
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).kill_on_drop(true);
         // The server that `deploy/up.sh` has installed belongs to the usual data folder.
         let server = data.join("bin").join("nats-server");
