@@ -70,8 +70,8 @@ Calls a warm function that does nothing, closed-loop, through the NATS door, the
 the same run a bare NATS request-reply between two processes. Prints, per door and number of callers, the median and the
 99th percentile, calls per second, the CPU time of all processes together (nats-server, sandboxes and the callers
 included) per call, and the ratios to the bare request-reply. Uses the cluster of `windfall up` in the data folder if
-it runs, else starts a private one (three VMs of one core and 4 GiB; Frontend and Controller in one process) and stops
-it afterwards. The function reserves 40 millicores and 128 MiB, so that 64 callers find 64 places.
+it runs, else starts a private one (three VMs of two cores and 4 GiB; Frontend and Controller in one process) and stops
+it afterwards. The function reserves 90 millicores and 128 MiB, so that 64 callers find 64 places.
 
 Examples:
   windfall bench --quick

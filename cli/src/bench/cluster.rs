@@ -41,7 +41,7 @@ impl Cluster {
         std::fs::create_dir_all(&folder)?;
         let log = std::fs::File::create(folder.join("up.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("up").arg("--data").arg(&folder).args(["--vm-memory", "4096"]);
+        command.arg("up").arg("--data").arg(&folder).args(["--vm-cpu", "2000", "--vm-memory", "4096"]);
         if together {
             command.arg("--together");
         }

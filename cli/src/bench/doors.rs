@@ -73,7 +73,7 @@ impl Doors {
         };
         let path = format!("/namespaces/_/actions/{NO_OP}");
         // Small enough that every caller can have a sandbox of its own.
-        let limits = json!({ "cpu": 40, "memory": 128 });
+        let limits = json!({ "cpu": 90, "memory": 128 });
         client.put(&format!("{path}?overwrite=true"), &json!({ "exec": exec, "limits": limits })).await?;
         let endpoint = client.endpoint();
         let (user, key) = endpoint.auth.split_once(':').unwrap_or_default();
