@@ -150,7 +150,9 @@ async fn live(role: Role, configuration: &Configuration, instance: &str) -> Outc
 /// How the provider `process` becomes a VM: this program, with every setting in force that is not a default, from
 /// whatever layer it came. Secrets go the same way, since everybody on the machine can read a command line.
 fn vm_program(configuration: &Configuration) -> Outcome<VmProgram> {
-    let for_vms = ["nats.", "store.", "vm.", "limits.", "telemetry.", "runtime."];
+    // Of the Frontend only where it is: functions are told so.
+    let for_vms =
+        ["nats.", "store.", "vm.", "limits.", "telemetry.", "runtime.", "frontend.http", "frontend.api_host"];
     let environment = configuration
         .entries
         .iter()

@@ -75,14 +75,9 @@ impl Cluster {
             .create(GUEST, Some(cluster.guest.clone()), NamespaceLimits::default())
             .await
             .expect("the first namespace");
-        for number in 0..plan.frontends {
-            let port = ports::free();
-            cluster.frontend_ports.push(port);
-            cluster.launch_role(
-                &frontend(number),
-                "frontend",
-                &[("frontend.http", format!("127.0.0.1:{port}"))],
-            );
+        for (number, port) in cluster.frontend_ports.clone().into_iter().enumerate() {
+            let address = format!("127.0.0.1:{port}");
+            cluster.launch_role(&frontend(number), "frontend", &[("frontend.http", address)]);
         }
         for number in 0..plan.controllers {
             cluster.launch_role(&controller(number), "controller", &[]);
@@ -99,9 +94,11 @@ impl Cluster {
         getrandom::fill(&mut chance).expect("chance");
         let name = format!("proof-{:016x}", u64::from_be_bytes(chance));
         let nats_port = ports::free();
+        let frontend_ports: Vec<u16> = (0..plan.frontends).map(|_| ports::free()).collect();
         let own = |key: &str, value: String| (key.to_owned(), value);
         let mut settings = BTreeMap::from([
             own("nats.url", format!("nats://127.0.0.1:{nats_port}")),
+            own("frontend.api_host", format!("http://127.0.0.1:{}", frontend_ports[0])),
             own("resource_monitor.cluster", name.clone()),
             own("resource_monitor.folder", folder.path().join("vms").display().to_string()),
             own("resource_monitor.log_files", "false".into()),
@@ -115,7 +112,7 @@ impl Cluster {
             name,
             guest: Credentials::random(),
             nats_port,
-            frontend_ports: Vec::new(),
+            frontend_ports,
             settings,
             vms: plan.vms,
             processes: Vec::new(),
@@ -350,7 +347,7 @@ fn open(fleet: &FleetList) -> impl Iterator<Item = &FleetVm> {
 }
 
 /// The `windfall` program of this build.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("WINDFALL_BINARY") {
         return named.into();
     }

@@ -177,6 +177,21 @@ impl Http {
         found
     }
 
+    /// The ids of all records of a function, the newest first.
+    pub async fn ids_of(&self, name: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        loop {
+            let skip = ids.len();
+            let path = format!("/api/v1/namespaces/_/activations?limit=200&skip={skip}&name={name}");
+            let page = self.get(&path).await.json();
+            let page = page.as_array().expect("a list");
+            ids.extend(page.iter().map(|one| one["activationId"].as_str().expect("an id").to_owned()));
+            if page.len() < 200 {
+                return ids;
+            }
+        }
+    }
+
     /// How many records a function has.
     pub async fn records(&self, name: &str) -> u64 {
         let path = format!("/api/v1/namespaces/_/activations?count=true&name={name}");

@@ -13,11 +13,12 @@ mod cluster;
 mod collector;
 mod door;
 pub mod functions;
+pub mod load;
 mod nats;
 mod ports;
 mod process;
 
-pub use cluster::{Cluster, Plan};
+pub use cluster::{Cluster, Plan, binary};
 pub use collector::{Collector, Told};
 pub use door::{Http, Reply, annotation, body_of};
 pub use nats::{NatsAnswer, NatsDoor};

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use messages::subjects;
 use serde_json::Value;
 
-use crate::PATIENCE;
+/// How long a caller here waits. Core NATS promises no answer: one may be lost with a connection.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A client of one namespace's door.
 #[derive(Debug, Clone)]

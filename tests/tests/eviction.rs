@@ -1,0 +1,155 @@
+//! VMs that are taken away, shrink, or are told to go, under load: every answer is counted.
+#![allow(missing_docs)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vocabulary::MilliCores;
+use windfall_tests::functions::{SLEEP, python, with};
+use windfall_tests::load::{Load, Through};
+use windfall_tests::{Cluster, Plan, annotation, eventually};
+
+/// Small, so that several fit on a VM of one core and 1 GiB.
+fn small(code: &str) -> Value {
+    with(python(code), json!({ "limits": { "memory": 128, "cpu": 100, "timeout": 60_000 } }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_is_lost_or_given_twice_when_vms_are_killed_under_load() {
+    let cluster = Cluster::of(Plan { vms: 3, ..Plan::default() }).await;
+    cluster.http.deploy("sleep", &small(SLEEP)).await;
+    let first: BTreeSet<_> = cluster.open_vms().await.iter().map(|vm| vm.vm).collect();
+    let load = Load::start(
+        &cluster,
+        "sleep",
+        json!({ "seconds": 0.1 }),
+        &[(Through::Http, 25), (Through::Nats, 25), (Through::Durable, 4)],
+    )
+    .await;
+    // The busiest, twice, while everybody calls.
+    for _ in 0..2 {
+        load.goes_on(60).await;
+        let mut vms = cluster.open_vms().await;
+        vms.sort_by_key(|vm| (vm.running, vm.vm));
+        cluster.kill_vm(vms.last().expect("somebody lives"));
+    }
+    load.goes_on(100).await;
+    let done = load.finish().await;
+    done.all_were_answered_once_with_success(&cluster).await;
+    // Their places are taken by VMs that never were before.
+    eventually("the fleet is whole again", async || cluster.open_vms().await.len() == 3).await;
+    let last: BTreeSet<_> = cluster.open_vms().await.iter().map(|vm| vm.vm).collect();
+    assert_eq!(last.difference(&first).count(), 2, "{first:?} became {last:?}");
+    assert!(
+        last.difference(&first).all(|new| first.iter().all(|old| new > old)),
+        "an id was used again: {last:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_vm_finishes_its_work_and_goes() {
+    let cluster = Cluster::of(Plan { vms: 2, ..Plan::default() }).await;
+    cluster.http.deploy("sleep", &small(SLEEP)).await;
+    let load =
+        Load::start(&cluster, "sleep", json!({ "seconds": 0.2 }), &[(Through::Http, 10), (Through::Nats, 5)])
+            .await;
+    load.goes_on(40).await;
+    let mut vms = cluster.open_vms().await;
+    vms.sort_by_key(|vm| (vm.running, vm.vm));
+    let drained = vms.last().expect("somebody lives").vm;
+    let said = cluster.operate(&["vm", "drain", &drained.to_string(), "--leave"]).await;
+    assert!(said.contains(&format!("{drained} drains")), "{said}");
+    eventually("it has left, and another is there instead", async || {
+        let vms = cluster.open_vms().await;
+        vms.len() == 2 && vms.iter().all(|vm| vm.vm != drained)
+    })
+    .await;
+    load.goes_on(40).await;
+    let done = load.finish().await;
+    done.all_were_answered_once_with_success(&cluster).await;
+    // Nothing had to be run again: whatever it had begun it finished, whatever waited went back.
+    for id in done.ids().take(60) {
+        let record = cluster.http.record(id).await;
+        let ours = annotation(&record, "windfall").expect("what Windfall did").clone();
+        assert!(record["response"]["status"] == "success", "{ours}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_shrinks_says_so_and_is_given_less() {
+    if !windfall_tests::is_root() {
+        println!("skipped: a VM's size is its control group, which needs root");
+        return;
+    }
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let cpu = json!({ "limits": { "memory": 128, "cpu": 400 } });
+    cluster.http.deploy("sleep", &with(python(SLEEP), cpu)).await;
+    let vm = cluster.open_vms().await.remove(0);
+    assert_eq!(vm.capacity.cpu, MilliCores(1000));
+    let group = cluster.group_of(vm.vm);
+    let resized = async |to: u32| {
+        group.set_cpu(Some(MilliCores(to))).expect("root may");
+        eventually("the VM reports its new size", async || {
+            cluster.fleet().await.iter().any(|vm| vm.capacity.cpu == MilliCores(to))
+        })
+        .await;
+    };
+    // How many run at once, seen from the reports while six are asked for.
+    let at_once = async || {
+        let calls: Vec<_> = (0..6)
+            .map(|_| {
+                let http = cluster.http.clone();
+                tokio::spawn(async move { http.call("sleep", &json!({ "seconds": 1.5 })).await.status })
+            })
+            .collect();
+        let mut most = 0;
+        while !calls.iter().all(|call| call.is_finished()) {
+            most = cluster.fleet().await.iter().map(|vm| vm.running).max().unwrap_or(0).max(most);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for call in calls {
+            assert_eq!(call.await.expect("no panic"), 200);
+        }
+        most
+    };
+    assert_eq!(at_once().await, 2, "two of 400 in 1,000");
+    resized(500).await;
+    assert_eq!(at_once().await, 1, "one of 400 in 500");
+    resized(1700).await;
+    assert_eq!(at_once().await, 4, "four of 400 in 1,700");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_run_twice_ends_with_a_record_that_says_why() {
+    let cluster = Cluster::of(Plan { vms: 2, ..Plan::default() }).await;
+    let never = json!({ "annotations": [{ "key": "on-eviction", "value": "never" }] });
+    cluster.http.deploy("once", &with(small(SLEEP), never)).await;
+    cluster.http.deploy("again", &small(SLEEP)).await;
+    let nats = cluster.nats().await;
+    let id = "0193b1c0ffee000000000000000e71c7";
+    nats.submit("once", &[("Windfall-Invocation", id)], &json!({ "seconds": 30 })).await.expect("accepted");
+    let (http, of_nats) = (cluster.http.clone(), nats.clone());
+    let once = tokio::spawn(async move { http.call("once", &json!({ "seconds": 30 })).await });
+    let again = tokio::spawn(async move { of_nats.call("again", &json!({ "seconds": 8 })).await });
+    eventually("all three run", async || cluster.fleet().await.iter().map(|vm| vm.running).sum::<u32>() == 3)
+        .await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for vm in cluster.open_vms().await.iter().filter(|vm| vm.running > 0) {
+        cluster.kill_vm(vm);
+    }
+    let reply = once.await.expect("no panic");
+    assert_eq!(reply.status, 500, "{reply:?}");
+    for id in [reply.id().as_str(), id] {
+        let record = cluster.http.record(id).await;
+        assert_eq!(record["response"]["status"], "whisk internal error", "{record}");
+        let error = record["response"]["result"]["error"].as_str().expect("text");
+        assert!(error.to_lowercase().contains("lost") || error.contains("evict"), "{error}");
+    }
+    // By default it is run again.
+    let answer = again.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.status, "success");
+    let record = cluster.http.record(&answer.id).await;
+    let attempt = annotation(&record, "windfall").expect("what Windfall did")["attempt"].as_u64();
+    assert!(attempt >= Some(2), "{record}");
+}
