@@ -29,6 +29,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::intake::{Credits, Intake, Tasks};
 use crate::listening::Listening;
 use crate::metrics::{ControllerMetrics, Redispatch};
+use crate::neighbours::Neighbours;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::{chance, resource_monitor, telemetry};
@@ -42,6 +43,8 @@ const PATHS_KEPT: usize = 100_000;
 pub enum ControllerMessage {
     /// [`Submit`].
     Submit(async_nats::Message),
+    /// [`Submit`], from a Frontend of this process.
+    HandedOver(Box<Submit>),
     /// [`Finishes`].
     Finished(async_nats::Message),
     /// [`HandBack`].
@@ -73,6 +76,8 @@ pub struct Arguments {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<ControllerMetrics>,
+    /// Where Frontends of this process find it.
+    pub neighbours: Neighbours,
 }
 
 /// The actor; its state is [`Shell`].
@@ -139,6 +144,7 @@ impl Actor for Controller {
             tasks.forward(client.subscribe(subject).await?, &me, &credits, wrap);
         }
         tasks.tick(&me, ANNOUNCE, || ControllerMessage::Announce);
+        given.neighbours.move_in(id, me);
         tracing::info!(controller = %id, placement = given.settings.controller.placement, "Controller is up");
         Ok(Shell {
             id,
@@ -162,7 +168,12 @@ impl Actor for Controller {
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ControllerMessage::Submit(message) => shell.submit(&message).await,
+            ControllerMessage::Submit(message) => {
+                if let Some(submit) = shell.read::<Submit>(&message) {
+                    shell.submit(submit).await;
+                }
+            }
+            ControllerMessage::HandedOver(submit) => shell.submit(*submit).await,
             ControllerMessage::Finished(message) => shell.finished(&message).await,
             ControllerMessage::HandBack(message) => shell.handed_back(&message).await,
             ControllerMessage::Report(message) => shell.report(&message).await,
@@ -185,6 +196,7 @@ impl Actor for Controller {
         _: ActorRef<ControllerMessage>,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
+        shell.given.neighbours.move_out(shell.id);
         shell.announce(true).await;
         Ok(())
     }
@@ -219,8 +231,7 @@ impl Shell {
         self.outputs = outputs;
     }
 
-    async fn submit(&mut self, message: &async_nats::Message) {
-        let Some(submit) = self.read::<Submit>(message) else { return };
+    async fn submit(&mut self, submit: Submit) {
         self.given.metrics.submitted();
         if let Some(known) = self.held.get_mut(submit.invocation) {
             // Another Frontend may wait for it now.

@@ -39,6 +39,7 @@ use crate::bus::{Bus, is_no_responders};
 use crate::chance;
 use crate::clock::Clock;
 use crate::intake::{Credits, Tasks};
+use crate::neighbours::Neighbours;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -102,6 +103,8 @@ pub struct Arguments {
     pub desk: Desk,
     /// What is counted.
     pub metrics: Arc<crate::metrics::FrontendMetrics>,
+    /// Controllers of this process.
+    pub neighbours: Neighbours,
 }
 
 /// The actor; its state is [`Shell`].
@@ -245,7 +248,9 @@ impl Shell {
         let Some(open) = self.book.get_mut(invocation) else { return };
         open.checked = now;
         open.controller = self.controllers.owner(open.submit.function.id, now);
-        if let Some(controller) = open.controller {
+        if let Some(controller) = open.controller
+            && !self.given.neighbours.hand_over(controller, &open.submit)
+        {
             let reply = open.submit.reply_to.clone();
             self.given.bus.send_expecting(subjects::controller_submit(controller), reply, &open.submit).await;
         }

@@ -16,6 +16,7 @@ mod intake;
 pub mod invoker;
 mod listening;
 pub mod metrics;
+pub mod neighbours;
 pub mod providers;
 pub mod resource_monitor;
 pub mod roles;

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::metrics::{
     ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics,
 };
+use crate::neighbours::Neighbours;
 use crate::providers::Provider;
 use crate::providers::process::{ProcessProvider, ProcessSettings};
 use crate::settings::Settings;
@@ -47,13 +48,22 @@ pub struct RoleHandle {
     leave: Arc<Notify>,
     cleanup: Vec<Cleanup>,
     _page: Option<Page>,
+    /// Another role that the same process plays.
+    beside: Option<Box<RoleHandle>>,
 }
 
 impl RoleHandle {
     /// Resolves when the role ends by itself: with the reason if something is wrong, without one if it was asked to
     /// leave and has done so.
     pub async fn ended(&mut self) -> Option<String> {
+        let beside = async {
+            match &mut self.beside {
+                Some(beside) => Box::pin(beside.ended()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            reason = beside => reason,
             verdict = self.verdict.wait_for(Option::is_some) => {
                 Some(verdict.ok().and_then(|verdict| verdict.clone()).unwrap_or_else(|| "the supervisor is gone".into()))
             }
@@ -70,6 +80,9 @@ impl RoleHandle {
         for cleanup in self.cleanup {
             cleanup.await;
         }
+        if let Some(beside) = self.beside {
+            Box::pin(beside.stop()).await;
+        }
     }
 }
 
@@ -85,8 +98,22 @@ async fn supervise(
     Ok((supervisor, ends))
 }
 
-/// The doors.
+/// The doors; with `frontend.with_controller` also a Controller, to which their submissions need no message.
 pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandle> {
+    let neighbours = Neighbours::default();
+    if !settings.frontend.with_controller {
+        return doors(settings, bus, neighbours).await;
+    }
+    let beside = deciding(settings, bus.clone(), neighbours.clone()).await?;
+    let mut handle = doors(settings, bus, neighbours).await?;
+    if let Some(metrics) = beside.facts.get("metrics") {
+        handle.facts.insert("controller_metrics".into(), metrics.clone());
+    }
+    handle.beside = Some(Box::new(beside));
+    Ok(handle)
+}
+
+async fn doors(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyhow::Result<RoleHandle> {
     let settings = Arc::new(settings.clone());
     let store = Store::open(&bus, &settings.store).await?;
     let metrics = Metrics::new("frontend", &settings.frontend.http, &settings.telemetry)?;
@@ -100,6 +127,7 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
         clock: Clock::start(),
         desk: desk.clone(),
         metrics: Arc::clone(&counts),
+        neighbours,
     };
     let restarts = Arc::clone(&counts);
     let (supervisor, verdict) = supervise(
@@ -131,11 +159,16 @@ pub async fn frontend(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandl
             Box::pin(settle_records(store)),
         ],
         _page: None,
+        beside: None,
     })
 }
 
 /// The deciding part.
 pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHandle> {
+    deciding(settings, bus, Neighbours::default()).await
+}
+
+async fn deciding(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyhow::Result<RoleHandle> {
     let settings = Arc::new(settings.clone());
     let store = Store::open(&bus, &settings.store).await?;
     let metrics =
@@ -149,6 +182,7 @@ pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHan
         store: store.clone(),
         clock: Clock::start(),
         metrics: Arc::clone(&counts),
+        neighbours,
     };
     let (supervisor, verdict) = supervise(
         vec![Child::new("controller", || controller::Controller, arguments)],
@@ -162,6 +196,7 @@ pub async fn controller(settings: &Settings, bus: Bus) -> anyhow::Result<RoleHan
         leave: Arc::default(),
         cleanup: vec![Box::pin(settle_records(store))],
         _page: page,
+        beside: None,
     })
 }
 
@@ -214,6 +249,7 @@ pub async fn resource_monitor(
         leave: Arc::default(),
         cleanup: vec![Box::pin(retire_all)],
         _page: page,
+        beside: None,
     })
 }
 
@@ -315,6 +351,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         leave,
         cleanup: vec![Box::pin(settle_records(store)), Box::pin(close)],
         _page: page,
+        beside: None,
     })
 }
 

@@ -91,6 +91,9 @@ pub struct Frontend {
     pub http: String,
     /// What clients are told to use as API host; derived from `http` when empty.
     pub api_host: String,
+    /// Whether the process is a Controller too: a call then takes one message and two wake-ups fewer, and the two end
+    /// together.
+    pub with_controller: bool,
     /// Longest time a blocking HTTP call waits before it becomes a 202, in ms.
     pub blocking_wait_ms: u64,
     /// Invocations that may be open at this Frontend; beyond it 429.
@@ -108,6 +111,7 @@ impl Default for Frontend {
         Self {
             http: "127.0.0.1:3233".into(),
             api_host: String::new(),
+            with_controller: false,
             blocking_wait_ms: 60_000,
             open_limit: 10_000,
             held_mib: 512,

@@ -32,6 +32,7 @@ use house::{House, Order};
 
 pub use data_folder::DataFolder;
 use data_folder::{FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
+pub use welcome::READY;
 
 /// How long nats-server may take to answer for the first time; longer when it has much to read.
 const NATS_PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +71,9 @@ pub struct Up {
     /// How functions find their VMs: mws or jsq
     #[arg(long)]
     placement: Option<String>,
+    /// Frontend and Controller in one process: a call takes one message fewer, and the two end together
+    #[arg(long)]
+    together: bool,
     /// Deploy the sample functions and call each by HTTP and by NATS
     #[arg(long)]
     demo: bool,
@@ -120,6 +124,7 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
     flags.also("resource_monitor.cpu", up.vm_cpu, "--vm-cpu");
     flags.also("resource_monitor.memory", up.vm_memory, "--vm-memory");
     flags.also("controller.placement", up.placement.as_ref(), "--placement");
+    flags.also("frontend.with_controller", up.together.then_some(true), "--together");
     let configuration = Configuration::load(&flags)?;
     let folder = DataFolder::open(&up.data)?;
     let _lock = folder.lock()?;
@@ -240,6 +245,9 @@ impl Cluster {
             ("controller", STOP_PATIENCE),
             ("resource-monitor", FLEET_STOP_PATIENCE),
         ] {
+            if name == "controller" && settings.frontend.with_controller {
+                continue;
+            }
             house.start(self.role_order(name, &settings_file, patience)?)?;
         }
         self.folder.announce(&self.api(), &settings.nats.url, &guest)?;

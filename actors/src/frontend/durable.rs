@@ -16,7 +16,7 @@ use vocabulary::{Attempt, InvocationId, Outcome, Resources, Span, Usage};
 
 use super::call::{Call, CallError, CallResult};
 use super::desk::{HEADER_API_KEY, HEADER_TRANSACTION};
-use super::nats_door::{Wrong, error_body, format_of, path_of, reply_parts};
+use super::nats_door::{Wrong, error_body, format_of, may_be_answered, path_of, reply_parts};
 use super::recovery::answer_of;
 use super::{FrontendMessage, Shell, Waiter};
 use crate::bus::Bus;
@@ -94,7 +94,7 @@ impl Shell {
         let api_key = header(HEADER_API_KEY);
         let redelivered = delivery.info().is_ok_and(|info| info.delivered > 1);
         let waiter = Box::new(DurableWaiter {
-            reply_to: header(HEADER_REPLY_TO),
+            reply_to: header(HEADER_REPLY_TO).filter(|reply_to| may_be_answered(reply_to)),
             format: *format.as_ref().unwrap_or(&BodyFormat::Json),
             delivery,
         });

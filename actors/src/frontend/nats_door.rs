@@ -128,12 +128,23 @@ pub(super) fn path_of(subject: &str) -> Option<FunctionPath> {
     Some(FunctionPath { namespace, name })
 }
 
+/// Whether an answer may be published there. The house may publish anywhere and its callers may not, so a caller must
+/// not have it speak on the house's own subjects in its place.
+pub(super) fn may_be_answered(reply: &str) -> bool {
+    let reserved = ["windfall.", "_WINDFALL", "$"];
+    reply.starts_with("windfall.reply.") || !reserved.iter().any(|prefix| reply.starts_with(prefix))
+}
+
 /// What a door found wrong before anything was accepted: code and text.
 pub(super) type Wrong = (u16, String);
 
 impl Shell {
     pub(super) async fn nats_call(&mut self, message: async_nats::Message) {
         self.given.metrics.called_by_nats();
+        if message.reply.as_ref().is_some_and(|reply| !may_be_answered(reply)) {
+            self.given.metrics.refused(Refusal::BadRequest);
+            return tracing::warn!(reply = ?message.reply, "dropped a call whose answer would go to the house itself");
+        }
         let format = format_of(message.headers.as_ref());
         let waiter = NatsWaiter {
             reply: message.reply.clone(),
@@ -197,6 +208,9 @@ pub(super) async fn answer_results(questions: async_nats::Subscriber, bus: Bus, 
         .for_each_concurrent(RESULT_LOOKUPS, |question| {
             let (bus, store) = (bus.clone(), store.clone());
             async move {
+                if question.reply.as_ref().is_some_and(|reply| !may_be_answered(reply)) {
+                    return;
+                }
                 let format = format_of(question.headers.as_ref()).unwrap_or_default();
                 let waiter = NatsWaiter { reply: question.reply.clone(), format };
                 let namespace = question.subject.rsplit('.').next().and_then(subjects::name);
@@ -229,6 +243,22 @@ mod tests {
         let path = path_of("windfall.invoke.guest.a=20b").unwrap();
         assert_eq!((path.namespace.as_str(), path.name.as_str()), ("guest", "a b"));
         assert_eq!(path_of("windfall.invoke.guest.a=2"), None);
+    }
+
+    #[test]
+    fn no_caller_speaks_through_the_house() {
+        for theirs in ["_INBOX.a.b", "windfall.reply.guest.x", "my.subject", "_R_.x"] {
+            assert!(may_be_answered(theirs), "{theirs}");
+        }
+        for ours in [
+            "windfall.vm-1.drain",
+            "windfall.report.vm-1",
+            "$JS.API.STREAM.DELETE.X",
+            "_WINDFALL.x",
+            "$SYS.x",
+        ] {
+            assert!(!may_be_answered(ours), "{ours}");
+        }
     }
 
     #[test]

@@ -81,6 +81,18 @@ struct Inner {
     places_in_all: u32,
 }
 
+/// Records in the background leave together, this often: one wake-up of the server and one of ours for all of them,
+/// instead of one each beside the next invocation.
+const DEPARTURES: Duration = Duration::from_millis(5);
+
+/// When the next ones leave.
+fn next_departure() -> tokio::time::Instant {
+    static FIRST: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
+    let first = *FIRST.get_or_init(tokio::time::Instant::now);
+    let gone = first.elapsed().as_nanos() / DEPARTURES.as_nanos();
+    first + DEPARTURES * (gone as u32 + 1)
+}
+
 /// All records. Copies share one backlog.
 #[derive(Clone)]
 pub struct Records {
@@ -147,6 +159,7 @@ impl Records {
         self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
         tokio::spawn(async move {
+            tokio::time::sleep_until(next_departure()).await;
             // A record that can never be stored is counted and logged there.
             let _ = this.send_until_stored(record).await;
             this.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);

@@ -116,6 +116,7 @@ async fn open_door(bus: &Bus, store: &Store, settings: &Arc<Settings>) -> OpenDo
         clock: Clock::start(),
         desk: desk.clone(),
         metrics: Arc::clone(&counts),
+        neighbours: Default::default(),
     };
     Actor::spawn(None, frontend::Frontend, arguments).await.expect("a Frontend");
     let door = HttpDoor {

@@ -8,9 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::client::PROPERTIES;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::up::DataFolder;
+use crate::up::{DataFolder, READY};
 
 /// How long a private cluster may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -29,7 +28,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// The one of `data`, unless a private one is wanted or none runs there.
-    pub async fn find_or_start(data: &Path, private: bool) -> Outcome<Self> {
+    pub async fn find_or_start(data: &Path, private: bool, together: bool) -> Outcome<Self> {
         if !private && DataFolder::of_running(data).is_some() {
             let lock = data.join("up.lock");
             let up = std::fs::read_to_string(&lock)?
@@ -42,7 +41,10 @@ impl Cluster {
         std::fs::create_dir_all(&folder)?;
         let log = std::fs::File::create(folder.join("up.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("up").arg("--data").arg(&folder);
+        command.arg("up").arg("--data").arg(&folder).args(["--vm-cpu", "2000", "--vm-memory", "4096"]);
+        if together {
+            command.arg("--together");
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).kill_on_drop(true);
         // The server that `deploy/up.sh` has installed belongs to the usual data folder.
         let server = data.join("bin").join("nats-server");
@@ -52,11 +54,13 @@ impl Cluster {
         let mut child = command.spawn()?;
         let up = child.id().unwrap_or_default();
         let began = Instant::now();
-        // It writes the properties when it is ready.
-        while !folder.join(PROPERTIES).is_file() {
+        loop {
+            let said = std::fs::read_to_string(folder.join("up.log")).unwrap_or_default();
+            if said.contains(READY) {
+                break;
+            }
             let ended = child.try_wait()?;
             if ended.is_some() || began.elapsed() > READY_WITHIN {
-                let said = std::fs::read_to_string(folder.join("up.log")).unwrap_or_default();
                 return Err(Failure::new(
                     Exit::Failed,
                     format!("the private cluster did not start:\n{said}"),

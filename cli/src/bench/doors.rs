@@ -39,7 +39,10 @@ type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Result<(), String>>>>>;
 
 /// Everything that can be called.
 pub(super) struct Doors {
+    /// The house's connection, for the bare request-reply.
     bus: Bus,
+    /// A caller's connection, for the doors.
+    guest: async_nats::Client,
     http: reqwest::Client,
     http_url: String,
     auth: (String, String),
@@ -69,7 +72,9 @@ impl Doors {
             _ => ("python", json!({ "kind": "python:default", "code": PYTHON })),
         };
         let path = format!("/namespaces/_/actions/{NO_OP}");
-        client.put(&format!("{path}?overwrite=true"), &json!({ "exec": exec })).await?;
+        // Small enough that every caller can have a sandbox of its own.
+        let limits = json!({ "cpu": 90, "memory": 128 });
+        client.put(&format!("{path}?overwrite=true"), &json!({ "exec": exec, "limits": limits })).await?;
         let endpoint = client.endpoint();
         let (user, key) = endpoint.auth.split_once(':').unwrap_or_default();
         let echo = Command::new(std::env::current_exe()?)
@@ -80,9 +85,13 @@ impl Doors {
             .kill_on_drop(true)
             .spawn()?;
         let waiting: Waiting = Arc::default();
-        let reply_prefix = format!("windfall.bench.reply.{}", std::process::id());
-        let replies =
-            bus.client().subscribe(format!("{reply_prefix}.*")).await.map_err(anyhow::Error::from)?;
+        let url = endpoint.nats_url.clone().unwrap_or_else(|| configuration.settings.nats.url.clone());
+        let guest = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), key.to_owned())
+            .connect(&url)
+            .await
+            .map_err(|error| crate::nats_door::unreachable(&url, &error))?;
+        let reply_prefix = format!("windfall.reply.guest.bench-{}", std::process::id());
+        let replies = guest.subscribe(format!("{reply_prefix}.*")).await.map_err(anyhow::Error::from)?;
         tokio::spawn(hand_out(replies, Arc::clone(&waiting)));
         let doors = Self {
             http: reqwest::Client::builder().pool_max_idle_per_host(1_024).build()?,
@@ -92,6 +101,7 @@ impl Doors {
             reply_prefix,
             echo,
             kind,
+            guest,
             bus,
         };
         doors.echo_is_there().await?;
@@ -139,7 +149,7 @@ impl Doors {
     }
 
     fn nats(&self) -> Door {
-        let client = self.bus.client().clone();
+        let client = self.guest.clone();
         let subject = subjects::invoke("guest", NO_OP);
         Arc::new(move || {
             let (client, subject) = (client.clone(), subject.clone());
@@ -177,7 +187,7 @@ impl Doors {
 
     /// A durable call has been made when JetStream has acknowledged it *and* its result has come.
     fn durable(&self) -> Door {
-        let jetstream = async_nats::jetstream::new(self.bus.client().clone());
+        let jetstream = async_nats::jetstream::new(self.guest.clone());
         let (waiting, prefix) = (Arc::clone(&self.waiting), self.reply_prefix.clone());
         let subject = subjects::submit("guest", NO_OP);
         Arc::new(move || {

@@ -6,12 +6,15 @@ use super::data_folder::DataFolder;
 use crate::client::{Endpoint, PROPERTIES};
 use crate::vm;
 
+/// Whoever starts a cluster as a child waits for this line.
+pub const READY: &str = "Windfall is ready.";
+
 /// What there is.
 pub fn status(endpoint: &Endpoint, folder: &DataFolder, fleet: &FleetList, own_nats: bool) -> String {
     let nats = endpoint.nats_url.as_deref().unwrap_or_default();
     let nats_note = if own_nats { "private, started here" } else { "yours" };
     format!(
-        "\nWindfall is ready.\n\n\
+        "\n{READY}\n\n\
          \x20 HTTP door   {}\n\
          \x20 NATS        {nats} ({nats_note})\n\
          \x20 namespace   guest\n\
