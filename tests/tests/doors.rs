@@ -115,12 +115,8 @@ async fn names_of_every_legal_shape_work_at_every_door_and_illegal_ones_are_refu
         ("x@y.z & w-1_", "x@y.z%20%26%20w-1_"),
         ("1", "1"),
         ("_", "_"),
-        ("dotted.name.>", ""),
         (&longest, &longest),
     ] {
-        if in_url.is_empty() {
-            continue;
-        }
         http.deploy(in_url, &small).await;
         let reply = http.call(in_url, &json!({ "name": name })).await;
         assert_eq!(reply.status, 200, "{name}: {reply:?}");
