@@ -112,7 +112,8 @@ struct Resident {
 
 /// The actor's state.
 pub struct Shell {
-    given: Arguments,
+    /// Shared, because every run takes it along, and a store's handles are not made to be copied that often.
+    given: Arc<Arguments>,
     residency: Residency,
     residents: HashMap<SandboxId, Resident>,
     runs: HashMap<(InvocationId, Attempt), Arc<RunHere>>,
@@ -180,7 +181,7 @@ impl Actor for Invoker {
             credits,
             outputs: Vec::new(),
             _tasks: tasks,
-            given,
+            given: Arc::new(given),
         })
     }
 
@@ -385,7 +386,7 @@ impl Shell {
         // What loading the code logged belongs to the first run, even where that was not the one it was made for.
         let init_logs = std::mem::take(&mut resident.init_logs);
         running::begin(running::Begin {
-            given: self.given.clone(),
+            given: Arc::clone(&self.given),
             me: me.clone(),
             here,
             id,

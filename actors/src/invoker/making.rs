@@ -66,7 +66,7 @@ impl Failure {
 
 /// Begins; the actor hears [`InvokerMessage::Made`].
 pub(super) fn begin(
-    given: &Arguments,
+    given: &Arc<Arguments>,
     me: ActorRef<InvokerMessage>,
     name: String,
     id: SandboxId,
@@ -74,7 +74,7 @@ pub(super) fn begin(
     path: Option<FunctionPath>,
     ceiling: Resources,
 ) {
-    let given = given.clone();
+    let given = Arc::clone(given);
     tokio::spawn(async move {
         let result = make(&given, name, function, path, ceiling).await;
         let _ = me.cast(InvokerMessage::Made(Box::new(Made { id, ceiling, result })));

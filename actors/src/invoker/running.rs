@@ -40,7 +40,7 @@ pub struct Ran {
 
 /// Everything a run needs.
 pub(super) struct Begin {
-    pub given: Arguments,
+    pub given: Arc<Arguments>,
     pub me: ActorRef<InvokerMessage>,
     pub here: Arc<RunHere>,
     pub id: SandboxId,
@@ -197,7 +197,7 @@ pub(super) fn cancelled(run: &Run) -> Finished {
 /// What follows a sandbox that the function's own code kept from starting: the ending for the Controller, and what
 /// tells the caller and the store.
 pub(super) fn failed_to_start(
-    given: &Arguments,
+    given: &Arc<Arguments>,
     here: &Arc<RunHere>,
     failure: Failure,
 ) -> (Finished, impl Future<Output = ()> + Send + 'static) {
@@ -236,7 +236,7 @@ pub(super) fn failed_to_start(
         ..cancelled(run)
     };
     let record = record_of(run, &answer, failure.definition.as_deref(), Usage::default(), failure.logs);
-    let (given, reply_to, durable) = (given.clone(), run.reply_to.clone(), run.durable);
+    let (given, reply_to, durable) = (Arc::clone(given), run.reply_to.clone(), run.durable);
     let telling = async move {
         let reply = messages::encode(&Reply::Answer(answer));
         if !durable {
