@@ -28,12 +28,19 @@ pub use records::{RecordCounters, Records};
 pub use scan::RecordQuery;
 pub use submissions::Submissions;
 
+use std::sync::Arc;
+
 use crate::bus::Bus;
 use crate::settings;
 
-/// Everything that is kept. Copies share one set of watched copies and one record writer.
+/// Everything that is kept. Copies share everything and cost nothing: the client's handles of streams carry what
+/// they know of them, and copying that beside every invocation was a tenth of what a VM's process did.
 #[derive(Clone)]
 pub struct Store {
+    kept: Arc<Kept>,
+}
+
+struct Kept {
     functions: Functions,
     code: Code,
     namespaces: Namespaces,
@@ -49,37 +56,38 @@ impl Store {
     pub async fn open(bus: &Bus, settings: &settings::Store) -> Result<Self, StoreError> {
         let context = streams::context(bus);
         streams::check(&context).await?;
-        Ok(Self {
+        let kept = Kept {
             functions: Functions::open(bus, &context, settings).await?,
             code: Code::open(&context, settings).await?,
             namespaces: Namespaces::open(bus, &context, settings).await?,
             records: Records::open(bus, &context, settings).await?,
             submissions: Submissions::open(&context, settings).await?,
-        })
+        };
+        Ok(Self { kept: Arc::new(kept) })
     }
 
     /// Definitions of functions.
     pub fn functions(&self) -> &Functions {
-        &self.functions
+        &self.kept.functions
     }
 
     /// Their code.
     pub fn code(&self) -> &Code {
-        &self.code
+        &self.kept.code
     }
 
     /// Who may call.
     pub fn namespaces(&self) -> &Namespaces {
-        &self.namespaces
+        &self.kept.namespaces
     }
 
     /// What remains of invocations.
     pub fn records(&self) -> &Records {
-        &self.records
+        &self.kept.records
     }
 
     /// Durable submissions that have not ended.
     pub fn submissions(&self) -> &Submissions {
-        &self.submissions
+        &self.kept.submissions
     }
 }
