@@ -1,6 +1,6 @@
 //! A private nats-server for one test, on a free port of the loopback, ended with the test.
 //!
-//! The binary is what `WINDFALL_TEST_NATS_SERVER` names, else `nats-server` on PATH.
+//! The binary is what `WINDFALL_NATS_SERVER` names, else `nats-server` on PATH.
 #![allow(dead_code, missing_docs)] // Each test file uses a part of it.
 
 pub mod house;
@@ -41,7 +41,7 @@ impl NatsServer {
 
     /// Starts it again after [`NatsServer::kill`], with what it had stored.
     pub fn go(&mut self) {
-        let binary = std::env::var_os("WINDFALL_TEST_NATS_SERVER")
+        let binary = std::env::var_os("WINDFALL_NATS_SERVER")
             .map_or_else(|| PathBuf::from("nats-server"), PathBuf::from);
         let log = std::fs::File::create(self.folder.path().join("nats.log")).expect("a log for the server");
         let child = Command::new(&binary)
@@ -54,7 +54,7 @@ impl NatsServer {
             .unwrap_or_else(|error| {
                 panic!(
                     "cannot start {}: {error}. These tests need nats-server 2.11 or newer on PATH or in \
-                     WINDFALL_TEST_NATS_SERVER; `sh tests/run.sh` installs one",
+                     WINDFALL_NATS_SERVER; `sh tests/run.sh` installs one",
                     binary.display()
                 )
             });
