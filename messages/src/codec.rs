@@ -12,9 +12,15 @@ pub struct DecodeError {
     source: rmp_serde::decode::Error,
 }
 
+/// Most messages fit in this, so that a buffer is not grown several times on the way of every invocation.
+const USUAL_SIZE: usize = 768;
+
 /// A message as a MessagePack map.
 pub fn encode<M: Serialize>(message: &M) -> bytes::Bytes {
-    rmp_serde::to_vec_named(message).expect("messages hold only types that MessagePack can carry").into()
+    let mut buffer = Vec::with_capacity(USUAL_SIZE);
+    rmp_serde::encode::write_named(&mut buffer, message)
+        .expect("messages hold only types that MessagePack can carry");
+    buffer.into()
 }
 
 /// How deep maps and lists may stand in one another. No message comes near it; the decoder's own limit of 1,024
