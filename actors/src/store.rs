@@ -34,7 +34,7 @@ use crate::bus::Bus;
 use crate::settings;
 
 /// Everything that is kept. Copies share everything and cost nothing: the client's handles of streams carry what
-/// they know of them, and copying that beside every invocation was a tenth of what a VM's process did.
+/// they know of them, and copying that beside every invocation is mostly `malloc`.
 #[derive(Clone)]
 pub struct Store {
     kept: Arc<Kept>,

@@ -4,7 +4,8 @@
 /// the format of the request.
 pub const HEADER_CONTENT_TYPE: &str = "Content-Type";
 /// Header: 32 lower-case hexadecimal digits. On a durable submission the caller may choose the invocation's id
-/// with it, which also makes the submission idempotent; on every answer it names the invocation.
+/// with it: it then has one record however often it is sent, though sent again after it has ended it may run again.
+/// On every answer it names the invocation.
 pub const HEADER_INVOCATION: &str = "Windfall-Invocation";
 /// Header on a durable submission: subject to which the answer is published as well. (The NATS reply subject
 /// belongs to JetStream's acknowledgement.)
