@@ -221,7 +221,7 @@ pub(super) async fn answer_results(questions: async_nats::Subscriber, bus: Bus, 
                     let reason = "the body must be an invocation id: 32 lower-case hexadecimal digits";
                     return waiter.refuse(&bus, 400, reason.into()).await;
                 };
-                match store.records().get(&namespace, invocation).await {
+                match store.records().get_soon(&namespace, invocation).await {
                     Ok(Some(record)) => waiter.deliver(&bus, invocation, Ok(answer_of(record))).await,
                     Ok(None) => {
                         let reason = "no record of this invocation: it is unknown, still running, or too old";

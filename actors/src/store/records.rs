@@ -85,6 +85,9 @@ struct Inner {
 /// instead of one each beside the next invocation.
 const DEPARTURES: Duration = Duration::from_millis(5);
 
+/// How often [`Records::get_soon`] looks again.
+const LOOKS: u32 = 5;
+
 /// When the next ones leave.
 fn next_departure() -> tokio::time::Instant {
     static FIRST: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
@@ -198,6 +201,25 @@ impl Records {
             record.logs = self.logs_apart(&record).await?;
         }
         Ok(Some(record))
+    }
+
+    /// As [`Records::get`], for whoever may just have had the answer: its record may still be on its way, so this looks
+    /// a few times within a tenth of a second before it says that there is none.
+    ///
+    /// # Errors
+    /// As [`Records::get`].
+    pub async fn get_soon(
+        &self,
+        namespace: &str,
+        invocation: InvocationId,
+    ) -> Result<Option<Record>, StoreError> {
+        for _ in 0..LOOKS {
+            if let Some(record) = self.get(namespace, invocation).await? {
+                return Ok(Some(record));
+            }
+            tokio::time::sleep(DEPARTURES * 4).await;
+        }
+        self.get(namespace, invocation).await
     }
 
     /// Only what an invocation wrote.

@@ -22,7 +22,7 @@ impl Door {
         if !matches!(rest, [] | ["logs" | "result"]) {
             return Err(Refusal::not_found());
         }
-        let record = self.given.store.records().get(caller.own(), invocation).await?;
+        let record = self.given.store.records().get_soon(caller.own(), invocation).await?;
         let record = record.ok_or_else(Refusal::not_found)?;
         Ok(match rest {
             [] => answer::json(StatusCode::OK, &Activation::of_record(&record, false)),
