@@ -306,7 +306,9 @@ impl Shell {
             return;
         }
         *seen = report.sequence;
+        let uses = Input::VmUses { vm: report.status.vm, used: report.used };
         self.decide(Input::VmReported(report.status)).await;
+        self.decide(uses).await;
         self.show_gauges();
     }
 

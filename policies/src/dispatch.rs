@@ -38,6 +38,8 @@ use queues::Queues;
 pub enum Input {
     /// A VM described itself (first contact, every second, and on a change).
     VmReported(VmStatus),
+    /// What a VM's sandboxes use, all together; comes with each report. Most policies look at bookings only.
+    VmUses { vm: VmId, used: Resources },
     /// A VM will be evicted at `deadline`; with `None` the eviction was called off.
     VmNoticed { vm: VmId, deadline: Option<Moment> },
     /// A VM is gone (its process ended, or the Resource Monitor says so).
@@ -310,6 +312,7 @@ impl Dispatch {
         let mut freed = None;
         match input {
             Input::VmReported(status) => self.vm_reported(&status, outputs),
+            Input::VmUses { vm, used } => self.books.uses(vm, used),
             Input::VmNoticed { vm, deadline } => self.vm_noticed(vm, deadline, outputs),
             Input::VmLost(vm) => self.lose_vm(vm, VmGone::Told, outputs),
             Input::Submitted(submission) => self.submitted(submission, outputs),

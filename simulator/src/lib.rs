@@ -15,6 +15,7 @@
 //! ```
 
 mod chance;
+pub mod plan;
 mod report;
 mod scenario;
 mod world;

@@ -33,6 +33,8 @@ struct Book {
     own: Resources,
     /// Booked by others, as the VM itself reports.
     foreign: Resources,
+    /// What it said it uses.
+    used: Resources,
     takes_work: bool,
     /// It has handed something back since its last report: what we believe of its room is wrong.
     refusing: bool,
@@ -103,6 +105,11 @@ impl Books {
     /// What is booked on it by us.
     pub fn booked_by_us(&self, slot: Slot) -> Resources {
         self.book(slot).own
+    }
+
+    /// What its sandboxes used at its last report, all together.
+    pub fn used(&self, slot: Slot) -> Resources {
+        self.book(slot).used
     }
 
     /// Whether it takes new work.
@@ -184,6 +191,7 @@ impl Books {
             peak: capacity,
             own: Resources::ZERO,
             foreign: Resources::ZERO,
+            used: Resources::ZERO,
             takes_work: false,
             refusing: false,
             functions: BTreeSet::new(),
@@ -265,6 +273,13 @@ impl Books {
         if book.foreign != amount {
             book.foreign = amount;
             self.version += 1;
+        }
+    }
+
+    /// What its sandboxes use, by its own last report. Room is counted in bookings, so nothing else follows from it.
+    pub fn uses(&mut self, vm: VmId, used: Resources) {
+        if let Some(slot) = self.slot(vm) {
+            self.book_mut(slot).used = used;
         }
     }
 

@@ -1,0 +1,93 @@
+//! What a rehearsal is given: the functions, the work in each call, and what becomes of the machines.
+//!
+//! **Knows:** shapes only. `workload` fills in functions and calls (from traces, closed-loop users or chance), `machines` the
+//! fates of VMs; `world` plays them.
+//! **Promises:** a call's work is drawn when the call is made, not when it runs: every policy is given the same work.
+//! **Gives up:** functions that behave otherwise on another kind of machine.
+
+use vocabulary::{FunctionCard, Mebibytes, MilliCores, Moment, Resources, Span, VmKind};
+
+/// A function, with what only the world knows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionPlan {
+    /// For people and reports.
+    pub name: String,
+    /// Of which application: reliability strategies choose the kind of VM by application.
+    pub app: u32,
+    /// As the policies see it.
+    pub card: FunctionCard,
+    /// Making a sandbox on an idle machine.
+    pub cold_start: Span,
+}
+
+/// What one call needs, whoever runs it.
+///
+/// Alone on enough cores it takes `io + cpu / min(ceiling, saturation)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Time that no core shortens: waiting for others.
+    pub io: Span,
+    /// CPU time, as on one core.
+    pub cpu: Span,
+    /// More CPU than this is of no use to it.
+    pub saturation: MilliCores,
+    /// The most memory that it touches; with less it is killed.
+    pub memory: Mebibytes,
+    /// Size of its argument.
+    pub input_bytes: u32,
+}
+
+/// One call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Index among the functions.
+    pub function: u32,
+    /// What it needs.
+    pub work: Work,
+    /// Who calls; given back to [`Calls::answered`].
+    pub user: u32,
+}
+
+/// Where calls come from.
+pub trait Calls {
+    /// When the next call is made, as far as is known now. An answer may bring it forward, never put it off.
+    fn next_at(&self) -> Option<Moment>;
+    /// The call that is made at [`Calls::next_at`].
+    fn take(&mut self) -> Call;
+    /// A caller has its answer, or was refused; closed-loop users think of their next call then.
+    fn answered(&mut self, user: u32, now: Moment) {
+        let _ = (user, now);
+    }
+}
+
+/// How a VM comes, changes and goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmPlan {
+    /// How it is bought.
+    pub kind: VmKind,
+    /// From then on it reports.
+    pub starts_at: Moment,
+    /// What it has then.
+    pub size: Resources,
+    /// What it has later, in order of time.
+    pub changes: Vec<(Moment, Resources)>,
+    /// Its end, if it has one.
+    pub gone: Option<Gone>,
+}
+
+/// The end of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// When.
+    pub at: Moment,
+    /// So long before that it is told; zero: not at all.
+    pub notice: Span,
+}
+
+/// Where VMs come from.
+pub trait Machines {
+    /// Those that there are, or will be without anybody's asking.
+    fn given(&mut self) -> Vec<VmPlan>;
+    /// The Resource Monitor asks for another; `None`: there is none to be had.
+    fn launch(&mut self, now: Moment, kind: VmKind, size: Resources) -> Option<VmPlan>;
+}
