@@ -126,7 +126,7 @@ impl Placement for MwsSosp21 {
         let present = known.size;
 
         let (mut have_cpu, mut have_memory) = (0_u64, 0_u64);
-        let (mut fits, mut overloaded): (Option<(u64, Slot)>, Option<(u64, Slot)>) = (None, None);
+        let (mut fits, mut overloaded) = (None::<(u64, Slot)>, None::<(u64, Slot)>);
         let mut new_size = 0;
         let mut steps = 0;
         while steps < self.ring.len() {
