@@ -104,9 +104,8 @@ fn main() {
         sum += 1.0 / (rank as f64).powf(1.4);
         until.push(sum);
     }
-    let functions: Vec<(f64, f64)> = (0..FUNCTIONS)
-        .map(|_| (10_f64.powf(3.5 + 3.0 * chance.unit()), 0.2 + 0.8 * chance.unit()))
-        .collect();
+    let functions: Vec<(f64, f64)> =
+        (0..FUNCTIONS).map(|_| (10_f64.powf(3.5 + 3.0 * chance.unit()), 0.2 + 0.8 * chance.unit())).collect();
     let plans = (0..FUNCTIONS).map(|index| FunctionPlan {
         name: format!("f{index}"),
         app: index as u32,
@@ -127,8 +126,7 @@ fn main() {
         until,
         functions,
     };
-    let mut house =
-        House::new("speed", plans.collect(), Box::new(open_loop), Box::new(Same(vms as u32)));
+    let mut house = House::new("speed", plans.collect(), Box::new(open_loop), Box::new(Same(vms as u32)));
     house.placement = placement::by_name(name, &placement::Settings::default()).expect("a placement");
     if arguments.get(4).is_some_and(|word| word == "unchecked") {
         house.checks_bookings = false;

@@ -37,7 +37,9 @@ pub enum RunError {
         repeat: String,
     },
     /// A bug: something was not as it must be.
-    #[error("in the run '{label}' {count} times something was not as it must be, first {first}; repeat it with: {repeat}")]
+    #[error(
+        "in the run '{label}' {count} times something was not as it must be, first {first}; repeat it with: {repeat}"
+    )]
     Violated {
         /// Which.
         label: String,

@@ -44,9 +44,16 @@ enum Message {
     ToVm(VmId, residency::Input),
     ToFleet(policies::provisioning::Input),
     /// A VM's report, by its number among those that are on their way; to the Controller and the Resource Monitor.
-    Report { status: u32, used: Resources },
+    Report {
+        status: u32,
+        used: Resources,
+    },
     /// An answer reaches its caller.
-    Answer { invocation: InvocationId, attempt: Attempt, how: callers::Answered },
+    Answer {
+        invocation: InvocationId,
+        attempt: Attempt,
+        how: callers::Answered,
+    },
 }
 
 /// To the Controller.
@@ -121,8 +128,7 @@ impl World {
         let given = house.machines.given();
         let (placement_name, allocation_name) = (house.placement.name(), house.allocator.name());
         let placement = std::mem::replace(&mut house.placement, Box::new(policies::placement::jsq::Jsq));
-        let allocator =
-            std::mem::replace(&mut house.allocator, Box::new(policies::allocation::fixed::Fixed));
+        let allocator = std::mem::replace(&mut house.allocator, Box::new(policies::allocation::fixed::Fixed));
         let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, given.len() as u64 + 1));
         let mut world = Self {
             now: Moment::ORIGIN,

@@ -196,7 +196,8 @@ impl<P: Copy> Task<P> {
         let computed = if given == left { given.div_ceil(self.rate) } else { passed };
         self.segment_us += computed;
         if self.rate == self.limit && self.load.work.saturation > self.load.ceiling.cpu {
-            let (ceiling, wants) = (u64::from(self.load.ceiling.cpu.0), u64::from(self.load.work.saturation.0));
+            let (ceiling, wants) =
+                (u64::from(self.load.ceiling.cpu.0), u64::from(self.load.work.saturation.0));
             self.throttled_us += Span(computed).scaled(wants - ceiling, wants).0;
         }
         given
@@ -238,11 +239,8 @@ impl<P: Copy> Task<P> {
     /// When it ends if it has its limit all the time. Must be settled.
     pub fn ends_alone(&self) -> Moment {
         let left = self.cpu_until - self.cpu_done;
-        let computes = if self.limit == 0 {
-            if left == 0 { 0 } else { u64::MAX }
-        } else {
-            left.div_ceil(self.limit)
-        };
+        let computes =
+            if self.limit == 0 { if left == 0 { 0 } else { u64::MAX } } else { left.div_ceil(self.limit) };
         (self.settled + Span(self.io_until - self.io_done) + Span(computes)).min(self.deadline())
     }
 

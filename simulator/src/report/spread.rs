@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn every_value_is_in_its_bucket() {
-        let mut values: Vec<u64> = (0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
+        let mut values: Vec<u64> =
+            (0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
         values.push(u64::MAX);
         for value in values {
             let at = index(value);

@@ -55,8 +55,12 @@ impl Callers {
 
     /// Those whose call has not ended.
     pub fn all(&self) -> Vec<InvocationId> {
-        let mut all: Vec<_> =
-            self.slots.iter().enumerate().filter_map(|(slot, open)| Some(id(open.as_ref()?.serial, slot))).collect();
+        let mut all: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, open)| Some(id(open.as_ref()?.serial, slot)))
+            .collect();
         all.sort_unstable();
         all
     }

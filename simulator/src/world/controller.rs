@@ -86,7 +86,9 @@ impl World {
         use dispatch::Output as O;
         for output in outputs.drain(..) {
             match output {
-                O::Run { vm, invocation, attempt, grant, .. } => self.run_is_sent(vm, invocation, attempt, grant),
+                O::Run { vm, invocation, attempt, grant, .. } => {
+                    self.run_is_sent(vm, invocation, attempt, grant)
+                }
                 O::Refuse { invocation, .. } => {
                     self.closes(invocation, Some(|tally, call| tally.refused(call)));
                 }

@@ -11,9 +11,7 @@ use super::callers::{Answered, Open};
 use crate::house::House;
 use crate::physics::{CORE_US, Delivered};
 use crate::plan::FunctionPlan;
-use crate::report::{
-    ByKind, Cores, Decisions, Group, Latency, Point, Report, Series, Slowdown, Spread,
-};
+use crate::report::{ByKind, Cores, Decisions, Group, Latency, Point, Report, Series, Slowdown, Spread};
 
 /// Violations that are put into words; the rest is only counted.
 const TOLD: usize = 20;
@@ -290,7 +288,9 @@ impl Tally {
             making: core_us(self.making),
         };
         let mut apps: std::collections::BTreeMap<u32, PerFunction> = std::collections::BTreeMap::new();
-        for (function, plan) in self.functions.iter().zip(plans).filter(|(function, _)| function.submitted > 0) {
+        for (function, plan) in
+            self.functions.iter().zip(plans).filter(|(function, _)| function.submitted > 0)
+        {
             apps.entry(plan.app).or_default().merge(function);
         }
         let called = self.functions.iter().zip(plans).filter(|(function, _)| function.submitted > 0);

@@ -128,7 +128,9 @@ impl World {
     /// It is gone, with all that was on it.
     pub(super) fn vm_gone(&mut self, id: VmId) {
         let now = self.now;
-        if let Some(coming) = self.coming.iter_mut().find(|coming| coming.as_ref().is_some_and(|(of, _)| *of == id)) {
+        if let Some(coming) =
+            self.coming.iter_mut().find(|coming| coming.as_ref().is_some_and(|(of, _)| *of == id))
+        {
             *coming = None;
         }
         let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else { return };
@@ -265,8 +267,7 @@ impl World {
             O::Start { sandbox, function, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
                 let alone = self.house.functions[(function.id.0 - 1) as usize].cold_start;
-                let task =
-                    vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
+                let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
             }
             O::Execute { sandbox, invocation, attempt, grant, cold } => {
