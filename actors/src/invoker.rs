@@ -59,8 +59,6 @@ pub enum InvokerMessage {
     Made(Box<Made>),
     /// A run has ended.
     Ran(Box<Ran>),
-    /// Everything that waited to be told has been handled: tell it.
-    Flush,
     /// The alarm rang.
     Wake,
     /// Time for a report.
@@ -156,7 +154,7 @@ impl Actor for Invoker {
             residents: Residents::default(),
             runs: HashMap::new(),
             paths: HashMap::new(),
-            outgoing: Outgoing::new(given.bus.clone(), given.vm),
+            outgoing: Outgoing::new(given.bus.clone(), given.vm, &mut tasks),
             capacity: given.capacity,
             generation: unix_ms(),
             // Above every sequence of an Invoker that was here before.
@@ -190,14 +188,12 @@ impl Actor for Invoker {
             InvokerMessage::GraceOver => shell.given.leave.notify_one(),
             InvokerMessage::Made(made) => shell.made(&me, *made),
             InvokerMessage::Ran(ran) => shell.ran(&me, *ran),
-            InvokerMessage::Flush => shell.outgoing.flush().await,
             InvokerMessage::Wake => {
                 shell.alarm.rang();
                 shell.decide(&me, Input::Woke);
             }
             InvokerMessage::Report => shell.tick().await,
         }
-        shell.outgoing.wish_to_flush(&me);
         let now = shell.now();
         shell.alarm.set(now, shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
         shell.leave_when_done();
@@ -305,6 +301,7 @@ impl Shell {
         running::begin(running::Begin {
             given: Arc::clone(&self.given),
             me: me.clone(),
+            outgoing: self.outgoing.clone(),
             here,
             id,
             sandbox,
@@ -370,9 +367,8 @@ impl Shell {
         let controller = ran.here.run.controller;
         let key = (ran.here.run.invocation, ran.here.run.attempt);
         self.runs.remove(&key);
-        match ran.finished {
-            Some(finished) => self.outgoing.finished(controller, finished),
-            None => self.outgoing.hand_back(controller, key),
+        if !ran.told {
+            self.outgoing.hand_back(controller, key);
         }
         let kept = ran.sandbox.is_some();
         match ran.sandbox {

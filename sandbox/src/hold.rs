@@ -19,6 +19,7 @@ use vocabulary::{Mebibytes, MilliCores, Resources, Span};
 use crate::birth;
 use crate::cgroup::{Dials, Group, GroupError};
 use crate::code_cache::CodeInUse;
+use crate::measure::ShortRuns;
 use crate::slots::Slot;
 use crate::{LimitError, Limits, Sample};
 
@@ -41,6 +42,8 @@ pub(crate) struct Hold {
     pub(crate) proc_files: ProcFiles,
     /// CPU time at the last reading, in microseconds: where the next run begins.
     pub(crate) cpu_seen: AtomicU64,
+    /// What is known of runs that were too short to be measured each.
+    pub(crate) short_runs: ShortRuns,
     /// How long it had been throttled at the last reading, in microseconds.
     pub(crate) throttled_seen: AtomicU64,
     /// Its user id and its code; given back when it has been removed.

@@ -2,11 +2,14 @@
 //!
 //! **Knows:** the counters of the sandbox that runs.
 //! **Promises:** a run shorter than 20 ms costs three readings in all; a longer one is sampled once per CFS
-//! period, so that a quota of one core is never seen as a peak of two.
-//! **Gives up:** peaks shorter than a period.
+//! period, so that a quota of one core is never seen as a peak of two. Of runs shorter than two milliseconds only the
+//! first few and then each sixteenth is read; the others are taken to have used CPU at the rate of the last that was,
+//! and what they really used goes into the next reading, so that the sum is right.
+//! **Gives up:** peaks shorter than a period, and telling very short runs of one sandbox from each other: a reading of three
+//! counters takes as long as such a run.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,6 +23,54 @@ const FIRST_TICK: Duration = Duration::from_millis(20);
 const NEXT_TICK: Duration = Duration::from_millis(100);
 /// A shorter piece at the end of a run says nothing of a rate.
 const PIECE_MIN: Duration = Duration::from_millis(20);
+
+/// Runs that end before this need not be read each.
+const SHORT: Duration = Duration::from_millis(2);
+/// The first runs of a sandbox are read each, and then one in so many.
+const READ_FIRST: u32 = 4;
+const READ_ONE_IN: u32 = 16;
+
+/// What is known of the short runs of one sandbox. One run at a time, so nothing here races.
+#[derive(Debug, Default)]
+pub(crate) struct ShortRuns {
+    /// Runs since the sandbox was made.
+    runs: AtomicU32,
+    /// Time in runs since the last reading, in microseconds.
+    unread_us: AtomicU64,
+    /// As last read.
+    cpu_millicores: AtomicU32,
+    memory_mib: AtomicU32,
+}
+
+impl ShortRuns {
+    /// What a run that has just ended after `took` is taken to have used, if it need not be read.
+    fn guess(&self, took: Duration) -> Option<Usage> {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        if took >= SHORT || run < READ_FIRST || run.is_multiple_of(READ_ONE_IN) {
+            return None;
+        }
+        let took_us = Span::from(took).as_micros();
+        self.unread_us.fetch_add(took_us, Ordering::Relaxed);
+        let rate = self.cpu_millicores.load(Ordering::Relaxed);
+        Some(Usage {
+            cpu_time: Span(took_us * u64::from(rate) / 1_000),
+            cpu_peak: MilliCores(rate),
+            memory_peak: Mebibytes(self.memory_mib.load(Ordering::Relaxed)),
+            throttled: Span::ZERO,
+        })
+    }
+
+    /// CPU time of a run of `took`, of what was used in it and in those before it that were not read.
+    fn share(&self, used: Span, took: Span) -> Span {
+        let unread = self.unread_us.swap(0, Ordering::Relaxed);
+        used.scaled(took.as_micros().max(1), took.as_micros().max(1) + unread)
+    }
+
+    fn has_been_read(&self, usage: &Usage, mean: MilliCores) {
+        self.cpu_millicores.store(mean.0, Ordering::Relaxed);
+        self.memory_mib.store(usage.memory_peak.0, Ordering::Relaxed);
+    }
+}
 
 /// Measures one run.
 pub(crate) struct Meter {
@@ -39,6 +90,7 @@ impl Meter {
             && let Some(now) = hold.cpu_time()
         {
             hold.cpu_seen.store(now.as_micros(), Ordering::Relaxed);
+            hold.short_runs.unread_us.store(0, Ordering::Relaxed);
         }
         let cpu_before = Span(hold.cpu_seen.load(Ordering::Relaxed));
         let started = Instant::now();
@@ -66,10 +118,14 @@ impl Meter {
     /// Ends measuring.
     pub(crate) fn finish(mut self) -> (Usage, Span) {
         let now = Instant::now();
-        let duration = Span::from(now - self.started);
+        let took = now - self.started;
+        let duration = Span::from(took);
+        if let Some(usage) = self.hold.short_runs.guess(took) {
+            return (usage, duration);
+        }
         let cpu_after = self.hold.cpu_time().unwrap_or(self.cpu_before).max(self.cpu_before);
         self.hold.cpu_seen.store(cpu_after.as_micros(), Ordering::Relaxed);
-        let cpu_time = cpu_after - self.cpu_before;
+        let cpu_time = self.hold.short_runs.share(cpu_after - self.cpu_before, duration);
         let was_sampled = self.last.is_some();
         if self.last.is_some_and(|(at, _)| now - at >= PIECE_MIN) {
             self.see(now, cpu_after);
@@ -88,6 +144,7 @@ impl Meter {
             memory_peak: Mebibytes::holding(self.memory_peak.max(memory)),
             throttled,
         };
+        self.hold.short_runs.has_been_read(&usage, mean);
         (usage, duration)
     }
 
@@ -109,6 +166,38 @@ fn rate(cpu: Span, over: Span) -> MilliCores {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_runs_are_guessed_and_their_sum_is_right() {
+        let short = ShortRuns::default();
+        let took = Duration::from_millis(1);
+        let mut told = Span::ZERO;
+        // What the counter says: each run uses 0.4 ms of CPU, on average; the counter is read where nothing is guessed.
+        let (mut unseen, mut read) = (Span::ZERO, 0);
+        for _ in 0..64 {
+            unseen += Span(400);
+            match short.guess(took) {
+                Some(usage) => told += usage.cpu_time,
+                None => {
+                    let used = short.share(std::mem::take(&mut unseen), Span::from(took));
+                    let usage = Usage { cpu_time: used, memory_peak: Mebibytes(3), ..Usage::default() };
+                    short.has_been_read(&usage, rate(used, Span::from(took)));
+                    told += used;
+                    read += 1;
+                }
+            }
+        }
+        assert_eq!(read, 4 + 3, "the first four, and each sixteenth after them");
+        assert!((25_000..=26_000).contains(&told.as_micros()), "64 times 0.4 ms, and {told} were told");
+        let guessed = short.guess(took).is_none().then(|| short.guess(took)).flatten().unwrap();
+        assert_eq!((guessed.cpu_peak, guessed.memory_peak), (MilliCores(400), Mebibytes(3)));
+    }
+
+    #[test]
+    fn a_run_that_is_not_short_is_always_read() {
+        let short = ShortRuns::default();
+        assert!((0..64).all(|_| short.guess(SHORT).is_none()));
+    }
 
     #[test]
     fn half_the_time_is_half_a_core() {

@@ -22,7 +22,7 @@ use crate::cgroup::{Controller, Group, GroupError, Limits as GroupLimits};
 use crate::code_cache::CodeInUse;
 use crate::hold::{Hold, MemoryDeath, ProcFiles};
 use crate::logs::LogBook;
-use crate::measure::Meter;
+use crate::measure::{Meter, ShortRuns};
 use crate::pipes::{self, Tap};
 use crate::process::{self, ProcessSandbox};
 use crate::slots::Slot;
@@ -113,6 +113,7 @@ impl<'a> Start<'a> {
             gone: AtomicBool::new(false),
             proc_files: ProcFiles::of(pid, !counted),
             cpu_seen: AtomicU64::new(0),
+            short_runs: ShortRuns::default(),
             throttled_seen: AtomicU64::new(0),
             borrowed: Mutex::new(Some((slot, code.clone()))),
         });

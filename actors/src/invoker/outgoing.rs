@@ -1,59 +1,74 @@
 //! What Controllers are told, several things in one message, off the reply path.
 //!
-//! Whatever one burst of messages brings is collected; the wish to flush goes to the end of the mailbox, so it comes
-//! when the burst has been handled. A lone ending is told at once.
+//! What one wake-up of the process brings is collected, and one task tells it when everything else that woke up has had its
+//! turn. A lone ending is told in the same turn, and so in the same write to the server as the answer of its run: one
+//! wake-up of the server and of whoever hears both, instead of two.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use messages::{Finished, Finishes, HandBack, HandedBack, subjects};
-use ractor::ActorRef;
+use tokio::sync::Notify;
 use vocabulary::{Attempt, ControllerId, InvocationId, VmId};
 
-use super::InvokerMessage;
 use crate::bus::Bus;
+use crate::intake::Tasks;
 
-pub(super) struct Outgoing {
+/// Copies share what is collected.
+#[derive(Clone)]
+pub(super) struct Outgoing(Arc<Inner>);
+
+struct Inner {
     bus: Bus,
     vm: VmId,
+    collected: Mutex<Collected>,
+    something: Notify,
+}
+
+#[derive(Default)]
+struct Collected {
     finished: BTreeMap<ControllerId, Vec<Finished>>,
     handed_back: BTreeMap<ControllerId, Vec<HandedBack>>,
-    wished: bool,
 }
 
 impl Outgoing {
-    pub(super) fn new(bus: Bus, vm: VmId) -> Self {
-        Self { bus, vm, finished: BTreeMap::new(), handed_back: BTreeMap::new(), wished: false }
+    /// Nothing yet; `tasks` keeps the one who tells.
+    pub(super) fn new(bus: Bus, vm: VmId, tasks: &mut Tasks) -> Self {
+        let inner = Inner { bus, vm, collected: Mutex::default(), something: Notify::new() };
+        let this = Self(Arc::new(inner));
+        let teller = this.clone();
+        tasks.spawn(async move {
+            loop {
+                teller.0.something.notified().await;
+                teller.flush().await;
+            }
+        });
+        this
     }
 
-    pub(super) fn finished(&mut self, controller: ControllerId, finished: Finished) {
-        self.finished.entry(controller).or_default().push(finished);
+    pub(super) fn finished(&self, controller: ControllerId, finished: Finished) {
+        self.collect(|collected| collected.finished.entry(controller).or_default().push(finished));
     }
 
-    pub(super) fn hand_back(
-        &mut self,
-        controller: ControllerId,
-        (invocation, attempt): (InvocationId, Attempt),
-    ) {
-        self.handed_back.entry(controller).or_default().push(HandedBack { invocation, attempt });
+    pub(super) fn hand_back(&self, controller: ControllerId, (invocation, attempt): (InvocationId, Attempt)) {
+        let item = HandedBack { invocation, attempt };
+        self.collect(|collected| collected.handed_back.entry(controller).or_default().push(item));
     }
 
-    /// Asks for one flush if there is something to tell.
-    pub(super) fn wish_to_flush(&mut self, me: &ActorRef<InvokerMessage>) {
-        let nothing = self.finished.is_empty() && self.handed_back.is_empty();
-        if !(self.wished || nothing) {
-            self.wished = me.cast(InvokerMessage::Flush).is_ok();
+    fn collect(&self, add: impl FnOnce(&mut Collected)) {
+        add(&mut self.0.collected.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.something.notify_one();
+    }
+
+    /// Tells all that has been collected.
+    pub(super) async fn flush(&self) {
+        let collected = std::mem::take(&mut *self.0.collected.lock().unwrap_or_else(PoisonError::into_inner));
+        let (bus, vm) = (&self.0.bus, self.0.vm);
+        for (controller, endings) in collected.finished {
+            bus.send(subjects::controller_finished(controller), &Finishes { vm, endings }).await;
         }
-    }
-
-    pub(super) async fn flush(&mut self) {
-        self.wished = false;
-        for (controller, endings) in std::mem::take(&mut self.finished) {
-            let message = Finishes { vm: self.vm, endings };
-            self.bus.send(subjects::controller_finished(controller), &message).await;
-        }
-        for (controller, items) in std::mem::take(&mut self.handed_back) {
-            let message = HandBack { vm: self.vm, items };
-            self.bus.send(subjects::controller_handback(controller), &message).await;
+        for (controller, items) in collected.handed_back {
+            bus.send(subjects::controller_handback(controller), &HandBack { vm, items }).await;
         }
     }
 }

@@ -17,6 +17,7 @@ use vocabulary::{Attempt, Grant, Moment, Span, Usage};
 
 use super::making::{Failure, log_limit};
 use super::outcome::of_verdict;
+use super::outgoing::Outgoing;
 use super::{Arguments, InvokerMessage};
 use crate::clock::unix_ms;
 use crate::metrics;
@@ -35,14 +36,15 @@ pub struct Ran {
     pub(super) id: SandboxId,
     /// For the next run; none if it is gone.
     pub(super) sandbox: Option<Box<dyn Sandbox>>,
-    /// For the Controller; none if it never ran and should be run elsewhere.
-    pub(super) finished: Option<Finished>,
+    /// Whether its Controller is told how it ended; if not, it never ran and should be run elsewhere.
+    pub(super) told: bool,
 }
 
 /// Everything a run needs.
 pub(super) struct Begin {
     pub given: Arc<Arguments>,
     pub me: ActorRef<InvokerMessage>,
+    pub outgoing: Outgoing,
     pub here: Arc<RunHere>,
     pub id: SandboxId,
     pub sandbox: Box<dyn Sandbox>,
@@ -59,7 +61,8 @@ pub(super) fn begin(begin: Begin) {
 }
 
 async fn run(begin: Begin) {
-    let Begin { given, me, here, id, mut sandbox, definition, grant, start, init, init_logs } = begin;
+    let Begin { given, me, outgoing, here, id, mut sandbox, definition, grant, start, init, init_logs } =
+        begin;
     let run = &here.run;
     let here_since = given.clock.now().since(here.arrived);
     let waited = run.waited + (here_since - init);
@@ -87,9 +90,12 @@ async fn run(begin: Begin) {
     let cancelled_here = report.verdict == Verdict::Killed;
     let Some(told) = of_verdict(report.verdict, run.function.timeout) else {
         // Killed because nobody waits for it, or the sandbox had died before: then it has not run.
-        let finished = cancelled_here.then(|| cancelled(run));
+        if cancelled_here {
+            outgoing.finished(run.controller, cancelled(run));
+        }
         tokio::spawn(sandbox.stop());
-        let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: None, finished })));
+        let told = cancelled_here;
+        let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: None, told })));
         return;
     };
     let answer = Answer {
@@ -119,6 +125,22 @@ async fn run(begin: Begin) {
         sandbox_kept: report.reusable,
         input_bytes: u32::try_from(run.payload.0.len()).unwrap_or(u32::MAX),
     };
+    // Collected before the answer is sent, so that both are told in one write.
+    outgoing.finished(run.controller, finished);
+    let record_first = must_be_recorded_first(run);
+    if !record_first {
+        given.bus.send(run.reply_to.clone(), &Reply::Answer(answer.clone())).await;
+    }
+    let kept = if report.reusable {
+        Some(sandbox)
+    } else {
+        tokio::spawn(sandbox.stop());
+        None
+    };
+    let ran = Ran { here: Arc::clone(&here), id, sandbox: kept, told: true };
+    let _ = me.cast(InvokerMessage::Ran(Box::new(ran)));
+    // The answer is written to the server before anything else is done here.
+    tokio::task::yield_now().await;
     given.metrics.ran(&metrics::Ran {
         outcome: told.outcome,
         start,
@@ -134,25 +156,15 @@ async fn run(begin: Begin) {
     logs.extend(report.logs);
     let record = record_of(run, &answer, Some(&definition), report.usage, logs);
     let reply_to = run.reply_to.clone();
-    let answer_after = answer_now_unless_record_first(&given, run, answer).await;
-    let kept = if report.reusable {
-        Some(sandbox)
-    } else {
-        tokio::spawn(sandbox.stop());
-        None
-    };
-    let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: kept, finished: Some(finished) })));
+    let answer_after = record_first.then_some(answer);
+    drop((here, definition));
     keep_record(&given, record, reply_to, answer_after).await;
 }
 
-/// Tells the caller at once, or gives the answer back where the record must be stored first: a durable submission is
-/// acknowledged on its answer; and of an invocation that was sent out before, another attempt's record may be there.
-async fn answer_now_unless_record_first(given: &Arguments, run: &Run, answer: Answer) -> Option<Answer> {
-    if run.durable || run.attempt > Attempt::FIRST {
-        return Some(answer);
-    }
-    given.bus.send_bytes(run.reply_to.clone(), messages::encode(&Reply::Answer(answer))).await;
-    None
+/// A durable submission is acknowledged on its answer; and of an invocation that was sent out before, another attempt's
+/// record may be there.
+fn must_be_recorded_first(run: &Run) -> bool {
+    run.durable || run.attempt > Attempt::FIRST
 }
 
 /// Stores the record; an answer that waits for it follows, and says what the record says.
@@ -244,7 +256,12 @@ pub(super) fn failed_to_start(
     let record = record_of(run, &answer, failure.definition.as_deref(), Usage::default(), failure.logs);
     let (given, here) = (Arc::clone(given), Arc::clone(here));
     let telling = async move {
-        let answer_after = answer_now_unless_record_first(&given, &here.run, answer).await;
+        let answer_after = if must_be_recorded_first(&here.run) {
+            Some(answer)
+        } else {
+            given.bus.send(here.run.reply_to.clone(), &Reply::Answer(answer)).await;
+            None
+        };
         keep_record(&given, record, here.run.reply_to.clone(), answer_after).await;
     };
     (finished, telling)

@@ -6,17 +6,17 @@
 //! **Gives up:** records that wait in a process that dies; whoever needs more uses [`Records::write`] and answers
 //! only after it. The oldest records go when the stream is full or they are old.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::jetstream::context::{Context, PublishErrorKind};
+use async_nats::jetstream::context::{Context, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectStore;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use messages::{Answer, LogLine, Record, subjects};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vocabulary::InvocationId;
 
 use super::error::StoreError;
@@ -79,6 +79,22 @@ struct Inner {
     counters: RecordCounters,
     places: Arc<Semaphore>,
     places_in_all: u32,
+    /// What leaves together next.
+    leaving: Mutex<Vec<Leaving>>,
+}
+
+/// A record as it is sent.
+struct Prepared {
+    invocation: InvocationId,
+    subject: String,
+    started: u64,
+    bytes: Bytes,
+}
+
+/// A record in the background, with its place in the backlog.
+struct Leaving {
+    prepared: Prepared,
+    place: OwnedSemaphorePermit,
 }
 
 /// Records in the background leave together, this often: one wake-up of the server and one of ours for all of them,
@@ -148,6 +164,7 @@ impl Records {
             counters: RecordCounters::default(),
             places: Arc::new(Semaphore::new(places_in_all as usize)),
             places_in_all,
+            leaving: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner), bus: bus.clone() })
     }
@@ -160,7 +177,8 @@ impl Records {
     pub async fn write(&self, record: Record) -> Result<Written, StoreError> {
         let _place = self.place().await;
         self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
-        let written = self.send_until_stored(record).await;
+        let prepared = self.prepare(record).await;
+        let written = self.deliver(&prepared, None).await;
         self.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);
         written
     }
@@ -169,13 +187,54 @@ impl Records {
     pub async fn enqueue(&self, record: Record) {
         let place = self.place().await;
         self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
+        let prepared = self.prepare(record).await;
+        let mut leaving = self.leaving();
+        leaving.push(Leaving { prepared, place });
+        if leaving.len() == 1 {
+            tokio::spawn(self.clone().depart());
+        }
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, Vec<Leaving>> {
+        self.inner.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that has come by the next departure is sent, and then acknowledged; one task for all of it.
+    async fn depart(self) {
+        tokio::time::sleep_until(next_departure()).await;
+        let leaving = std::mem::take(&mut *self.leaving());
+        let mut sent = Vec::with_capacity(leaving.len());
+        for one in leaving {
+            match self.publish(&one.prepared).await {
+                Ok(acknowledged) => sent.push((one, acknowledged)),
+                Err(error) => self.go_on_alone(one, error),
+            }
+        }
+        for (one, acknowledged) in sent {
+            match acknowledged.await {
+                Ok(_) => self.has_arrived(one),
+                Err(error) => self.go_on_alone(one, error),
+            }
+        }
+    }
+
+    fn has_arrived(&self, one: Leaving) {
+        self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
+        self.leaves_backlog(one.place);
+    }
+
+    fn leaves_backlog(&self, place: OwnedSemaphorePermit) {
+        self.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);
+        drop(place);
+    }
+
+    /// One that was not stored with the others is seen to by itself.
+    fn go_on_alone(&self, one: Leaving, error: PublishError) {
         let this = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep_until(next_departure()).await;
             // A record that can never be stored is counted and logged there.
-            let _ = this.send_until_stored(record).await;
-            this.inner.counters.backlog.fetch_sub(1, Ordering::Relaxed);
-            drop(place);
+            let _ = this.deliver(&one.prepared, Some(error)).await;
+            this.leaves_backlog(one.place);
         });
     }
 
@@ -279,23 +338,35 @@ impl Records {
         }
     }
 
-    async fn send_until_stored(&self, mut record: Record) -> Result<Written, StoreError> {
-        let invocation = record.invocation;
-        let mut attempt = 0_u32;
+    async fn prepare(&self, mut record: Record) -> Prepared {
         if record.logs.iter().map(|line| line.text.len() + 32).sum::<usize>() > LOGS_IN_RECORD {
             self.store_logs_apart(&mut record).await;
         }
-        let subject = subjects::record(&record.namespace, &record.path.name, invocation);
-        let started = record.started_unix_ms;
-        let bytes = messages::encode(&record);
-        drop(record);
-        loop {
-            let error = match self.send(&subject, started, bytes.clone()).await {
-                Ok(()) => {
-                    self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Written::Now);
-                }
-                Err(error) => error,
+        Prepared {
+            invocation: record.invocation,
+            subject: subjects::record(&record.namespace, &record.path.name, record.invocation),
+            started: record.started_unix_ms,
+            bytes: messages::encode(&record),
+        }
+    }
+
+    /// Sends a record until it is stored. `failed`: how a first attempt ended that was made already.
+    async fn deliver(
+        &self,
+        prepared: &Prepared,
+        mut failed: Option<PublishError>,
+    ) -> Result<Written, StoreError> {
+        let invocation = prepared.invocation;
+        for attempt in 0_u32.. {
+            let error = match failed.take() {
+                Some(error) => error,
+                None => match self.send(prepared).await {
+                    Ok(()) => {
+                        self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
+                        return Ok(Written::Now);
+                    }
+                    Err(error) => error,
+                },
             };
             match error.kind() {
                 PublishErrorKind::WrongLastSequence => {
@@ -304,26 +375,26 @@ impl Records {
                 }
                 PublishErrorKind::MaxPayloadExceeded => {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(%invocation, bytes = bytes.len(), "a record is too large to be stored");
-                    return Err(StoreError::TooLarge { what: format!("the record of {invocation}") });
+                    let bytes = prepared.bytes.len();
+                    tracing::error!(%invocation, bytes, "a record is too large to be stored");
+                    break;
                 }
                 _ => self.pause(attempt, StoreError::of("storing a record", &error)).await,
             }
-            attempt = attempt.saturating_add(1);
         }
+        Err(StoreError::TooLarge { what: format!("the record of {invocation}") })
     }
 
-    async fn send(
-        &self,
-        subject: &str,
-        started: u64,
-        bytes: Bytes,
-    ) -> Result<(), async_nats::jetstream::context::PublishError> {
+    async fn send(&self, prepared: &Prepared) -> Result<(), PublishError> {
+        self.publish(prepared).await?.await.map(drop)
+    }
+
+    async fn publish(&self, prepared: &Prepared) -> Result<PublishAckFuture, PublishError> {
         let message = PublishMessage::build()
-            .payload(bytes)
-            .header(HEADER_STARTED, started.to_string())
+            .payload(prepared.bytes.clone())
+            .header(HEADER_STARTED, prepared.started.to_string())
             .expected_last_subject_sequence(0);
-        self.inner.context.send_publish(subject.to_owned(), message).await?.await.map(drop)
+        self.inner.context.send_publish(prepared.subject.clone(), message).await
     }
 
     /// Counts a failed attempt, says so at the first and then ever more rarely, and waits a little.
