@@ -406,6 +406,7 @@ fn workshop_settings(
         node: given.node.clone(),
         enforce,
         sandboxes_limit: given.sandboxes_limit,
+        python_spares: given.python_spares,
         ..WorkshopSettings::new(scratch, launcher)
     })
 }

@@ -147,7 +147,8 @@ impl Client {
             ),
             409 => ". To replace what is there, use `windfall function update`".into(),
             429 => ". Try again later, or ask the operator to raise the limit".into(),
-            503 => ". Are VMs running? See `windfall vm list`".into(),
+            503 if said.contains("VM") => ". Are VMs running? See `windfall vm list`".into(),
+            503 => ". Try again; if that does not help, the logs of frontend and nats-server tell why".into(),
             _ => String::new(),
         };
         let said = said.trim_end_matches('.');

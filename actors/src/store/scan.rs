@@ -5,7 +5,7 @@
 //! that are shown are read.
 //! **Gives up:** an order by start that is exact across pages: records lie in the order in which invocations
 //! *ended*, and what is read of them is put in the order of their starts. With `upto`, records of what began before
-//! it are looked for among the 32,768 that were stored next, and within an hour; who ran longer than that is missing
+//! it are looked for among the 8,192 that were stored next, and within an hour; who ran longer than that is missing
 //! in such a list. A count between two times, and a list whose matches lie far back, stop after 200,000 records
 //! were looked at.
 
@@ -46,7 +46,7 @@ const STORED_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Among so many records that were stored after a moment, those are looked for that began before it. A bound on the
 /// work: within an hour a busy house stores millions.
-const STORED_NEXT: u64 = 32_768;
+const STORED_NEXT: u64 = 8_192;
 
 /// Headers that are asked for at once.
 const HEADERS_AT_ONCE: u64 = 4_096;
