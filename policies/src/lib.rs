@@ -8,12 +8,14 @@
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
 //! (Resource Monitor). They ask the families [`placement`] (which VM) and [`allocation`] (how much), and learn
-//! from [`profile`].
+//! from [`profile`]. On a VM, [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back.
 
 pub mod allocation;
 pub mod dispatch;
+pub mod harvest_pool;
 pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
 pub mod residency;
+pub mod safeguard;

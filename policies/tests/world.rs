@@ -89,7 +89,7 @@ fn card(function: u64) -> FunctionCard {
 impl World {
     fn new(seed: u64, algorithm: &str) -> Self {
         let placement = placement::by_name(algorithm, &placement::Settings::default()).unwrap();
-        let allocator = policies::allocation::by_name("fixed").unwrap();
+        let allocator = policies::allocation::by_name("fixed", &policies::allocation::Settings::default()).unwrap();
         let settings =
             dispatch::Settings { queue_limit: 60, function_queue_limit: 25, ..dispatch::Settings::default() };
         let mut chance = Chance(seed);
@@ -147,6 +147,7 @@ impl World {
             input_bytes: 10,
             give_up_at: self.now + Span::seconds(1 + self.chance.below(20)),
             durable: self.chance.one_in(5),
+            truth: None,
         };
         let submitted = Event::ToController(dispatch::Input::Submitted(submission));
         if self.chance.one_in(10) {
@@ -336,6 +337,7 @@ impl World {
                         cpu_peak: MilliCores(500),
                         memory_peak: Mebibytes(50),
                         throttled: Span::ZERO,
+                        safeguarded: false,
                     },
                     sandbox_kept: kept,
                     input_bytes: 10,

@@ -124,7 +124,7 @@ fn seconds(seconds: f64) -> Span {
 impl World {
     pub fn new(scenario: &Scenario) -> Self {
         let placement = placement::by_name(&scenario.placement, &placement::Settings::default());
-        let allocator = allocation::by_name(&scenario.allocation);
+        let allocator = allocation::by_name(&scenario.allocation, &allocation::Settings::default());
         let dispatch = Dispatch::new(
             dispatch::Settings::default(),
             placement.expect("a scenario is checked when it is read"),
@@ -288,6 +288,7 @@ impl World {
             input_bytes: 100,
             give_up_at: self.now + self.message + self.patience,
             durable: false,
+            truth: None,
         };
         self.plan(self.message, Event::ToController(dispatch::Input::Submitted(submission)));
     }
@@ -321,7 +322,7 @@ impl World {
             O::GiveUp { invocation, why, .. } => {
                 match why {
                     GivenUp::Waited { .. } => self.report.waited_too_long += 1,
-                    GivenUp::LostAndNever { .. } => self.report.lost_and_never += 1,
+                    GivenUp::LostAndNever { .. } | GivenUp::StarvedAndNever { .. } => self.report.lost_and_never += 1,
                     GivenUp::TooManyAttempts { .. } => self.report.lost_too_often += 1,
                 }
                 self.closes(invocation, true);
@@ -479,6 +480,7 @@ impl World {
                 cpu_peak: function.card.reservation.cpu,
                 memory_peak: function.card.reservation.memory,
                 throttled: Span::ZERO,
+                safeguarded: false,
             },
             sandbox_kept: true,
             input_bytes: 100,

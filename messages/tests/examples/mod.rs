@@ -21,7 +21,7 @@ pub fn path() -> FunctionPath {
 }
 
 pub fn grant() -> Grant {
-    Grant { booked: Resources::new(250, 128), ceiling: Resources::new(500, 256) }
+    Grant::new(Resources::new(250, 128), Resources::new(500, 256))
 }
 
 pub fn trace() -> TraceContext {
@@ -37,6 +37,7 @@ pub fn usage() -> Usage {
         cpu_peak: MilliCores(400),
         memory_peak: Mebibytes(64),
         throttled: Span::micros(3),
+        safeguarded: false,
     }
 }
 

@@ -6,9 +6,7 @@
 
 use std::collections::VecDeque;
 
-use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, OnEviction, Outcome, Resources, VmId,
-};
+use vocabulary::{Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, OnEviction, Resources, VmId};
 
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
 use crate::placement::Slot;
@@ -44,6 +42,8 @@ pub(super) struct Open {
     pub withdrawn: bool,
     /// Decided when it is first tried to be placed, and again after a loss.
     pub grant: Option<Grant>,
+    /// It was killed for want of memory: nothing is taken from it again.
+    pub starved: bool,
     /// `None`: it waits.
     pub running: Option<Running>,
 }
@@ -96,6 +96,7 @@ impl Dispatch {
                 losses: 0,
                 withdrawn: false,
                 grant: None,
+                starved: false,
                 running: None,
             },
         );
@@ -139,6 +140,7 @@ impl Dispatch {
         for (_, id) in unused {
             self.functions.remove(&id);
             self.placement.forget(id);
+            self.allocator.forget(id);
         }
     }
 
@@ -170,6 +172,7 @@ impl Dispatch {
                 losses: 0,
                 withdrawn: false,
                 grant: None,
+                starved: false,
                 running: Some(running),
             },
         );
@@ -220,7 +223,7 @@ impl Dispatch {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending);
+        self.learn(&ending, false);
         let current_attempt = self.open[&id].attempt;
         if let Some(running) = self.stop_running(id)
             && (running.vm != vm || current_attempt != attempt)
@@ -228,16 +231,6 @@ impl Dispatch {
             outputs.push(Output::Cancel { vm: running.vm, invocation: id, attempt: current_attempt });
         }
         self.forget(id, outputs);
-    }
-
-    fn learn(&mut self, ending: &Ending) {
-        let ran = matches!(
-            ending.outcome,
-            Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
-        );
-        if ran && let Some(function) = self.functions.get_mut(&ending.function) {
-            function.profile.ended(ending.duration, ending.cold.then_some(ending.init), ending.usage);
-        }
     }
 
     /// An Invoker gave an attempt back unbegun.
@@ -320,7 +313,7 @@ impl Dispatch {
     }
 
     /// Accepted once, it is not refused now, however many wait; it goes before them.
-    fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if open.withdrawn {
             return self.forget(id, outputs);
@@ -347,14 +340,14 @@ impl Dispatch {
     }
 
     /// It has ended, and somebody knows its answer or nobody wants it.
-    fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         self.queues.leave(id);
         if self.open.remove(&id).is_some() {
             outputs.push(Output::Forget(id));
         }
     }
 
-    fn is_current(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
+    pub(super) fn is_current(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
         self.open.get(&id).is_some_and(|open| {
             open.attempt == attempt && open.running.is_some_and(|running| running.vm == vm)
         })

@@ -76,6 +76,7 @@ impl House {
             input_bytes: 0,
             give_up_at: at(self.now + 60_000),
             durable: false,
+            truth: None,
         }
     }
 

@@ -64,6 +64,9 @@ pub struct Books {
     /// Grows whenever room or an idle sandbox appears anywhere.
     version: u64,
     open: u32,
+    /// What the VMs that take work have, and what is booked on them: CPU, then memory.
+    offered: [u64; 2],
+    promised: [u64; 2],
     /// How many VMs that take work have, or once had, each size; by CPU, then memory.
     sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -162,6 +165,16 @@ impl Books {
         self.len() == 0
     }
 
+    /// What the VMs that take work have, all together.
+    pub fn offered(&self) -> Resources {
+        amount(self.offered)
+    }
+
+    /// What is booked on them, by us and by others.
+    pub fn promised(&self) -> Resources {
+        amount(self.promised)
+    }
+
     /// Changes whenever a place that was refused may be found now.
     pub fn version(&self) -> u64 {
         self.version
@@ -223,10 +236,13 @@ impl Books {
         if book.capacity == capacity {
             return;
         }
-        book.capacity = capacity;
+        let had = std::mem::replace(&mut book.capacity, capacity);
         let before = book.peak;
         book.peak = before.max(capacity);
         let (peak, takes_work) = (book.peak, book.takes_work);
+        if takes_work {
+            shift(&mut self.offered, had, capacity);
+        }
         self.version += 1;
         if takes_work && peak != before {
             self.count_size(peak, true);
@@ -241,7 +257,11 @@ impl Books {
             return;
         }
         book.takes_work = takes_work;
-        let peak = book.peak;
+        let (peak, capacity, booked) = (book.peak, book.capacity, book.own + book.foreign);
+        let counts = |amount| if takes_work { (Resources::ZERO, amount) } else { (amount, Resources::ZERO) };
+        let ((from, to), (before, after)) = (counts(capacity), counts(booked));
+        shift(&mut self.offered, from, to);
+        shift(&mut self.promised, before, after);
         self.version += 1;
         self.open = if takes_work { self.open + 1 } else { self.open - 1 };
         self.count_size(peak, takes_work);
@@ -258,21 +278,30 @@ impl Books {
 
     /// We send something there.
     pub fn book_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own += amount;
+        self.change_bookings(slot, |book| book.own += amount);
     }
 
     /// It has ended.
     pub fn release_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own -= amount;
+        self.change_bookings(slot, |book| book.own -= amount);
         self.version += 1;
     }
 
     /// What others have there.
     pub fn set_foreign(&mut self, slot: Slot, amount: Resources) {
-        let book = self.book_mut(slot);
-        if book.foreign != amount {
-            book.foreign = amount;
+        if self.book(slot).foreign != amount {
+            self.change_bookings(slot, |book| book.foreign = amount);
             self.version += 1;
+        }
+    }
+
+    fn change_bookings(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
+        let book = self.book_mut(slot);
+        let before = book.own + book.foreign;
+        change(book);
+        let (after, takes_work) = (book.own + book.foreign, book.takes_work);
+        if takes_work {
+            shift(&mut self.promised, before, after);
         }
     }
 
@@ -375,6 +404,18 @@ impl Books {
     }
 }
 
+/// Counts one amount instead of another.
+fn shift(sum: &mut [u64; 2], from: Resources, to: Resources) {
+    for (at, from, to) in [(0, from.cpu.0, to.cpu.0), (1, from.memory.0, to.memory.0)] {
+        sum[at] = (sum[at] + u64::from(to)).saturating_sub(u64::from(from));
+    }
+}
+
+fn amount([cpu, memory]: [u64; 2]) -> Resources {
+    let narrow = |sum| u32::try_from(sum).unwrap_or(u32::MAX);
+    Resources::new(narrow(cpu), narrow(memory))
+}
+
 /// How full a VM would be with `more` booked on it, in millionths: three times CPU plus memory, as the SOSP'21
 /// authors' JSQ weighs them.
 pub(crate) fn fullness(books: &Books, slot: Slot, more: Resources) -> u64 {
@@ -436,6 +477,26 @@ mod tests {
         assert_eq!(books.add(VmId(2), VmKind::Regular, Resources::new(1, 1)), slot);
         assert_eq!(books.idle(F, R, slot), 0);
         assert_eq!((books.len(), books.open()), (1, 0));
+    }
+
+    #[test]
+    fn totals_follow_every_change_of_the_vms_that_take_work() {
+        let (mut books, slot) = one_vm();
+        let other = books.add(VmId(2), VmKind::Regular, Resources::new(1_000, 512));
+        assert_eq!(books.offered(), Resources::new(2_000, 1_024));
+        books.book_own(other, Resources::new(300, 100));
+        books.set_takes_work(other, true);
+        books.book_own(slot, Resources::new(500, 200));
+        books.set_foreign(slot, Resources::new(50, 20));
+        assert_eq!(books.offered(), Resources::new(3_000, 1_536));
+        assert_eq!(books.promised(), Resources::new(850, 320));
+        books.set_capacity(slot, Resources::new(1_000, 1_024));
+        books.release_own(slot, Resources::new(500, 200));
+        assert_eq!((books.offered(), books.promised()), (Resources::new(2_000, 1_536), Resources::new(350, 120)));
+        books.remove(other);
+        assert_eq!((books.offered(), books.promised()), (Resources::new(1_000, 1_024), Resources::new(50, 20)));
+        books.remove(slot);
+        assert_eq!((books.offered(), books.promised()), (Resources::ZERO, Resources::ZERO));
     }
 
     #[test]
