@@ -164,7 +164,11 @@ impl HarvestPool {
 
     /// What a run has borrowed.
     pub fn borrowed_by(&self, borrower: SandboxId) -> Resources {
-        self.borrowed.range(of(borrower)).filter_map(|&(_, lender)| self.loans.get(&(lender, borrower))).copied().sum()
+        self.borrowed
+            .range(of(borrower))
+            .filter_map(|&(_, lender)| self.loans.get(&(lender, borrower)))
+            .copied()
+            .sum()
     }
 
     /// What a run has put in, and how much of it is lent.
@@ -177,7 +181,8 @@ impl HarvestPool {
     /// Runs that lend, and runs that have borrowed.
     pub fn counts(&self) -> (u32, u32) {
         let mut last = None;
-        let borrowers = self.borrowed.iter().filter(|(borrower, _)| last.replace(*borrower) != Some(*borrower));
+        let borrowers =
+            self.borrowed.iter().filter(|(borrower, _)| last.replace(*borrower) != Some(*borrower));
         (self.lenders.len() as u32, borrowers.count() as u32)
     }
 

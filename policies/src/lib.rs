@@ -11,11 +11,13 @@
 //! from [`profile`]. On a VM, [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back.
 
 pub mod allocation;
+mod chance;
 pub mod dispatch;
 pub mod harvest_pool;
 pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
+pub mod released;
 pub mod residency;
 pub mod safeguard;

@@ -7,9 +7,13 @@
 //! **Gives up:** fairness between functions: what waits here goes first in, first out. The Controller sends only what
 //! should fit, so a queue here is short and means that the VM has shrunk, or that two Controllers had the same idea.
 //!
-//! The files beside: `runs` (what is asked for), `lending` (who may use what of another's reservation), `sandboxes` (what serves
-//! it), `seen` (what was asked for before).
+//! With an [`Admission`] other than `Booked` it behaves as the released invokers of the SOSP'21 authors do, and promises only what
+//! they did; see `admission`.
+//!
+//! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
+//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before).
 
+mod admission;
 mod lending;
 mod runs;
 mod sandboxes;
@@ -20,16 +24,19 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use vocabulary::{
     Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, RunningOnVm, Span, VmStanding,
-    WarmOnVm,
+    VmStatus, WarmOnVm,
 };
 
 use crate::harvest_pool::HarvestPool;
 use crate::safeguard::{self, Sample};
 
+use admission::Recent;
 use lending::Book;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
+
+pub use admission::Admission;
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +65,8 @@ pub enum Input {
     Capacity(Resources),
     /// Take nothing new and hand back what waits; or, with `Open`, take work again.
     Standing(VmStanding),
+    /// What all sandboxes together use, measured once a second. Only [`Admission::Measured`] looks at it.
+    Uses(Resources),
     /// Have so many sandboxes of this function.
     Prewarm { function: FunctionCard, count: u32 },
     /// The moment asked for by [`Residency::next_wakeup`] has come.
@@ -131,7 +140,11 @@ impl Lending {
 
     /// The one of this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        [Self::Off, Self::Hard, Self::Elastic].into_iter().zip(Self::NAMES).find(|(_, n)| *n == name).map(|(l, _)| l)
+        [Self::Off, Self::Hard, Self::Elastic]
+            .into_iter()
+            .zip(Self::NAMES)
+            .find(|(_, n)| *n == name)
+            .map(|(l, _)| l)
     }
 }
 
@@ -139,6 +152,8 @@ impl Lending {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// What decides whether a run may begin.
+    pub admission: Admission,
     /// An idle sandbox lives this long. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
     /// Runs that may wait here for room.
@@ -161,6 +176,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            admission: Admission::Booked,
             keep_alive: Span::seconds(600),
             queue_limit: 256,
             sandboxes_limit: 1_024,
@@ -210,6 +226,7 @@ pub struct Residency {
     capacity: Resources,
     standing: VmStanding,
     sandboxes: Sandboxes,
+    recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: BTreeMap<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
@@ -228,6 +245,7 @@ impl Residency {
             capacity,
             standing: VmStanding::Open,
             sandboxes: Sandboxes::default(),
+            recent: Recent::default(),
             runs: BTreeMap::new(),
             queue: VecDeque::new(),
             book: Book::default(),
@@ -250,6 +268,7 @@ impl Residency {
             Input::SandboxDied(sandbox) => self.sandbox_died(sandbox),
             Input::Capacity(capacity) => self.resized(capacity, outputs),
             Input::Standing(standing) => self.told_to_stand(standing, outputs),
+            Input::Uses(used) => self.recent.measured(used),
             Input::Prewarm { function, count } => self.prewarm(function, count, outputs),
             Input::Woke => {}
         }
@@ -264,23 +283,35 @@ impl Residency {
         self.sandboxes.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
     }
 
+    /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
+    pub fn describe(&self, status: &mut VmStatus) {
+        status.standing = self.standing;
+        status.warm.clear();
+        self.sandboxes.list_warm(&mut status.warm);
+        status.running.clear();
+        status.running.extend(self.listed());
+    }
+
     /// What is idle here, for the VM's report.
     pub fn warm(&self) -> Vec<WarmOnVm> {
-        self.sandboxes.warm()
+        let mut warm = Vec::new();
+        self.sandboxes.list_warm(&mut warm);
+        warm
     }
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
+        self.listed().collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = RunningOnVm> {
         let begun = self.runs.values().map(|(_, run)| run);
-        begun
-            .chain(&self.queue)
-            .map(|run| RunningOnVm {
-                invocation: run.invocation,
-                attempt: run.attempt,
-                function: run.function,
-                grant: run.grant,
-            })
-            .collect()
+        begun.chain(&self.queue).map(|run| RunningOnVm {
+            invocation: run.invocation,
+            attempt: run.attempt,
+            function: run.function,
+            grant: run.grant,
+        })
     }
 
     /// Whether it takes work.
@@ -291,6 +322,11 @@ impl Residency {
     /// What is booked by runs, begun or about to begin; what waits for room is not counted.
     pub fn booked(&self) -> Resources {
         self.sandboxes.booked()
+    }
+
+    /// The most that was used in the last five measurements: what a released invoker reports.
+    pub fn used_recently(&self) -> Resources {
+        self.recent.most()
     }
 
     /// Which attempt this sandbox is being made for or runs; ask before [`Input::SandboxFailed`] is handed in, because

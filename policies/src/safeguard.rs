@@ -57,10 +57,12 @@ impl Due {
 
 /// Whether a run that reserved `reservation` and has `left` must have the rest back.
 pub fn judge(settings: &Settings, reservation: Resources, left: Resources, sample: &Sample) -> Due {
-    let near = |used: u32, left: u32| u64::from(used) * 1_000 >= u64::from(left) * u64::from(settings.threshold);
+    let near =
+        |used: u32, left: u32| u64::from(used) * 1_000 >= u64::from(left) * u64::from(settings.threshold);
     Due {
         cpu: left.cpu < reservation.cpu
-            && (near(sample.cpu.0, left.cpu.0) || (sample.throttled > Span::ZERO && sample.cpu > MilliCores::ZERO)),
+            && (near(sample.cpu.0, left.cpu.0)
+                || (sample.throttled > Span::ZERO && sample.cpu > MilliCores::ZERO)),
         memory: left.memory < reservation.memory
             && (near(sample.memory.0, left.memory.0) || sample.memory_pressed),
     }

@@ -176,7 +176,7 @@ pub struct Grant {
     pub booked: Resources,
     /// What the kernel lets it use at most. Above the booking only as far as there is something to lend.
     pub ceiling: Resources,
-    /// Its part of the CPU when there is not enough for all, in proportion to the others'; zero: as booked.
+    /// Its part of the CPU when there is not enough for all, in proportion to the others'; zero: as its ceiling.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub weight: MilliCores,
     /// How long it is expected to run, so that what it lends can be lent for as long; zero: nobody knows.
@@ -205,7 +205,7 @@ impl Grant {
 
     /// Its part of the CPU when there is not enough for all.
     pub fn cpu_weight(self) -> MilliCores {
-        if self.weight == MilliCores::ZERO { self.booked.cpu } else { self.weight }
+        if self.weight == MilliCores::ZERO { self.ceiling.cpu } else { self.weight }
     }
 
     /// What was taken from `reservation`: harvested, where the booking is less.

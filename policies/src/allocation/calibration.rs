@@ -69,17 +69,22 @@ impl Calibration {
             recent_peak.memory.0 / self.grid.memory_step.0.max(1) + 1,
             (memory, most.1),
         );
-        if !request.may_rerun || !request.profile.expect(request.input_bytes).is_none_or(|e| e.memory_is_safe) {
+        if !request.may_rerun || !request.profile.expect(request.input_bytes).is_none_or(|e| e.memory_is_safe)
+        {
             memory.from = memory.from.max(only_user.memory.from).min(memory.to);
         }
         Allowed { mask: Mask { cpu, memory }, calibrates: cpu_spiked || memory_spiked }
     }
 
     /// The steps of one resource, and whether the last run came so near to less than its reservation that this must be given back.
-    fn steps(&self, [peak, had, user]: [u32; 3], above_recent: u32, (own, most): (u32, u32)) -> (Steps, bool) {
-        let reaches = |part: u32, whole: u32| {
-            u64::from(part) * 1_000 >= u64::from(whole) * u64::from(self.threshold)
-        };
+    fn steps(
+        &self,
+        [peak, had, user]: [u32; 3],
+        above_recent: u32,
+        (own, most): (u32, u32),
+    ) -> (Steps, bool) {
+        let reaches =
+            |part: u32, whole: u32| u64::from(part) * 1_000 >= u64::from(whole) * u64::from(self.threshold);
         let over_provisioned = u64::from(peak) * 1_000 <= u64::from(user) * u64::from(self.threshold);
         if !over_provisioned {
             (Steps { from: above_recent.min(most), to: most }, false)

@@ -41,7 +41,11 @@ impl ByProfile {
     fn left(&self, reserved: u32, needed: u32) -> u32 {
         let left = needed.min(reserved);
         let taken = u64::from(reserved - left);
-        if taken * 1_000 >= u64::from(reserved) * u64::from(self.settings.worthwhile) { left } else { reserved }
+        if taken * 1_000 >= u64::from(reserved) * u64::from(self.settings.worthwhile) {
+            left
+        } else {
+            reserved
+        }
     }
 }
 

@@ -86,7 +86,13 @@ fn greedy_goes_one_step_down_while_a_tenth_is_idle_and_one_up_when_not() {
     assert_eq!(
         booked,
         [
-            (4_000, 512), (3_000, 448), (2_000, 384), (3_000, 320), (2_000, 256), (3_000, 192), (2_000, 128),
+            (4_000, 512),
+            (3_000, 448),
+            (2_000, 384),
+            (3_000, 320),
+            (2_000, 256),
+            (3_000, 192),
+            (2_000, 128),
             (3_000, 64)
         ],
         "100 of 128 MiB is less than nine tenths"
@@ -116,7 +122,8 @@ fn ensure_gives_two_cores_to_a_short_function_that_has_become_slow_and_takes_the
     let after = one.grant_for(0).booked;
     assert_eq!(after, resources(4, 256), "a fifth slower than the best three");
     one.free = resources(1, 1_000);
-    let booked: Vec<_> = (0..4).map(|_| one.runs(0, Span::millis(1_000), usage(2_000, 100)).booked.cpu.0).collect();
+    let booked: Vec<_> =
+        (0..4).map(|_| one.runs(0, Span::millis(1_000), usage(2_000, 100)).booked.cpu.0).collect();
     assert_eq!(booked, [4_000, 4_000, 4_000, 2_000]);
 }
 
@@ -126,7 +133,8 @@ fn ensure_moves_a_long_function_by_one_core_every_fifth_time() {
     for _ in 0..5 {
         one.runs(0, Span::seconds(6), usage(2_000, 100));
     }
-    let booked: Vec<_> = (0..6).map(|_| one.runs(0, Span::seconds(8), usage(2_000, 100)).booked.cpu.0).collect();
+    let booked: Vec<_> =
+        (0..6).map(|_| one.runs(0, Span::seconds(8), usage(2_000, 100)).booked.cpu.0).collect();
     assert_eq!(booked, [2_000, 2_000, 2_000, 2_000, 2_000, 2_000]);
     assert_eq!(one.grant_for(0).booked.cpu, MilliCores(3_000));
 }
@@ -140,10 +148,9 @@ fn the_released_ensure_never_gives_and_does_to_the_next_what_was_meant_for_the_l
     }
     one.free = Resources::ZERO;
     while one.runs(0, Span::millis(100), usage(4_000, 100)).booked == resources(4, 256) {}
-    let other = one.allocator.grant(&Request {
-        function: FunctionId(2),
-        ..Request::new(resources(8, 128), &Profile::default())
-    });
+    let other = one
+        .allocator
+        .grant(&Request { function: FunctionId(2), ..Request::new(resources(8, 128), &Profile::default()) });
     assert_eq!(other.booked, resources(2, 128), "it has the first one's CPU");
 }
 
@@ -238,7 +245,11 @@ fn libra_predicts_by_size_where_size_tells_and_by_quantiles_where_not() {
     let mut unrelated = One::of("libra", resources(4, 512));
     for run in 0..60_u64 {
         let hard = run % 2 == 1;
-        unrelated.runs(10, Span::millis(if hard { 900 } else { 20 }), usage(if hard { 2_500 } else { 500 }, 40));
+        unrelated.runs(
+            10,
+            Span::millis(if hard { 900 } else { 20 }),
+            usage(if hard { 2_500 } else { 500 }, 40),
+        );
     }
     let grant = unrelated.grant_for(10);
     assert_eq!(grant.booked.cpu, MilliCores(3_000), "the 99th percentile");

@@ -11,22 +11,24 @@ use vocabulary::{Grant, InvocationId, OnEviction, Outcome, VmId};
 use super::lifecycle::Open;
 use super::{Dispatch, Ending, GivenUp, Output};
 use crate::allocation::{Ended, Fleet, Home, Request};
-use crate::placement::Ask;
+use crate::placement::{Ask, Binding, Ran};
 
 impl Dispatch {
     /// What it gets, decided now or when it was first tried.
     pub(super) fn granted(&mut self, id: InvocationId) -> Option<Grant> {
         let open = self.open.get(&id)?;
         let card = open.submission.function;
+        let early = self.placement.binding() == Binding::Early;
         if let Some(grant) = open.grant
-            && self.books.could_ever_hold(grant.booked)
+            && (early || self.books.could_ever_hold(grant.booked))
         {
             return Some(grant);
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
         let grant = if open.grant.is_some() || open.starved { fixed } else { self.ask_allocator(id)? };
-        let grant = if self.books.could_ever_hold(grant.booked) { grant } else { fixed };
+        let grant = self.placement.grant(&self.books, &card, grant);
+        let grant = if early || self.books.could_ever_hold(grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
         Some(grant)
     }
@@ -34,6 +36,7 @@ impl Dispatch {
     fn ask_allocator(&mut self, id: InvocationId) -> Option<Grant> {
         let submission = self.open.get(&id)?.submission;
         let card = submission.function;
+        let (capacity, free) = self.books.open_resources();
         let home = self.allocator.looks_ahead().then(|| self.home_of(id)).flatten();
         let function = self.functions.entry(card.id).or_default();
         Some(self.allocator.grant(&Request {
@@ -46,10 +49,7 @@ impl Dispatch {
             in_flight: self.in_flight,
             in_flight_of_function: function.in_flight,
             waiting: self.queues.len(),
-            fleet: Fleet {
-                capacity: self.books.offered(),
-                free: self.books.offered() - self.books.promised(),
-            },
+            fleet: Fleet { capacity, free },
             home,
             truth: submission.truth,
         }))
@@ -84,7 +84,9 @@ impl Dispatch {
             function.profile.starved();
         } else if ran {
             let init = ending.cold.then_some(ending.init);
-            function.profile.ended_with(ending.input_bytes, ending.duration, init, ending.usage);
+            let Ending { function: id, duration, usage, input_bytes, .. } = *ending;
+            function.profile.ended_with(input_bytes, duration, init, usage);
+            self.placement.ended(self.now, &Ran { function: id, duration, usage });
         } else {
             return;
         }

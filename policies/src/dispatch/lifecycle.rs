@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 
-use vocabulary::{Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, OnEviction, Resources, VmId};
+use vocabulary::{
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, MilliCores, Moment, OnEviction, Resources, VmId,
+};
 
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
 use crate::placement::Slot;
@@ -125,6 +127,7 @@ impl Dispatch {
         }
         function.profile.arrived(self.now);
         function.last_used = self.now;
+        self.placement.arrived(self.now, card.id);
     }
 
     /// Makes room for new functions: a sixteenth of those that are not in use goes, the longest unused first.
@@ -188,7 +191,9 @@ impl Dispatch {
             let hopeless = self.now.since(self.last_open) > self.settings.no_vm_grace;
             return hopeless.then_some(Refusal::NoVm);
         }
-        let too_large = !self.books.could_ever_hold(needs);
+        // Where a VM need not have room, only memory can never do: without it no container begins.
+        let least = if self.binds_early() { Resources { cpu: MilliCores::ZERO, ..needs } } else { needs };
+        let too_large = !self.books.could_ever_hold(least);
         too_large.then(|| Refusal::TooLarge { needs, largest: self.books.largest() })
     }
 

@@ -64,9 +64,12 @@ pub struct Books {
     /// Grows whenever room or an idle sandbox appears anywhere.
     version: u64,
     open: u32,
-    /// What the VMs that take work have, and what is booked on them: CPU, then memory.
-    offered: [u64; 2],
-    promised: [u64; 2],
+    /// CPU of the VMs that take work, and what is booked of it, in millicores.
+    open_cpu: u64,
+    open_cpu_booked: u64,
+    /// The same of memory, in MiB.
+    open_memory: u64,
+    open_memory_booked: u64,
     /// How many VMs that take work have, or once had, each size; by CPU, then memory.
     sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -120,6 +123,17 @@ impl Books {
         self.book(slot).takes_work
     }
 
+    /// Whether a VM stands there.
+    pub fn exists(&self, slot: Slot) -> bool {
+        self.slots.get(slot.index()).is_some_and(Option::is_some)
+    }
+
+    /// Whether it takes new work and has not just handed some back. Room is another question.
+    pub fn accepts(&self, slot: Slot) -> bool {
+        let book = self.book(slot);
+        book.takes_work && !book.refusing
+    }
+
     /// Whether `demand` of this function fits there now.
     pub fn has_room(&self, slot: Slot, function: FunctionId, demand: Resources) -> bool {
         let book = self.book(slot);
@@ -155,6 +169,22 @@ impl Books {
         self.open
     }
 
+    /// CPU of all VMs that take work, and what is booked of it, in millicores.
+    pub fn open_cpu(&self) -> (u64, u64) {
+        (self.open_cpu, self.open_cpu_booked)
+    }
+
+    /// What the VMs that take work have, and what of it is not booked.
+    pub fn open_resources(&self) -> (Resources, Resources) {
+        let narrow = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
+        let all = Resources::new(narrow(self.open_cpu), narrow(self.open_memory));
+        let free = Resources::new(
+            narrow(self.open_cpu.saturating_sub(self.open_cpu_booked)),
+            narrow(self.open_memory.saturating_sub(self.open_memory_booked)),
+        );
+        (all, free)
+    }
+
     /// All VMs.
     pub fn len(&self) -> u32 {
         (self.slots.len() - self.free.len()) as u32
@@ -163,16 +193,6 @@ impl Books {
     /// Whether there is no VM.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// What the VMs that take work have, all together.
-    pub fn offered(&self) -> Resources {
-        amount(self.offered)
-    }
-
-    /// What is booked on them, by us and by others.
-    pub fn promised(&self) -> Resources {
-        amount(self.promised)
     }
 
     /// Changes whenever a place that was refused may be found now.
@@ -232,17 +252,15 @@ impl Books {
 
     /// What it has now.
     pub fn set_capacity(&mut self, slot: Slot, capacity: Resources) {
-        let book = self.book_mut(slot);
-        if book.capacity == capacity {
+        if self.capacity(slot) == capacity {
             return;
         }
-        let had = std::mem::replace(&mut book.capacity, capacity);
-        let before = book.peak;
-        book.peak = before.max(capacity);
-        let (peak, takes_work) = (book.peak, book.takes_work);
-        if takes_work {
-            shift(&mut self.offered, had, capacity);
-        }
+        let before = self.book(slot).peak;
+        self.change(slot, |book| {
+            book.capacity = capacity;
+            book.peak = before.max(capacity);
+        });
+        let (peak, takes_work) = (before.max(capacity), self.takes_work(slot));
         self.version += 1;
         if takes_work && peak != before {
             self.count_size(peak, true);
@@ -252,16 +270,11 @@ impl Books {
 
     /// Whether it takes new work.
     pub fn set_takes_work(&mut self, slot: Slot, takes_work: bool) {
-        let book = self.book_mut(slot);
-        if book.takes_work == takes_work {
+        if self.takes_work(slot) == takes_work {
             return;
         }
-        book.takes_work = takes_work;
-        let (peak, capacity, booked) = (book.peak, book.capacity, book.own + book.foreign);
-        let counts = |amount| if takes_work { (Resources::ZERO, amount) } else { (amount, Resources::ZERO) };
-        let ((from, to), (before, after)) = (counts(capacity), counts(booked));
-        shift(&mut self.offered, from, to);
-        shift(&mut self.promised, before, after);
+        self.change(slot, |book| book.takes_work = takes_work);
+        let peak = self.book(slot).peak;
         self.version += 1;
         self.open = if takes_work { self.open + 1 } else { self.open - 1 };
         self.count_size(peak, takes_work);
@@ -278,30 +291,20 @@ impl Books {
 
     /// We send something there.
     pub fn book_own(&mut self, slot: Slot, amount: Resources) {
-        self.change_bookings(slot, |book| book.own += amount);
+        self.change(slot, |book| book.own += amount);
     }
 
     /// It has ended.
     pub fn release_own(&mut self, slot: Slot, amount: Resources) {
-        self.change_bookings(slot, |book| book.own -= amount);
+        self.change(slot, |book| book.own -= amount);
         self.version += 1;
     }
 
     /// What others have there.
     pub fn set_foreign(&mut self, slot: Slot, amount: Resources) {
         if self.book(slot).foreign != amount {
-            self.change_bookings(slot, |book| book.foreign = amount);
+            self.change(slot, |book| book.foreign = amount);
             self.version += 1;
-        }
-    }
-
-    fn change_bookings(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
-        let book = self.book_mut(slot);
-        let before = book.own + book.foreign;
-        change(book);
-        let (after, takes_work) = (book.own + book.foreign, book.takes_work);
-        if takes_work {
-            shift(&mut self.promised, before, after);
         }
     }
 
@@ -395,6 +398,23 @@ impl Books {
         }
     }
 
+    /// Changes a book, and with it the sums over all that take work.
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
+        let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
+        let open = |book: &Book| {
+            let (has, booked) = (book.capacity, book.own + book.foreign);
+            let all = [has.cpu.0, booked.cpu.0, has.memory.0, booked.memory.0];
+            if book.takes_work { all.map(u64::from) } else { [0; 4] }
+        };
+        let before = open(book);
+        change(book);
+        let after = open(book);
+        self.open_cpu = self.open_cpu - before[0] + after[0];
+        self.open_cpu_booked = self.open_cpu_booked - before[1] + after[1];
+        self.open_memory = self.open_memory - before[2] + after[2];
+        self.open_memory_booked = self.open_memory_booked - before[3] + after[3];
+    }
+
     fn book(&self, slot: Slot) -> &Book {
         self.slots[slot.index()].as_ref().expect("slots are asked for only while they are in use")
     }
@@ -402,18 +422,6 @@ impl Books {
     fn book_mut(&mut self, slot: Slot) -> &mut Book {
         self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use")
     }
-}
-
-/// Counts one amount instead of another.
-fn shift(sum: &mut [u64; 2], from: Resources, to: Resources) {
-    for (at, from, to) in [(0, from.cpu.0, to.cpu.0), (1, from.memory.0, to.memory.0)] {
-        sum[at] = (sum[at] + u64::from(to)).saturating_sub(u64::from(from));
-    }
-}
-
-fn amount([cpu, memory]: [u64; 2]) -> Resources {
-    let narrow = |sum| u32::try_from(sum).unwrap_or(u32::MAX);
-    Resources::new(narrow(cpu), narrow(memory))
 }
 
 /// How full a VM would be with `more` booked on it, in millionths: three times CPU plus memory, as the SOSP'21
@@ -480,23 +488,21 @@ mod tests {
     }
 
     #[test]
-    fn totals_follow_every_change_of_the_vms_that_take_work() {
+    fn sums_follow_every_change_of_the_vms_that_take_work() {
         let (mut books, slot) = one_vm();
         let other = books.add(VmId(2), VmKind::Regular, Resources::new(1_000, 512));
-        assert_eq!(books.offered(), Resources::new(2_000, 1_024));
+        assert_eq!(books.open_resources().0, Resources::new(2_000, 1_024));
         books.book_own(other, Resources::new(300, 100));
         books.set_takes_work(other, true);
         books.book_own(slot, Resources::new(500, 200));
         books.set_foreign(slot, Resources::new(50, 20));
-        assert_eq!(books.offered(), Resources::new(3_000, 1_536));
-        assert_eq!(books.promised(), Resources::new(850, 320));
+        assert_eq!(books.open_resources(), (Resources::new(3_000, 1_536), Resources::new(2_150, 1_216)));
         books.set_capacity(slot, Resources::new(1_000, 1_024));
         books.release_own(slot, Resources::new(500, 200));
-        assert_eq!((books.offered(), books.promised()), (Resources::new(2_000, 1_536), Resources::new(350, 120)));
+        assert_eq!(books.open_resources(), (Resources::new(2_000, 1_536), Resources::new(1_650, 1_416)));
         books.remove(other);
-        assert_eq!((books.offered(), books.promised()), (Resources::new(1_000, 1_024), Resources::new(50, 20)));
         books.remove(slot);
-        assert_eq!((books.offered(), books.promised()), (Resources::ZERO, Resources::ZERO));
+        assert_eq!(books.open_resources(), (Resources::ZERO, Resources::ZERO));
     }
 
     #[test]

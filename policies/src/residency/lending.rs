@@ -211,9 +211,8 @@ impl Residency {
             }
             self.borrow(id);
         }
-        wanting.retain(|id| {
-            self.book.entries.get(id).is_some_and(|entry| entry.borrowed.cpu < entry.wish.cpu)
-        });
+        wanting
+            .retain(|id| self.book.entries.get(id).is_some_and(|entry| entry.borrowed.cpu < entry.wish.cpu));
         self.book.wanting = wanting;
         self.tell_changes(outputs);
     }
@@ -251,8 +250,11 @@ impl Residency {
             let cpu = wish.cpu.max(reserved.cpu).max(booked.cpu);
             let ceiling = Resources { cpu, memory: memory.max(reserved.memory) };
             let protected = entry.lends_cpu() || entry.restored.cpu;
-            let weight =
-                if protected { reserved.cpu.scaled(self.settings.lender_weight.into(), 100) } else { booked.cpu };
+            let weight = if protected {
+                reserved.cpu.scaled(self.settings.lender_weight.into(), 100)
+            } else {
+                booked.cpu
+            };
             return (ceiling, weight);
         }
         let cpu = match self.book.cut {
@@ -263,3 +265,6 @@ impl Residency {
         (Resources { cpu, memory }, booked.cpu)
     }
 }
+
+#[cfg(test)]
+mod tests;
