@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vocabulary::{Mebibytes, MilliCores, Resources};
 
 use super::runs::Run;
-use super::{Lending, Output, Residency, SandboxId, StopWhy};
+use super::{Lending, Output, Residency, SandboxId};
 use crate::harvest_pool::HarvestPool;
 use crate::safeguard::{Due, Sample, judge};
 
@@ -138,10 +138,9 @@ impl Residency {
     /// Idle sandboxes go for memory that was given back, as they go for any run.
     fn free_memory(&mut self, outputs: &mut Vec<Output>) {
         while self.sandboxes.held() > u64::from(self.capacity.memory.0)
-            && let Some((_, oldest)) = self.sandboxes.longest_idle()
+            && let Some(least) = self.sandboxes.least_worth(None)
         {
-            self.sandboxes.remove(oldest);
-            outputs.push(Output::Stop { sandbox: oldest, why: StopWhy::MemoryNeeded });
+            self.evict(least, outputs);
         }
     }
 
