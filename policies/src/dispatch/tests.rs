@@ -115,6 +115,8 @@ fn say(output: &Output) -> String {
     }
 }
 
+mod granting;
+
 const NOTHING: [&str; 0] = [];
 
 fn rerun(function: u64) -> FunctionCard {
