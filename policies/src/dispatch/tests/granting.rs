@@ -35,7 +35,8 @@ fn half() -> (House, Arc<Mutex<Vec<String>>>) {
 }
 
 fn starved(id: u128, attempt: u32) -> Input {
-    let ending = Ending { outcome: Some(Outcome::DeveloperError), sandbox_kept: false, ..ending(id, attempt, 1) };
+    let ending =
+        Ending { outcome: Some(Outcome::DeveloperError), sandbox_kept: false, ..ending(id, attempt, 1) };
     Input::Starved { vm: VmId(1), ending }
 }
 
