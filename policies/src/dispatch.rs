@@ -340,7 +340,7 @@ impl Dispatch {
                 self.finished(vm, ending, outputs);
             }
             Input::Starved { vm, ending } => {
-                freed = Some(ending.function);
+                freed = Some((vm, ending.function));
                 self.starved(vm, &ending, outputs);
             }
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),

@@ -117,6 +117,7 @@ impl Dispatch {
         self.take_foreign(vm, id, attempt);
         if let Some(book) = self.vms.get_mut(&vm) {
             book.has_ended(id, attempt);
+            book.ended_at(self.now);
         }
         if !self.is_current(vm, id, attempt) {
             outputs.push(Output::Stale { invocation: id, attempt });
