@@ -147,10 +147,12 @@ impl Actor for Invoker {
             sandboxes_limit: settings.sandboxes_limit,
             ..Default::default()
         };
+        let keep_alive = policies::keep_alive::by_name(&settings.keep_alive, residency.keep_alive)
+            .ok_or_else(|| format!("vm.keep_alive: there is no '{}'", settings.keep_alive))?;
         given.metrics.capacity(given.capacity);
         tracing::info!(vm = %given.vm, capacity = %given.capacity, "Invoker is up");
         Ok(Shell {
-            residency: Residency::new(residency, given.capacity),
+            residency: Residency::with_keep_alive(residency, given.capacity, keep_alive),
             residents: Residents::default(),
             runs: HashMap::new(),
             paths: HashMap::new(),
@@ -268,7 +270,9 @@ impl Shell {
                 self.residents.kill(sandbox);
             }
             Output::HandBack { invocation, attempt, why } => self.hand_back((invocation, attempt), why),
-            Output::Resize { sandbox, ceiling } => self.residents.set_ceiling(sandbox, ceiling),
+            Output::Resize { sandbox, ceiling, weight } => {
+                self.residents.set_share(sandbox, ceiling, weight);
+            }
             Output::Duplicate { invocation, attempt } => {
                 self.given.metrics.duplicate_run();
                 self.forget_unless_open((invocation, attempt));
@@ -293,7 +297,7 @@ impl Shell {
         grant: vocabulary::Grant,
         cold: bool,
     ) {
-        self.residents.set_ceiling(id, grant.ceiling);
+        self.residents.set_share(id, grant.ceiling, grant.cpu_weight());
         let Some(here) = self.runs.get(&key).cloned() else { return };
         let Some(Lent { sandbox, definition, init, init_logs }) = self.residents.lend(id) else { return };
         let start = if cold { Start::Cold } else { Start::Warm };

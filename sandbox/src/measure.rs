@@ -56,7 +56,7 @@ impl ShortRuns {
             cpu_time: Span(took_us * u64::from(rate) / 1_000),
             cpu_peak: MilliCores(rate),
             memory_peak: Mebibytes(self.memory_mib.load(Ordering::Relaxed)),
-            throttled: Span::ZERO,
+            ..Usage::default()
         })
     }
 
@@ -143,6 +143,8 @@ impl Meter {
             cpu_peak: self.cpu_peak.max(mean),
             memory_peak: Mebibytes::holding(self.memory_peak.max(memory)),
             throttled,
+            // Who lends knows that, not who measures.
+            safeguarded: false,
         };
         self.hold.short_runs.has_been_read(&usage, mean);
         (usage, duration)

@@ -179,13 +179,19 @@ impl World {
         if passed >= SECOND {
             let Reading { delivered, could, memory } = vm.machine.read(now);
             let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
-            vm.window.see(Resources { cpu, memory: memory + vm.idle });
+            let used = Resources { cpu, memory: memory + vm.idle };
+            vm.window.see(used);
             vm.sampled = now;
             self.tally.used(now, vm.kind, delivered);
             if delivered > could {
                 self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
             }
+            // Only an Invoker that admits by measured use looks at it.
+            if matches!(self.house.residency.admission, residency::Admission::Measured { .. }) {
+                self.tell_vm(id, residency::Input::Uses(used));
+            }
         }
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let used = vm.window.most();
         let index = self.statuses_free.pop().unwrap_or_else(|| {
             self.statuses.push(VmStatus {
@@ -290,10 +296,10 @@ impl World {
                     self.task_ended(id, ended);
                 }
             }
-            O::Resize { sandbox, ceiling } => {
+            O::Resize { sandbox, ceiling, weight } => {
                 self.tally.decisions.resizes += 1;
                 if let Some(task) = vm.bodies.get(&sandbox).and_then(|body| body.task) {
-                    vm.machine.resize(now, task, ceiling, u64::from(ceiling.cpu.0), &mut self.plans);
+                    vm.machine.resize(now, task, ceiling, u64::from(weight.0), &mut self.plans);
                 }
             }
             O::Duplicate { .. } => self.tally.decisions.duplicates += 1,
@@ -327,7 +333,7 @@ impl World {
         let load = Load {
             work,
             ceiling: grant.ceiling,
-            weight: u64::from(grant.ceiling.cpu.0),
+            weight: u64::from(grant.cpu_weight().0),
             timeout: function.timeout,
             resident: body.memory,
         };
