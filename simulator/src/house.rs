@@ -43,8 +43,8 @@ pub struct House {
     pub calls_until: Moment,
     /// How long after the last call the world goes on at most.
     pub aftermath: Span,
-    /// Whether it is a violation to book a VM beyond what it has. Policies that do so on purpose are excused; everything else that
-    /// must stay true is always checked.
+    /// Whether it is a violation to book a VM beyond what it has. Placements that bind early and invokers that do not go by bookings
+    /// are excused anyway; everything else that must stay true is always checked.
     pub checks_bookings: bool,
     /// Every `Run` is kept, to be compared with those of another run or of a live house.
     pub keeps_decisions: bool,

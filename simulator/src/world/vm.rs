@@ -1,7 +1,7 @@
 //! One VM: its Invoker's mind, and the machine under it.
 
 use policies::hash::Map;
-use policies::residency::{self, Residency, SandboxId, StopWhy};
+use policies::residency::{self, Admission, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
 
 use super::callers::Answered;
@@ -179,13 +179,18 @@ impl World {
         if passed >= SECOND {
             let Reading { delivered, could, memory } = vm.machine.read(now);
             let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
-            vm.window.see(Resources { cpu, memory: memory + vm.idle });
+            let sample = Resources { cpu, memory: memory + vm.idle };
+            vm.window.see(sample);
             vm.sampled = now;
             self.tally.used(now, vm.kind, delivered);
             if delivered > could {
                 self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
             }
+            if self.house.residency.admission != Admission::Booked {
+                self.tell_vm(id, residency::Input::Uses(sample));
+            }
         }
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let used = vm.window.most();
         let index = self.statuses_free.pop().unwrap_or_else(|| {
             self.statuses.push(VmStatus {
@@ -203,7 +208,7 @@ impl World {
         vm.residency.describe(status);
         self.send(Message::Report { status: index, used });
         if again {
-            self.agenda.plan(now + SECOND, Timer::Reports(id));
+            self.agenda.again(now + SECOND, Timer::Reports(id));
         }
     }
 
