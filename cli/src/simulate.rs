@@ -67,8 +67,8 @@ pub fn run(simulate: Simulate) -> Outcome {
     if let Some(seed) = simulate.seed {
         scenario.seed = seed;
     }
-    if let Some(placement) = simulate.placement {
-        scenario.placement = placement;
+    if let Some(placement) = &simulate.placement {
+        scenario.placement.clone_from(placement);
     }
     scenario.check().map_err(wrong)?;
     if simulate.decisions {
