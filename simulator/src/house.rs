@@ -6,7 +6,7 @@
 
 use policies::allocation::{Allocator, fixed::Fixed};
 use policies::placement::Placement;
-use policies::{dispatch, placement, provisioning, residency};
+use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{Moment, Span};
 
 use crate::plan::{Calls, FunctionPlan, Machines};
@@ -25,6 +25,8 @@ pub struct House {
     pub dispatch: dispatch::Settings,
     /// Every Invoker's settings.
     pub residency: residency::Settings,
+    /// Every Invoker's rule for idle sandboxes: one of `policies::keep_alive::NAMES`.
+    pub keep_alive: String,
     /// The Resource Monitor, where there is one.
     pub fleet: Option<Fleet>,
     /// By their numbers in [`Call::function`](crate::plan::Call).
@@ -89,6 +91,7 @@ impl House {
                 ..dispatch::Settings::default()
             },
             residency: residency::Settings::default(),
+            keep_alive: keep_alive::NAMES[0].to_owned(),
             fleet: None,
             functions,
             calls,

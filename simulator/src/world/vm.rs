@@ -1,7 +1,8 @@
 //! One VM: its Invoker's mind, and the machine under it.
 
 use policies::hash::Map;
-use policies::residency::{self, Admission, Residency, SandboxId, StopWhy};
+use policies::keep_alive;
+use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
 
 use super::callers::Answered;
@@ -77,8 +78,11 @@ impl World {
 
     pub(super) fn vm_starts(&mut self, index: u32) {
         let Some((id, plan)) = self.coming[index as usize].take() else { return };
+        let settings = self.house.residency.clone();
+        let keep_alive = keep_alive::by_name(&self.house.keep_alive, settings.keep_alive);
+        let keep_alive = keep_alive.expect("a house names a rule for idle sandboxes that there is");
         let vm = Vm {
-            residency: Residency::new(self.house.residency.clone(), plan.size),
+            residency: Residency::with_keep_alive(settings, plan.size, keep_alive),
             kind: plan.kind,
             size: plan.size,
             booked: Resources::ZERO,
@@ -179,15 +183,16 @@ impl World {
         if passed >= SECOND {
             let Reading { delivered, could, memory } = vm.machine.read(now);
             let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
-            let sample = Resources { cpu, memory: memory + vm.idle };
-            vm.window.see(sample);
+            let used = Resources { cpu, memory: memory + vm.idle };
+            vm.window.see(used);
             vm.sampled = now;
             self.tally.used(now, vm.kind, delivered);
             if delivered > could {
                 self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
             }
-            if self.house.residency.admission != Admission::Booked {
-                self.tell_vm(id, residency::Input::Uses(sample));
+            // Only an Invoker that admits by measured use looks at it.
+            if matches!(self.house.residency.admission, residency::Admission::Measured { .. }) {
+                self.tell_vm(id, residency::Input::Uses(used));
             }
         }
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
