@@ -1,8 +1,11 @@
 //! `windfall simulate`: rehearse a scenario under virtual time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use simulator::runs::{Job, play_all};
+use simulator::{Report, Scenario};
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -20,6 +23,12 @@ pub struct Simulate {
     /// Another placement than the scenario's
     #[arg(long)]
     placement: Option<String>,
+    /// So many runs, each with the next seed, over the cores of this machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    seeds: u32,
+    /// Print every decision where something runs, one line each, instead of the report
+    #[arg(long, conflicts_with_all = ["json", "seeds"])]
+    decisions: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,7 +44,9 @@ give equal reports. Exit code 1 means that something was not as it must always b
 Examples:
   windfall simulate
   windfall simulate --show > mine.toml && windfall simulate --scenario mine.toml
-  windfall simulate --scenario mine.toml --placement jsq --seed 7 --json";
+  windfall simulate --scenario mine.toml --placement jsq --seed 7 --json
+  windfall simulate --scenario mine.toml --seeds 20
+  windfall simulate --decisions > decisions.txt";
 
 /// Carries it out.
 pub fn run(simulate: Simulate) -> Outcome {
@@ -56,16 +67,30 @@ pub fn run(simulate: Simulate) -> Outcome {
     if let Some(seed) = simulate.seed {
         scenario.seed = seed;
     }
-    if let Some(placement) = simulate.placement {
-        scenario.placement = placement;
+    if let Some(placement) = &simulate.placement {
+        scenario.placement.clone_from(placement);
     }
     scenario.check().map_err(wrong)?;
+    if simulate.decisions {
+        let mut house = scenario.house();
+        house.keeps_decisions = true;
+        let (report, decisions) = simulator::play(house);
+        print!("{}", decisions.unwrap_or_default());
+        return verdict(&report);
+    }
+    if simulate.seeds > 1 {
+        return many(&scenario, simulate.scenario.as_deref(), &simulate);
+    }
     let report = simulator::run(&scenario);
     if simulate.json {
         println!("{}", output::pretty(&serde_json::to_value(&report)?));
     } else {
         println!("{report}");
     }
+    verdict(&report)
+}
+
+fn verdict(report: &Report) -> Outcome {
     if report.violations == 0 {
         return Ok(());
     }
@@ -76,4 +101,41 @@ pub fn run(simulate: Simulate) -> Outcome {
             report.violations, report.seed
         ),
     ))
+}
+
+/// One run for each seed from the scenario's on.
+fn many(scenario: &Scenario, file: Option<&Path>, simulate: &Simulate) -> Outcome {
+    let from = file.map_or_else(String::new, |file| format!(" --scenario {}", file.display()));
+    let jobs = (0..u64::from(simulate.seeds)).map(|more| {
+        let scenario = Scenario { seed: scenario.seed + more, ..scenario.clone() };
+        Job {
+            label: format!("seed {}", scenario.seed),
+            repeat: format!(
+                "windfall simulate{from} --placement {} --seed {}",
+                scenario.placement, scenario.seed
+            ),
+            build: Box::new(move || scenario.house()),
+        }
+    });
+    let bar = ProgressBar::new(u64::from(simulate.seeds));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {eta} left") {
+        bar.set_style(style);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let results = play_all(jobs.collect(), threads, &|_| bar.inc(1));
+    bar.finish_and_clear();
+    let broken: Vec<String> =
+        results.iter().filter_map(|result| Some(result.as_ref().err()?.to_string())).collect();
+    let reports: Vec<&Report> = results.iter().flatten().collect();
+    if simulate.json {
+        println!("{}", output::pretty(&serde_json::to_value(&reports)?));
+    } else {
+        for report in reports {
+            println!(
+                "seed {:<8} {} of {} answered, {}, cold starts {} of {} runs",
+                report.seed, report.answered, report.submitted, report.latency, report.cold_runs, report.runs
+            );
+        }
+    }
+    if broken.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Failed, broken.join("\n"))) }
 }

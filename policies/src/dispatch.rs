@@ -19,7 +19,7 @@ mod queues;
 mod sending;
 mod shrinks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
@@ -268,7 +268,9 @@ pub struct Dispatch {
     books: Books,
     vms: Map<VmId, Vm>,
     /// When each VM will have been silent for too long.
-    silences: BTreeSet<(Moment, VmId)>,
+    silences: VecDeque<(Moment, VmId)>,
+    /// Room for what the next report lists.
+    listed: Vec<(InvocationId, Attempt)>,
     /// Notices for VMs that have not reported yet.
     early_notices: BTreeMap<VmId, Moment>,
     /// Some VM took work at this moment, or still does.
@@ -303,7 +305,8 @@ impl Dispatch {
             now: Moment::ORIGIN,
             settled: None,
             vms: Map::default(),
-            silences: BTreeSet::new(),
+            silences: VecDeque::new(),
+            listed: Vec::new(),
             early_notices: BTreeMap::new(),
             last_open: Moment::ORIGIN,
             hopeless_told: false,
@@ -349,10 +352,11 @@ impl Dispatch {
         self.see_to_the_rest(freed, outputs);
     }
 
-    /// The same as [`Input::VmReported`], for who keeps the report.
-    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, outputs: &mut Vec<Output>) {
+    /// [`Input::VmReported`] and [`Input::VmUses`] in one, for who keeps the report.
+    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, used: Resources, outputs: &mut Vec<Output>) {
         self.pass_time(now);
         self.vm_reported(status, outputs);
+        self.books.uses(status.vm, used);
         self.see_to_the_rest(None, outputs);
     }
 
@@ -366,11 +370,16 @@ impl Dispatch {
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        let silence = self.silences.first().map(|&(moment, _)| moment.max(self.overslept));
-        let patience = self.queues.next_deadline();
-        let warm = self.warm_waits.first().map(|&(moment, _)| moment);
-        let waiting = (!self.queues.is_empty()).then(|| self.next_look_at_the_waiting()).flatten();
-        [silence, patience, warm, waiting, self.hopeless_from()].into_iter().flatten().min()
+        let mut next = self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.overslept));
+        if !self.queues.is_empty() {
+            next = next.min(self.queues.next_deadline().unwrap_or(Moment::NEVER));
+            next = next.min(self.next_look_at_the_waiting().unwrap_or(Moment::NEVER));
+            next = next.min(self.hopeless_from().unwrap_or(Moment::NEVER));
+        }
+        if let Some(&(until, _)) = self.warm_waits.first() {
+            next = next.min(until);
+        }
+        (next < Moment::NEVER).then_some(next)
     }
 
     /// Invocations that wait for a place.

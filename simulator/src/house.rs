@@ -6,7 +6,7 @@
 
 use policies::allocation::{Allocator, fixed::Fixed};
 use policies::placement::Placement;
-use policies::{dispatch, placement, provisioning, residency};
+use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{Moment, Span};
 
 use crate::plan::{Calls, FunctionPlan, Machines};
@@ -25,6 +25,8 @@ pub struct House {
     pub dispatch: dispatch::Settings,
     /// Every Invoker's settings.
     pub residency: residency::Settings,
+    /// Every Invoker's rule for idle sandboxes: one of `policies::keep_alive::NAMES`.
+    pub keep_alive: String,
     /// The Resource Monitor, where there is one.
     pub fleet: Option<Fleet>,
     /// By their numbers in [`Call::function`](crate::plan::Call).
@@ -43,8 +45,8 @@ pub struct House {
     pub calls_until: Moment,
     /// How long after the last call the world goes on at most.
     pub aftermath: Span,
-    /// Whether it is a violation to book a VM beyond what it has. Policies that do so on purpose are excused; everything else that
-    /// must stay true is always checked.
+    /// Whether it is a violation to book a VM beyond what it has. Placements that bind early and invokers that do not go by bookings
+    /// are excused anyway; everything else that must stay true is always checked.
     pub checks_bookings: bool,
     /// Every `Run` is kept, to be compared with those of another run or of a live house.
     pub keeps_decisions: bool,
@@ -89,6 +91,7 @@ impl House {
                 ..dispatch::Settings::default()
             },
             residency: residency::Settings::default(),
+            keep_alive: keep_alive::NAMES[0].to_owned(),
             fleet: None,
             functions,
             calls,

@@ -14,7 +14,7 @@
 //! | A weight is the ceiling's CPU | the live sandbox writes it so (`sandbox/src/start.rs`) |
 //! | Memory grows steadily from the runtime's own to the work's need, which it reaches when half of the work is done ([`RAMP_PERCENT`]), and stays | our choice: inputs are loaded first. With a ceiling below the need the kernel kills at the crossing (`memory.max`, cgroup-v2.rst) |
 //! | An idle sandbox keeps what its largest run touched | CPython returns an arena only when all of it is free (`Objects/obmalloc.c`); V8 and glibc are no different in kind |
-//! | Making a sandbox needs one core for all of its time, outside the run's ceiling | a cold start is computing: the runtime, imports, the code. FaaSNet (ATC'21) and SOCK (ATC'18) find CPU, not disk, the bottleneck of many at once |
+//! | Making a sandbox needs one core for all of its time, outside the run's ceiling | a cold start is mostly computing (starting the runtime, imports): Wang et al. (ATC'18) see it become shorter with a larger share of CPU, SOCK (ATC'18) sees imports dominate |
 //! | CPU peaks are seen in samples of 100 ms, none in runs shorter than 20 ms | the live meter (`sandbox/src/measure.rs`) |
 //! | Throttled time is the part of each period in which the quota is used up | `sched-bwc.rst` (`throttled_usec`); with all threads running until then |
 

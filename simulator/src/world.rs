@@ -18,7 +18,8 @@ mod tally;
 mod vm;
 
 use policies::dispatch::{self, Dispatch, Ending, Submission};
-use policies::residency;
+use policies::placement::Binding;
+use policies::residency::{self, Admission};
 use vocabulary::{
     Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
 };
@@ -129,6 +130,8 @@ impl World {
         let (placement_name, allocation_name) = (house.placement.name(), house.allocator.name());
         let placement = std::mem::replace(&mut house.placement, Box::new(policies::placement::jsq::Jsq));
         let allocator = std::mem::replace(&mut house.allocator, Box::new(policies::allocation::fixed::Fixed));
+        house.checks_bookings &=
+            placement.binding() == Binding::Late && house.residency.admission == Admission::Booked;
         let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, given.len() as u64 + 1));
         let mut world = Self {
             now: Moment::ORIGIN,
@@ -165,10 +168,10 @@ impl World {
     fn play(mut self) -> (Report, Option<Decisions>) {
         let mut last_call = Moment::ORIGIN;
         loop {
-            let call = self.house.calls.next_at().filter(|&at| at < self.house.calls_until);
             let next = self.agenda.next_at();
+            let call = self.house.calls.next_at().filter(|&at| at < self.house.calls_until);
             if let Some(at) = call
-                && next.is_none_or(|next| at <= next)
+                && at <= next
             {
                 self.now = self.now.max(at);
                 last_call = self.now;
@@ -176,9 +179,9 @@ impl World {
                 self.call();
                 continue;
             }
-            let Some(next) = next else { break };
-            let over = call.is_none() && self.callers.is_empty();
-            if over || (call.is_none() && next > last_call + self.house.aftermath) {
+            let is_over =
+                call.is_none() && (self.callers.is_empty() || next > last_call + self.house.aftermath);
+            if is_over {
                 break;
             }
             let Some((at, what)) = self.agenda.pop() else { break };

@@ -65,13 +65,22 @@ impl Dispatch {
         let book = self.vms.get_mut(&status.vm).expect("known_slot has just made it");
         book.shrinks.see(self.now, status.capacity.cpu);
         book.standing = status.standing;
-        let silent_at = self.now + self.settings.vm_silence;
-        self.silences.remove(&(book.silent_at, status.vm));
-        book.silent_at = silent_at;
-        self.silences.insert((silent_at, status.vm));
+        book.silent_at = self.now + self.settings.vm_silence;
+        self.silences.push_back((book.silent_at, status.vm));
+        self.forget_broken_silences();
         self.books.set_refusing(slot, false);
         self.reconcile(status, slot, outputs);
         self.offer_or_withdraw(status.vm);
+    }
+
+    /// Silences are in order, because each is as long as any other. Those that a later report broke are in the way only
+    /// at the front.
+    fn forget_broken_silences(&mut self) {
+        while let Some(&(silent_at, vm)) = self.silences.front()
+            && self.vms.get(&vm).is_none_or(|book| book.silent_at != silent_at)
+        {
+            self.silences.pop_front();
+        }
     }
 
     fn known_slot(&mut self, status: &VmStatus) -> Slot {
@@ -120,10 +129,11 @@ impl Dispatch {
         for (id, attempt) in std::mem::take(&mut book.foreign).into_keys() {
             self.foreign.remove(&(id, attempt, status.vm));
         }
-        let mut listed = BTreeMap::new();
+        let mut listed = std::mem::take(&mut self.listed);
+        listed.clear();
         let mut rebooked = Vec::new();
         for running in &status.running {
-            listed.insert(running.invocation, running.attempt);
+            listed.push((running.invocation, running.attempt));
             let (id, attempt) = (running.invocation, running.attempt);
             let ours = self.open.get(&id);
             let is_current = ours.is_some_and(|open| {
@@ -159,12 +169,20 @@ impl Dispatch {
         just_ended.drain(..book.ended_before_last_report.min(just_ended.len()));
         book.ended_before_last_report = just_ended.len();
         book.just_ended = just_ended;
+        listed.sort_unstable();
         let on_their_way = self.find_missing(status.vm, &listed, outputs);
-        self.books.clear_idle(slot);
-        for warm in &status.warm {
+        self.listed = listed;
+        let shown = status.warm.iter().map(|warm| {
             // What the VM has not seen when it wrote this will take one of these.
             let taken = on_their_way.get(&warm.function).copied().unwrap_or(0);
-            self.books.put_idle(warm.function, warm.revision, slot, warm.idle.saturating_sub(taken));
+            (warm.function, warm.revision, warm.idle.saturating_sub(taken))
+        });
+        if status.warm.is_sorted_by_key(|warm| (warm.function, warm.revision)) {
+            self.books.show_idle(slot, shown);
+        } else {
+            self.books.clear_idle(slot);
+            shown
+                .for_each(|(function, revision, count)| self.books.put_idle(function, revision, slot, count));
         }
     }
 
@@ -173,7 +191,7 @@ impl Dispatch {
     fn find_missing(
         &mut self,
         vm: VmId,
-        listed: &BTreeMap<InvocationId, Attempt>,
+        listed: &[(InvocationId, Attempt)],
         outputs: &mut Vec<Output>,
     ) -> BTreeMap<FunctionId, u32> {
         let mut on_their_way = BTreeMap::new();
@@ -181,7 +199,7 @@ impl Dispatch {
         for &id in self.vms[&vm].open.keys() {
             let Some(open) = self.open.get_mut(&id) else { continue };
             let Some(running) = &mut open.running else { continue };
-            if listed.get(&id) == Some(&open.attempt) {
+            if listed.binary_search(&(id, open.attempt)).is_ok() {
                 (running.listed, running.missing, running.seen) = (true, 0, self.now);
                 continue;
             }
@@ -270,19 +288,21 @@ impl Dispatch {
 
     /// Gives up every VM that has been silent for too long.
     pub(super) fn give_up_silent_vms(&mut self, outputs: &mut Vec<Output>) {
-        while let Some(&(silent_at, vm)) = self.silences.first()
+        while let Some(&(silent_at, vm)) = self.silences.front()
             && silent_at <= self.now
             && self.overslept <= self.now
         {
-            self.lose_vm(vm, VmGone::Silent, outputs);
+            self.silences.pop_front();
+            if self.vms.get(&vm).is_some_and(|book| book.silent_at == silent_at) {
+                self.lose_vm(vm, VmGone::Silent, outputs);
+            }
         }
     }
 
     /// A VM is gone, with everything on it.
     pub(super) fn lose_vm(&mut self, vm: VmId, why: VmGone, outputs: &mut Vec<Output>) {
         let Some(book) = self.vms.get(&vm) else { return };
-        let (slot, silent_at) = (book.slot, book.silent_at);
-        self.silences.remove(&(silent_at, vm));
+        let slot = book.slot;
         let mut open: Vec<_> =
             book.open.keys().filter_map(|id| Some((self.open.get(id)?.submitted, *id))).collect();
         open.sort_unstable();
@@ -297,6 +317,7 @@ impl Dispatch {
             self.lose_attempt(id, outputs);
         }
         let gone = self.vms.remove(&vm).expect("it was found above");
+        self.forget_broken_silences();
         for (id, attempt) in gone.foreign.into_keys() {
             self.foreign.remove(&(id, attempt, vm));
         }

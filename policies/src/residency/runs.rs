@@ -224,8 +224,7 @@ impl Residency {
     /// A sandbox without a run takes one whose own is still being made, or becomes idle, or ends.
     fn serve_or_rest(&mut self, id: SandboxId, outputs: &mut Vec<Output>) {
         self.sandboxes.change(id, |sandbox| {
-            // Idle already, but not yet counted with all it may use: that is checked below.
-            sandbox.doing = Doing::Idle(self.now);
+            sandbox.doing = Doing::Resting;
             sandbox.booked = Resources::ZERO;
         });
         let Some(sandbox) = self.sandboxes.get(id).copied() else { return };
@@ -255,7 +254,10 @@ impl Residency {
         let ceiling = sandbox.ceiling.memory;
         if self.make_room(u64::from(ceiling.0), Some(id), outputs) {
             let rest = self.keep_alive.rests(self.now, &sandbox.function, sandbox.unused);
-            self.sandboxes.change(id, |sandbox| (sandbox.held, sandbox.rest) = (ceiling, rest));
+            self.sandboxes.change(id, |sandbox| {
+                sandbox.doing = Doing::Idle(self.now);
+                (sandbox.held, sandbox.rest) = (ceiling, rest);
+            });
         } else {
             self.stop(id, StopWhy::MemoryNeeded, outputs);
         }
@@ -264,12 +266,15 @@ impl Residency {
     /// Stops idle sandboxes, the least worth first, until so many MiB are free; none if that would not do. `sparing`
     /// stays, but what it holds counts as free.
     fn make_room(&mut self, needed: u64, sparing: Option<SandboxId>, outputs: &mut Vec<Output>) -> bool {
-        let spared = sparing.and_then(|id| self.sandboxes.get(id)).map_or(0, |s| u64::from(s.held.0));
         if self.measures_memory() {
             return true;
         }
+        let spared = sparing.and_then(|id| self.sandboxes.get(id));
+        let is_idle = spared.is_some_and(|spared| matches!(spared.doing, Doing::Idle(_)));
+        let spared = spared.map_or(0, |spared| u64::from(spared.held.0));
+        let not_idle = self.sandboxes.held() - self.sandboxes.held_idle() - if is_idle { 0 } else { spared };
         let capacity = u64::from(self.capacity.memory.0);
-        if self.sandboxes.held() - self.sandboxes.held_idle() + needed > capacity {
+        if not_idle + needed > capacity {
             return false;
         }
         while self.sandboxes.held() - spared + needed > capacity {

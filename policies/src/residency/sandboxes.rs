@@ -11,6 +11,7 @@ use vocabulary::{
 };
 
 use super::SandboxId;
+use crate::hash::Map;
 use crate::keep_alive::Rest;
 
 /// What a sandbox does.
@@ -18,6 +19,8 @@ use crate::keep_alive::Rest;
 pub(super) enum Doing {
     /// It is being made; for this run, or for whoever comes.
     Making(Option<(InvocationId, Attempt)>),
+    /// Its run is over; in the same step it is given another, comes to rest, or is stopped.
+    Resting,
     /// It waits since then.
     Idle(Moment),
     /// It runs this, wanted or not.
@@ -53,7 +56,9 @@ impl Sandbox {
 /// All sandboxes of this VM.
 #[derive(Debug, Default)]
 pub(super) struct Sandboxes {
-    all: BTreeMap<SandboxId, Sandbox>,
+    all: Map<SandboxId, Sandbox>,
+    /// Those that are being made.
+    making: BTreeSet<SandboxId>,
     /// Idle ones by build, then since when.
     idle: BTreeSet<(FunctionId, Revision, Moment, SandboxId)>,
     /// The same by worth, then age.
@@ -104,7 +109,7 @@ impl Sandboxes {
         for sandbox in self.all.values() {
             counts[match sandbox.doing {
                 Doing::Making(_) => 0,
-                Doing::Idle(_) => 1,
+                Doing::Idle(_) | Doing::Resting => 1,
                 Doing::Running(..) => 2,
             }] += 1;
         }
@@ -117,7 +122,7 @@ impl Sandboxes {
             Doing::Running(invocation, attempt) | Doing::Making(Some((invocation, attempt))) => {
                 Some((invocation, attempt))
             }
-            Doing::Making(None) | Doing::Idle(_) => None,
+            Doing::Making(None) | Doing::Idle(_) | Doing::Resting => None,
         }
     }
 
@@ -173,10 +178,7 @@ impl Sandboxes {
 
     /// Sandboxes that are being made, oldest first.
     pub fn making(&self) -> impl DoubleEndedIterator<Item = (SandboxId, &Sandbox)> {
-        self.all
-            .iter()
-            .filter(|(_, sandbox)| matches!(sandbox.doing, Doing::Making(_)))
-            .map(|(&id, sandbox)| (id, sandbox))
+        self.making.iter().filter_map(|&id| Some((id, self.all.get(&id)?)))
     }
 
     /// What is idle, by build; appended.
@@ -223,12 +225,7 @@ impl Sandboxes {
         let sandbox = self.all.remove(&id)?;
         self.booked -= sandbox.booked;
         self.held -= u64::from(sandbox.held.0);
-        if let Doing::Idle(since) = sandbox.doing {
-            self.held_idle -= u64::from(sandbox.held.0);
-            self.idle.remove(&(sandbox.function.id, sandbox.function.revision, since, id));
-            self.idle_by_worth.remove(&(sandbox.rest.worth, since, id));
-            self.idle_by_end.remove(&(sandbox.rest.until, id));
-        }
+        self.unlist(id, &sandbox);
         if let Some(count) = self.per_function.get_mut(&sandbox.function.id) {
             *count -= 1;
             if *count == 0 {
@@ -238,24 +235,55 @@ impl Sandboxes {
         Some(sandbox)
     }
 
-    /// Changes one; unknown ones are left alone.
+    /// Changes one; unknown ones are left alone. Never its function.
     pub fn change(&mut self, id: SandboxId, change: impl FnOnce(&mut Sandbox)) {
-        if let Some(mut sandbox) = self.remove(id) {
-            change(&mut sandbox);
-            self.put(id, sandbox);
-        }
+        let Some(sandbox) = self.all.get_mut(&id) else { return };
+        let before = *sandbox;
+        change(sandbox);
+        let after = *sandbox;
+        self.booked -= before.booked;
+        self.booked += after.booked;
+        self.held -= u64::from(before.held.0);
+        self.held += u64::from(after.held.0);
+        self.unlist(id, &before);
+        self.list(id, &after);
     }
 
     fn put(&mut self, id: SandboxId, sandbox: Sandbox) {
         self.booked += sandbox.booked;
         self.held += u64::from(sandbox.held.0);
-        if let Doing::Idle(since) = sandbox.doing {
-            self.held_idle += u64::from(sandbox.held.0);
-            self.idle.insert((sandbox.function.id, sandbox.function.revision, since, id));
-            self.idle_by_worth.insert((sandbox.rest.worth, since, id));
-            self.idle_by_end.insert((sandbox.rest.until, id));
-        }
         *self.per_function.entry(sandbox.function.id).or_insert(0) += 1;
+        self.list(id, &sandbox);
         self.all.insert(id, sandbox);
+    }
+
+    fn list(&mut self, id: SandboxId, sandbox: &Sandbox) {
+        match sandbox.doing {
+            Doing::Making(_) => {
+                self.making.insert(id);
+            }
+            Doing::Idle(since) => {
+                self.held_idle += u64::from(sandbox.held.0);
+                self.idle.insert((sandbox.function.id, sandbox.function.revision, since, id));
+                self.idle_by_worth.insert((sandbox.rest.worth, since, id));
+                self.idle_by_end.insert((sandbox.rest.until, id));
+            }
+            Doing::Resting | Doing::Running(..) => {}
+        }
+    }
+
+    fn unlist(&mut self, id: SandboxId, sandbox: &Sandbox) {
+        match sandbox.doing {
+            Doing::Making(_) => {
+                self.making.remove(&id);
+            }
+            Doing::Idle(since) => {
+                self.held_idle -= u64::from(sandbox.held.0);
+                self.idle.remove(&(sandbox.function.id, sandbox.function.revision, since, id));
+                self.idle_by_worth.remove(&(sandbox.rest.worth, since, id));
+                self.idle_by_end.remove(&(sandbox.rest.until, id));
+            }
+            Doing::Resting | Doing::Running(..) => {}
+        }
     }
 }

@@ -1,19 +1,27 @@
 //! How a measured quantity is spread.
 //!
 //! **Knows:** every value, as long as they are few; then how many fell into each of its buckets.
-//! **Promises:** count, sum, least and most are always exact; percentiles are values that were seen while they are few
-//! ([`EXACT`]), and else at most 1/64 above one that was seen.
+//! **Promises:** count, sum, least and most are always exact; percentiles are values that were seen while they are few, and else
+//! at most 1/64 above one that was seen (1/16 in a coarse one).
 //! **Gives up:** the order of the values.
 
-/// So many values are kept as they are.
-const EXACT: usize = 2_048;
-/// Buckets per doubling.
-const PER_DOUBLING: u64 = 64;
-const BITS: u32 = PER_DOUBLING.ilog2();
+/// How exact a spread is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Grain {
+    /// So many values are kept as they are.
+    exact: usize,
+    /// Logarithm of the buckets per doubling.
+    bits: u32,
+}
+
+const FINE: Grain = Grain { exact: 2_048, bits: 6 };
+/// Small enough that one for each of many functions stays in the processor's caches.
+const COARSE: Grain = Grain { exact: 128, bits: 4 };
 
 /// See the module.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Spread {
+    grain: Grain,
     few: Vec<u64>,
     /// Empty until there are more than a few.
     buckets: Vec<u32>,
@@ -23,7 +31,22 @@ pub struct Spread {
     most: u64,
 }
 
+impl Default for Spread {
+    fn default() -> Self {
+        Self::of_grain(FINE)
+    }
+}
+
 impl Spread {
+    /// One of many.
+    pub fn coarse() -> Self {
+        Self::of_grain(COARSE)
+    }
+
+    fn of_grain(grain: Grain) -> Self {
+        Self { grain, few: Vec::new(), buckets: Vec::new(), count: 0, sum: 0, least: 0, most: 0 }
+    }
+
     /// One more value.
     #[inline]
     pub fn add(&mut self, value: u64) {
@@ -31,7 +54,7 @@ impl Spread {
         self.most = self.most.max(value);
         self.count += 1;
         self.sum += u128::from(value);
-        if self.buckets.is_empty() && self.few.len() < EXACT {
+        if self.buckets.is_empty() && self.few.len() < self.grain.exact {
             self.few.push(value);
             return;
         }
@@ -43,8 +66,9 @@ impl Spread {
         self.bucket(value);
     }
 
-    /// All values of another.
+    /// All values of another of the same grain.
     pub fn merge(&mut self, other: &Spread) {
+        assert_eq!(self.grain, other.grain, "what differs in grain has no buckets in common");
         if other.count == 0 {
             return;
         }
@@ -68,7 +92,7 @@ impl Spread {
     }
 
     fn bucket(&mut self, value: u64) {
-        let index = index(value);
+        let index = index(value, self.grain.bits);
         if self.buckets.len() <= index {
             self.buckets.resize(index + 1, 0);
         }
@@ -111,23 +135,23 @@ impl Spread {
                 passed += u64::from(self.buckets[index]);
                 index += 1;
             }
-            *found = highest(index).clamp(self.least, self.most);
+            *found = highest(index, self.grain.bits).clamp(self.least, self.most);
         }
         found
     }
 }
 
-/// Values below twice [`PER_DOUBLING`] have a bucket each; above, each doubling has [`PER_DOUBLING`].
-fn index(value: u64) -> usize {
-    let doublings = (u64::BITS - value.leading_zeros()).saturating_sub(BITS + 1);
-    (u64::from(doublings) * PER_DOUBLING + (value >> doublings)) as usize
+/// Values below twice the buckets per doubling have a bucket each; above, each doubling has as many.
+fn index(value: u64, bits: u32) -> usize {
+    let doublings = (u64::BITS - value.leading_zeros()).saturating_sub(bits + 1);
+    ((u64::from(doublings) << bits) + (value >> doublings)) as usize
 }
 
 /// The highest value of a bucket.
-fn highest(index: usize) -> u64 {
+fn highest(index: usize, bits: u32) -> u64 {
     let index = index as u64;
-    let doublings = (index / PER_DOUBLING).saturating_sub(1);
-    let first = (index - doublings * PER_DOUBLING) << doublings;
+    let doublings = (index >> bits).saturating_sub(1);
+    let first = (index - (doublings << bits)) << doublings;
     first + ((1 << doublings) - 1)
 }
 
@@ -166,10 +190,10 @@ mod tests {
         let mut values: Vec<u64> =
             (0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
         values.push(u64::MAX);
-        for value in values {
-            let at = index(value);
-            assert!(highest(at) >= value, "{value}");
-            assert!(at == 0 || highest(at - 1) < value, "{value}");
+        for (value, bits) in values.into_iter().flat_map(|value| [(value, 4), (value, 6)]) {
+            let at = index(value, bits);
+            assert!(highest(at, bits) >= value, "{value}");
+            assert!(at == 0 || highest(at - 1, bits) < value, "{value}");
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! **Knows:** events with their moments.
 //! **Promises:** the earliest first; of those at one moment, the one that was planned first. Messages that all take the same
-//! time come out as they went in, so they stand in a row and cost no search; the rest is in a heap. Nothing is allocated
-//! per event.
+//! time come out as they went in, so they stand in a row and cost no search, as does what happens again every second in a row of its
+//! own; the rest is in a heap. Nothing is allocated per event.
 //! **Gives up:** taking back. Who plans anew ignores what was planned before.
 
 use std::cmp::Ordering;
@@ -15,6 +15,7 @@ use vocabulary::Moment;
 pub(super) struct Agenda<R, H> {
     order: u64,
     row: VecDeque<(Moment, u64, R)>,
+    seconds: VecDeque<(Moment, u64, H)>,
     heap: BinaryHeap<Planned<H>>,
 }
 
@@ -53,7 +54,7 @@ impl<H> Ord for Planned<H> {
 
 impl<R, H> Agenda<R, H> {
     pub fn new() -> Self {
-        Self { order: 0, row: VecDeque::new(), heap: BinaryHeap::new() }
+        Self { order: 0, row: VecDeque::new(), seconds: VecDeque::new(), heap: BinaryHeap::new() }
     }
 
     /// At any moment.
@@ -71,28 +72,39 @@ impl<R, H> Agenda<R, H> {
         self.row.push_back((at, self.order, what));
     }
 
-    /// When the next thing happens.
+    /// Once more, never before what already stands in that row.
     #[inline]
-    pub fn next_at(&self) -> Option<Moment> {
-        let row = self.row.front().map(|&(at, ..)| at);
-        let heap = self.heap.peek().map(|planned| planned.at);
-        match (row, heap) {
-            (Some(row), Some(heap)) => Some(row.min(heap)),
-            (row, heap) => row.or(heap),
-        }
+    pub fn again(&mut self, at: Moment, what: H) {
+        debug_assert!(self.seconds.back().is_none_or(|&(last, ..)| last <= at), "the row is in order");
+        self.order += 1;
+        self.seconds.push_back((at, self.order, what));
+    }
+
+    /// When the next thing happens; [`Moment::NEVER`] if nothing does.
+    #[inline]
+    pub fn next_at(&self) -> Moment {
+        let [row, seconds, heap] = self.firsts();
+        row.min(seconds).min(heap).0
+    }
+
+    #[inline]
+    fn firsts(&self) -> [(Moment, u64); 3] {
+        const NONE: (Moment, u64) = (Moment::NEVER, u64::MAX);
+        [
+            self.row.front().map_or(NONE, |&(at, order, _)| (at, order)),
+            self.seconds.front().map_or(NONE, |&(at, order, _)| (at, order)),
+            self.heap.peek().map_or(NONE, |planned| (planned.at, planned.order)),
+        ]
     }
 
     /// The next thing that happens.
     #[inline]
     pub fn pop(&mut self) -> Option<(Moment, Next<R, H>)> {
-        let row = self.row.front().map(|&(at, order, _)| (at, order));
-        let heap = self.heap.peek().map(|planned| (planned.at, planned.order));
-        let from_row = match (row, heap) {
-            (Some(row), Some(heap)) => row < heap,
-            (row, _) => row.is_some(),
-        };
-        if from_row {
+        let [row, seconds, heap] = self.firsts();
+        if row < seconds && row < heap {
             self.row.pop_front().map(|(at, _, what)| (at, Next::Row(what)))
+        } else if seconds < heap {
+            self.seconds.pop_front().map(|(at, _, what)| (at, Next::Heap(what)))
         } else {
             self.heap.pop().map(|planned| (planned.at, Next::Heap(planned.what)))
         }
@@ -111,15 +123,18 @@ mod tests {
         agenda.plan(Moment(3), 3);
         agenda.follow(Moment(7), 4);
         agenda.plan(Moment(7), 5);
+        agenda.again(Moment(5), 7);
         agenda.plan(Moment(5), 6);
         let mut seen = Vec::new();
-        while let Some(at) = agenda.next_at() {
-            let (popped, what) = agenda.pop().unwrap();
+        while let at = agenda.next_at()
+            && let Some((popped, what)) = agenda.pop()
+        {
             assert_eq!(at, popped);
             seen.push(match what {
                 Next::Row(what) | Next::Heap(what) => what,
             });
         }
-        assert_eq!(seen, [3, 1, 2, 6, 4, 5]);
+        assert_eq!(seen, [3, 1, 2, 7, 6, 4, 5]);
+        assert_eq!(agenda.next_at(), Moment::NEVER);
     }
 }

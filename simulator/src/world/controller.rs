@@ -53,10 +53,10 @@ impl World {
         let told = &self.statuses[status as usize];
         let vm = told.vm;
         *self.offered_by(vm) = self.statuses[status as usize].capacity;
-        self.dispatch.vm_reports(self.now, &self.statuses[status as usize], &mut outputs);
+        self.dispatch.vm_reports(self.now, &self.statuses[status as usize], used, &mut outputs);
         self.carry_out(&mut outputs);
         self.controller_outputs = outputs;
-        self.tell_controller(dispatch::Input::VmUses { vm, used });
+        self.keep_the_controllers_wish();
         self.report_to_fleet(status);
         self.statuses_free.push(status);
     }
@@ -74,6 +74,10 @@ impl World {
         self.dispatch.handle(self.now, input, &mut outputs);
         self.carry_out(&mut outputs);
         self.controller_outputs = outputs;
+        self.keep_the_controllers_wish();
+    }
+
+    fn keep_the_controllers_wish(&mut self) {
         if let Some(at) = self.dispatch.next_wakeup()
             && self.controller_wakes.is_none_or(|planned| at < planned)
         {

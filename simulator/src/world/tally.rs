@@ -47,7 +47,7 @@ impl Level {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PerFunction {
     submitted: u64,
     succeeded: u64,
@@ -58,6 +58,22 @@ struct PerFunction {
     used: Kinds<u128>,
     latency: Spread,
     slowdown: Spread,
+}
+
+impl Default for PerFunction {
+    fn default() -> Self {
+        Self {
+            submitted: 0,
+            succeeded: 0,
+            lost: 0,
+            failed: 0,
+            runs: 0,
+            cold_runs: 0,
+            used: Kinds::default(),
+            latency: Spread::coarse(),
+            slowdown: Spread::coarse(),
+        }
+    }
 }
 
 pub(super) struct Tally {
@@ -183,9 +199,9 @@ impl Tally {
                 let work = open.call.work;
                 let alone = |cores: MilliCores| {
                     let cores = u64::from(cores.min(work.saturation).0).max(1);
-                    (work.io + work.cpu.scaled(1_000, cores)).0.max(1)
+                    (work.io.0.saturating_add(work.cpu.0.saturating_mul(1_000) / cores)).max(1)
                 };
-                let slower = |alone: u64| took.scaled(1_000, alone).0;
+                let slower = |alone: u64| took.0.saturating_mul(1_000) / alone;
                 let slowdown = slower(alone(work.saturation));
                 function.succeeded += 1;
                 function.latency.add(took.0);

@@ -1,6 +1,7 @@
 //! One VM: its Invoker's mind, and the machine under it.
 
 use policies::hash::Map;
+use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
 
@@ -77,8 +78,11 @@ impl World {
 
     pub(super) fn vm_starts(&mut self, index: u32) {
         let Some((id, plan)) = self.coming[index as usize].take() else { return };
+        let settings = self.house.residency.clone();
+        let keep_alive = keep_alive::by_name(&self.house.keep_alive, settings.keep_alive);
+        let keep_alive = keep_alive.expect("a house names a rule for idle sandboxes that there is");
         let vm = Vm {
-            residency: Residency::new(self.house.residency.clone(), plan.size),
+            residency: Residency::with_keep_alive(settings, plan.size, keep_alive),
             kind: plan.kind,
             size: plan.size,
             booked: Resources::ZERO,
@@ -209,7 +213,7 @@ impl World {
         vm.residency.describe(status);
         self.send(Message::Report { status: index, used });
         if again {
-            self.agenda.plan(now + SECOND, Timer::Reports(id));
+            self.agenda.again(now + SECOND, Timer::Reports(id));
         }
     }
 
