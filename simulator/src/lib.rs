@@ -15,9 +15,11 @@
 //! ```
 
 mod chance;
+pub mod machines;
 pub mod plan;
 mod report;
 mod scenario;
+pub mod workload;
 mod world;
 
 pub use report::{Latency, Report};
