@@ -11,9 +11,11 @@
 //! from [`profile`].
 
 pub mod allocation;
+mod chance;
 pub mod dispatch;
 pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
+pub mod released;
 pub mod residency;
