@@ -136,12 +136,17 @@ fn the_active_cluster_moves_as_published() {
     }
 }
 
+/// Times by size in millicores.
+type BySize = BTreeMap<u32, Vec<f64>>;
+/// One input of a function: (cores, time as a multiple of the time with one), and the time with one.
+type Input = (Vec<(f64, f64)>, f64);
+
 /// (function, input) to (cores, time as a multiple of the time with one core), and the median time with one core.
-fn measured(folder: &std::path::Path) -> BTreeMap<(String, String), (Vec<(f64, f64)>, f64)> {
+fn measured(folder: &std::path::Path) -> BTreeMap<(String, String), Input> {
     let file = std::fs::File::open(folder.join("profiles/rethinking_serverless_summary.csv.gz")).unwrap();
     let mut rows = csv::Reader::from_reader(flate2::read::GzDecoder::new(file));
     // By input and kind of machine: median times at each size, over what has enough memory.
-    let mut times: BTreeMap<(String, String, String), BTreeMap<u32, Vec<f64>>> = BTreeMap::new();
+    let mut times: BTreeMap<(String, String, String), BySize> = BTreeMap::new();
     for row in rows.records() {
         let row = row.unwrap();
         if row[5] != row[6] {
@@ -155,7 +160,7 @@ fn measured(folder: &std::path::Path) -> BTreeMap<(String, String), (Vec<(f64, f
             .or_default()
             .push(row[8].parse().unwrap());
     }
-    let mut measured: BTreeMap<(String, String), (BTreeMap<u32, Vec<f64>>, Vec<f64>)> = BTreeMap::new();
+    let mut measured: BTreeMap<(String, String), (BySize, Vec<f64>)> = BTreeMap::new();
     for ((function, input, _), mut by_size) in times {
         let Some(one) = by_size.get_mut(&1000).map(|times| median(times)) else { continue };
         let (relative, ones) = measured.entry((function, input)).or_default();
@@ -164,7 +169,7 @@ fn measured(folder: &std::path::Path) -> BTreeMap<(String, String), (Vec<(f64, f
             relative.entry(size).or_default().push(median(&mut times) / one);
         }
     }
-    let points = |mut relative: BTreeMap<u32, Vec<f64>>| -> Vec<(f64, f64)> {
+    let points = |mut relative: BySize| -> Vec<(f64, f64)> {
         relative.iter_mut().map(|(&size, times)| (f64::from(size) / 1000.0, median(times))).collect()
     };
     let done =

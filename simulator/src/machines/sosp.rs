@@ -206,9 +206,6 @@ impl SospSet {
     pub fn length() -> Moment {
         Moment::ORIGIN + Span((LENGTH_S * 1e6) as u64)
     }
-
-    /// Of the VMs' cores those that are guaranteed, which are paid as evictable ones; the rest is paid as harvested.
-    pub const BASE_CORES: MilliCores = MilliCores(2000);
 }
 
 #[cfg(test)]
