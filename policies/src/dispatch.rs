@@ -327,6 +327,17 @@ impl Dispatch {
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}
         }
+        self.see_to_the_rest(freed, outputs);
+    }
+
+    /// The same as [`Input::VmReported`], for who keeps the report.
+    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, outputs: &mut Vec<Output>) {
+        self.pass_time(now);
+        self.vm_reported(status, outputs);
+        self.see_to_the_rest(None, outputs);
+    }
+
+    fn see_to_the_rest(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
         self.give_up_waiting(outputs);
         self.end_warm_waits(outputs);
@@ -340,6 +351,11 @@ impl Dispatch {
         let warm = self.warm_waits.first().map(|&(moment, _)| moment);
         let waiting = (!self.queues.is_empty()).then(|| self.next_look_at_the_waiting()).flatten();
         [silence, patience, warm, waiting].into_iter().flatten().min()
+    }
+
+    /// Invocations that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.queues.len()
     }
 
     /// What has been learned of a function.

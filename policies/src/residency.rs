@@ -21,7 +21,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, WarmOnVm,
+    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, VmStatus,
+    WarmOnVm,
 };
 
 use admission::Recent;
@@ -219,23 +220,35 @@ impl Residency {
         self.sandboxes.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
     }
 
+    /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
+    pub fn describe(&self, status: &mut VmStatus) {
+        status.standing = self.standing;
+        status.warm.clear();
+        self.sandboxes.list_warm(&mut status.warm);
+        status.running.clear();
+        status.running.extend(self.listed());
+    }
+
     /// What is idle here, for the VM's report.
     pub fn warm(&self) -> Vec<WarmOnVm> {
-        self.sandboxes.warm()
+        let mut warm = Vec::new();
+        self.sandboxes.list_warm(&mut warm);
+        warm
     }
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
+        self.listed().collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = RunningOnVm> {
         let begun = self.runs.values().map(|(_, run)| run);
-        begun
-            .chain(&self.queue)
-            .map(|run| RunningOnVm {
-                invocation: run.invocation,
-                attempt: run.attempt,
-                function: run.function,
-                grant: run.grant,
-            })
-            .collect()
+        begun.chain(&self.queue).map(|run| RunningOnVm {
+            invocation: run.invocation,
+            attempt: run.attempt,
+            function: run.function,
+            grant: run.grant,
+        })
     }
 
     /// Whether it takes work.

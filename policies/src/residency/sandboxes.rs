@@ -163,16 +163,14 @@ impl Sandboxes {
             .map(|(&id, sandbox)| (id, sandbox))
     }
 
-    /// What is idle, by build.
-    pub fn warm(&self) -> Vec<WarmOnVm> {
-        let mut warm: Vec<WarmOnVm> = Vec::new();
+    /// What is idle, by build; appended.
+    pub fn list_warm(&self, warm: &mut Vec<WarmOnVm>) {
         for &(function, revision, ..) in &self.idle {
             match warm.last_mut() {
                 Some(last) if (last.function, last.revision) == (function, revision) => last.idle += 1,
                 _ => warm.push(WarmOnVm { function, revision, idle: 1 }),
             }
         }
-        warm
     }
 
     /// One more, being made.
