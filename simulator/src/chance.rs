@@ -62,6 +62,19 @@ impl Chance {
         (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
     }
 
+    /// How many things of a Poisson process with this mean happen. From 64 on by its normal approximation.
+    pub fn poisson(&mut self, mean: f64) -> u32 {
+        if mean >= 64.0 {
+            return (mean + mean.sqrt() * self.normal()).round().max(0.0) as u32;
+        }
+        let (limit, mut product, mut count) = ((-mean).exp(), self.unit(), 0);
+        while product > limit {
+            product *= self.unit();
+            count += 1;
+        }
+        count
+    }
+
     /// `expected` on average: rounded down, or up by chance.
     pub fn rounded(&mut self, expected: f64) -> u32 {
         let down = expected.floor();
@@ -152,6 +165,15 @@ mod tests {
         let (first, second): (Vec<u64>, Vec<u64>) =
             ((0..64).map(|_| first.draw()).collect(), (0..64).map(|_| second.draw()).collect());
         assert!(first.iter().all(|draw| !second.contains(draw)));
+    }
+
+    #[test]
+    fn counts_have_their_mean_small_and_large() {
+        for mean in [0.3, 5.0, 63.0, 64.0, 900.0] {
+            let mut chance = Chance::new(3, 1);
+            let drawn = (0..20_000).map(|_| f64::from(chance.poisson(mean))).sum::<f64>() / 20_000.0;
+            assert!((drawn / mean - 1.0).abs() < 0.02, "{drawn} for {mean}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod sosp;
 mod spot;
 mod steps;
 
+pub(crate) use fleet::sized;
 pub use fleet::{Cores, Fate, Fleet, Launches, MEMORY_PER_CORE};
 pub use harvest::Harvest;
 pub use lifetime::Lifetime;

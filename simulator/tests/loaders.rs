@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use simulator::machines::{MEMORY_PER_CORE, Steps};
-use simulator::workload::{Assumptions, Azure2019, Events, Selection, Subset, TraceError, Workload};
+use simulator::machines::{Lifetime, MEMORY_PER_CORE, Spot, Steps};
+use simulator::workload::{Assumptions, Azure2019, Events, Freyr, Selection, Subset, TraceError, Workload};
 use vocabulary::{Moment, Span};
 
 fn fixture(name: &str) -> PathBuf {
@@ -268,5 +268,46 @@ fn bad_tables_of_counts_are_refused_with_their_line() {
             (b"func_id,7,8\n0,1,2\n0,1,2\n", "line 3: func_id '0' has a row already"),
         ],
         |file| Azure2019::read(&fixture("functions.csv"), file),
+    );
+}
+
+#[test]
+fn bad_tables_of_lives_and_offers_are_refused_with_their_line() {
+    are_refused(
+        &[
+            (b"lifetime_s,end_event\n5,lost\n", "line 2: end_event 'lost' is not known"),
+            (b"lifetime_s,end_event\n5,user_stop\n", "tells of no preempted VM"),
+            (b"lifetime_s,end_event\nlong,preempted\n", "line 2: lifetime_s 'long' is not a number"),
+        ],
+        Lifetime::read_preemptible,
+    );
+    are_refused(
+        &[
+            (
+                b"savings_pct,interruption_monthly\n56,never\n",
+                "line 2: interruption_monthly 'never' is no band",
+            ),
+            (b"savings_pct,interruption_monthly\n156,<5%\n", "line 2: savings_pct '156' is more than all"),
+        ],
+        Spot::read,
+    );
+}
+
+#[test]
+fn bad_tables_of_freyrs_arrivals_are_refused_with_their_line() {
+    let slots = |count: usize| (1..=count).map(|slot| slot.to_string()).collect::<Vec<_>>().join(",");
+    let row = |name: &str| format!("{name}{}\n", ",0".repeat(60));
+    let header = format!("HashFunction,{}\n", slots(60));
+    are_refused(
+        &[
+            (format!("HashFunction,{}\ndh\n", slots(59)).as_bytes(), "has 59 numbered columns"),
+            (
+                format!("{header}{}", row("xy")).as_bytes(),
+                "line 2: HashFunction 'xy' is none of Freyr's functions",
+            ),
+            (format!("{header}{}{}", row("dh"), row("dh")).as_bytes(), "line 3: HashFunction 'dh' has a row"),
+            (format!("{header}{}", row("dh")).as_bytes(), "has no row for 'eg'"),
+        ],
+        Freyr::read,
     );
 }

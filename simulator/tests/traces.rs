@@ -9,8 +9,10 @@ use simulator::machines::{Cores, SospSet};
 use simulator::plan::Machines;
 use simulator::workload::speedup::{self, MEASURED};
 use simulator::workload::{
-    Assumptions, Azure2019, CpuNeed, Events, S500_JUDGE, S500_LEARN, Selection, Subset, Workload,
+    Assumptions, Azure2019, CpuNeed, Events, Freyr, Reserved, S500_JUDGE, S500_LEARN, Selection, Subset,
+    Synthetic, Workload,
 };
+use vocabulary::{Resources, Span};
 
 fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("WINDFALL_TRACES").map(PathBuf::from);
@@ -209,4 +211,51 @@ fn the_speed_up_fits_what_was_measured() {
         constant * 1e2
     );
     assert!(count > 50 && fitted < 0.03 && largest < 0.15 && constant < 0.05);
+}
+
+#[test]
+fn freyrs_test_and_reservations_are_the_released_ones() {
+    let Some(folder) = folder() else { return };
+    let test = Freyr::read(&folder.join("functions/azure2019_freyr10_invocations_per_min.csv")).unwrap();
+    assert_eq!(test.calls(), 268);
+    let code = test.workload(Reserved::Code, 0.0, Span::ZERO, 1).functions;
+    let paper = test.workload(Reserved::Paper, 0.0, Span::ZERO, 1).functions;
+    let table = folder.join("profiles/freyr_www22_user_allocations.csv");
+    let mut rows = csv::Reader::from_path(table).unwrap();
+    for (row, (code, paper)) in rows.records().zip(code.iter().zip(&paper)) {
+        let row = row.unwrap();
+        assert_eq!(row[0], code.name);
+        let (cores, memory): (u32, u32) = (row[2].parse().unwrap(), row[4].parse().unwrap());
+        assert_eq!(code.card.reservation, Resources::new(cores * 1000, memory), "{}", code.name);
+        assert!(paper.card.reservation.cpu >= code.card.reservation.cpu);
+    }
+    let learn = Freyr::sampled(&s500(&folder), S500_LEARN, 1).unwrap();
+    println!("arrivals to learn from: {} calls", learn.calls());
+    assert!((200..=400).contains(&learn.calls()));
+    assert_ne!(Freyr::sampled(&s500(&folder), S500_LEARN, 2).unwrap(), learn);
+}
+
+#[test]
+fn popularity_falls_off_as_in_a_day_of_azure() {
+    let Some(folder) = folder() else { return };
+    let file = std::fs::File::open(folder.join("functions/azure2019_femux_app_popularity.csv.gz")).unwrap();
+    let mut rows = csv::Reader::from_reader(flate2::read::GzDecoder::new(file));
+    let calls: Vec<f64> = rows.records().map(|row| row.unwrap()[1].parse().unwrap()).collect();
+    let shares = Synthetic::popularity(calls.len() as u32);
+    let sum: f64 = calls.iter().sum();
+    for rank in [1, 2, 5, 10, 30, 100, 300, 1_000, 3_000, 10_000, 15_000] {
+        let (measured, formula) = (calls[rank - 1] / sum, shares[rank - 1]);
+        println!(
+            "rank {rank:6}: {measured:.2e} of all calls, by the formula {formula:.2e} (x {:.2})",
+            formula / measured
+        );
+        assert!((0.5..2.0).contains(&(formula / measured)), "rank {rank}");
+    }
+    let of_top = |shares: &[f64]| shares[..176].iter().sum::<f64>() / shares.iter().sum::<f64>();
+    println!(
+        "the first hundredth has {:.3} of all calls, by the formula {:.3}",
+        of_top(&calls),
+        of_top(&shares)
+    );
+    assert!((of_top(&calls) - of_top(&shares)).abs() < 0.05);
 }

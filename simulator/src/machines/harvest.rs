@@ -114,7 +114,7 @@ impl Harvest {
     /// One VM.
     pub(super) fn vm(&self, starts_at: Moment, age: Span, chance: &mut Chance) -> VmPlan {
         // Always the same number of draws before the changes, so that a knob does not shuffle them.
-        let first = self.mean_cores + self.spread * (self.first_cores(chance) - self.mean_cores);
+        let first = (self.mean_cores + self.spread * (self.first_cores(chance) - self.mean_cores)).round();
         let lives = self.lifetime.draw(age, chance);
         let never_changes = chance.unit() <= NEVER_CHANGE;
         let gone = lives.map(|lives| starts_at + lives).filter(|&at| at < self.until);
@@ -133,7 +133,8 @@ impl Harvest {
         let (mut now, mut cores) = (starts_at, first);
         loop {
             now = now + Span((intervals.draw(chance) / self.changes * 1e6) as u64);
-            let (size, grows) = (self.spread * change_size(chance), chance.unit() <= 0.5);
+            let size = (self.spread * change_size(chance)).round().max(1.0);
+            let grows = chance.unit() <= 0.5;
             if now >= until {
                 return plan;
             }

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use vocabulary::{Mebibytes, MilliCores, Moment, Span};
+use vocabulary::{Mebibytes, Moment, Span};
 
 use super::{Fleet, Launches, MEMORY_PER_CORE, Steps, purpose};
 use crate::chance::Chance;

@@ -46,7 +46,8 @@ impl Spot {
                 return Err(row.refused(band, "is no band of interruptions", advice));
             };
             counts[at] += 1.0;
-            let saved = row.number(saving)?;
+            // Some cost more as spot VMs than as regular ones.
+            let saved = row.signed(saving)?;
             if saved > 100.0 {
                 return Err(row.refused(saving, "is more than all", "it should be a percentage"));
             }

@@ -255,7 +255,7 @@ impl Batches for Minutes {
             if count == 0 {
                 continue;
             }
-            let stream = (function as u64) << 24 | u64::from(self.trace.minutes[at]);
+            let stream = ((function as u64) << 24) | u64::from(self.trace.minutes[at]);
             let mut chance = Chance::one_of_many(self.seed, purpose::CALLS, stream);
             let durations = &self.trace.functions[function].duration_ms;
             for _ in 0..self.selection.calls(count, &mut chance) {
@@ -272,7 +272,7 @@ impl Batches for Minutes {
         let place = event.function as usize;
         let memory = match &self.trace.functions[self.chosen[place]].memory_mib {
             Some(memory) => {
-                let stream = (self.chosen[place] as u64) << 40 ^ event.at.0;
+                let stream = ((self.chosen[place] as u64) << 40) ^ event.at.0;
                 let mut chance = Chance::one_of_many(self.seed, purpose::WORK, stream);
                 Mebibytes(memory.draw(&mut chance).ceil() as u32)
             }

@@ -188,14 +188,21 @@ impl Row<'_> {
         }
     }
 
-    /// A finite number that is not negative.
-    pub fn number(&self, column: usize) -> Result<f64, TraceError> {
-        let text = self.text(column);
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
-            Ok(number) if number < 0.0 => Err(self.refused(column, "is negative", "it should be 0 or more")),
+    /// A finite number of either sign.
+    pub fn signed(&self, column: usize) -> Result<f64, TraceError> {
+        match self.text(column).parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
             _ => Err(self.refused(column, "is not a number", "it should be a finite decimal number")),
         }
+    }
+
+    /// A finite number that is not negative.
+    pub fn number(&self, column: usize) -> Result<f64, TraceError> {
+        let number = self.signed(column)?;
+        if number < 0.0 {
+            return Err(self.refused(column, "is negative", "it should be 0 or more"));
+        }
+        Ok(number)
     }
 
     /// A whole number that is not negative.
