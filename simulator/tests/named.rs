@@ -43,7 +43,7 @@ fn a_chance_workload_runs_on_vms_that_are_evicted() {
     let changes = [
         ("kind = \"sosp-mix\"\nusers = 200", synthetic),
         ("length_seconds = 1200", "length_seconds = 300"),
-        ("kind = \"sosp\"\nset = \"Normal\"", "kind = 'harvest'\ncount = 12\neviction_rate = 3000"),
+        ("kind = \"sosp\"\nset = \"Normal\"", "kind = 'harvest'\ncount = 12\neviction_rate = 1000"),
     ];
     let report = play(NORMAL, &changes, None);
     assert!(report.vms_lost > 0 && report.submitted > 300, "{report}");
