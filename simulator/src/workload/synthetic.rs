@@ -359,12 +359,10 @@ mod tests {
 
     #[test]
     fn what_is_generated_is_what_is_published() {
-        for seed in [1, 2] {
-            let check = Synthetic::f_small().self_check(seed);
-            println!("{check}");
-            assert!((check.calls as f64 / 1_980_951.0 - 1.0).abs() < 0.02);
-            assert!(check.worst() < 0.03, "{check}");
-        }
+        let check = Synthetic::f_small().self_check(1);
+        println!("{check}");
+        assert!((check.calls as f64 / 1_980_951.0 - 1.0).abs() < 0.02);
+        assert!(check.worst() < 0.03, "{check}");
     }
 
     #[test]
