@@ -29,6 +29,9 @@ pub struct Simulate {
     /// Print every decision where something runs, one line each, instead of the report
     #[arg(long, conflicts_with_all = ["json", "seeds"])]
     decisions: bool,
+    /// The folder of the traces that the scenario names
+    #[arg(long, value_name = "FOLDER", env = "WINDFALL_TRACES")]
+    traces: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -71,8 +74,9 @@ pub fn run(simulate: Simulate) -> Outcome {
         scenario.placement.clone_from(placement);
     }
     scenario.check().map_err(wrong)?;
+    // What it names is read before anything is played, so that a file which is not there is said once.
+    let mut house = scenario.house_in(simulate.traces.as_deref()).map_err(wrong)?;
     if simulate.decisions {
-        let mut house = scenario.house();
         house.keeps_decisions = true;
         let (report, decisions) = simulator::play(house);
         print!("{}", decisions.unwrap_or_default());
@@ -81,7 +85,7 @@ pub fn run(simulate: Simulate) -> Outcome {
     if simulate.seeds > 1 {
         return many(&scenario, simulate.scenario.as_deref(), &simulate);
     }
-    let report = simulator::run(&scenario);
+    let (report, _) = simulator::play(house);
     if simulate.json {
         println!("{}", output::pretty(&serde_json::to_value(&report)?));
     } else {
@@ -108,13 +112,14 @@ fn many(scenario: &Scenario, file: Option<&Path>, simulate: &Simulate) -> Outcom
     let from = file.map_or_else(String::new, |file| format!(" --scenario {}", file.display()));
     let jobs = (0..u64::from(simulate.seeds)).map(|more| {
         let scenario = Scenario { seed: scenario.seed + more, ..scenario.clone() };
+        let traces = simulate.traces.clone();
         Job {
             label: format!("seed {}", scenario.seed),
             repeat: format!(
                 "windfall simulate{from} --placement {} --seed {}",
                 scenario.placement, scenario.seed
             ),
-            build: Box::new(move || scenario.house()),
+            build: Box::new(move || scenario.house_in(traces.as_deref()).expect("it was read a moment ago")),
         }
     });
     let bar = ProgressBar::new(u64::from(simulate.seeds));
