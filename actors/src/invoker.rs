@@ -16,11 +16,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use messages::{Cancel, Drain, FunctionPath, Prewarm, Report, Run, Start, subjects};
+use messages::{
+    Cancel, Drain, FunctionPath, Hindrance, Prewarm, Report, Run, StandingNotice, Start, subjects,
+};
 use policies::residency::{HandBackWhy, Input, Output, Residency, SandboxId, StopWhy};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sandbox::{Limits, Sandbox, Workshop};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use vocabulary::{
     Attempt, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind,
     VmStanding, VmStatus,
@@ -32,7 +34,7 @@ use self::running::{Ran, RunHere};
 use crate::alarm::Alarm;
 use crate::bus::Bus;
 use crate::clock::{Clock, unix_ms};
-use crate::harvest_monitor::{CapacityChanged, Noticed, Seen, Sigterm};
+use crate::harvest_monitor::{CapacityChanged, Noticed, Operator, Seen, Sigterm};
 use crate::intake::{Credits, Intake, Tasks};
 use crate::metrics::{InvokerMetrics, SandboxEnd};
 use crate::settings::Settings;
@@ -53,8 +55,8 @@ pub enum InvokerMessage {
     Drain(async_nats::Message),
     /// What the Harvest Monitor sees.
     Seen(Seen),
-    /// The grace of a SIGTERM is over.
-    GraceOver,
+    /// The time that this notice, by its number, left is over.
+    GraceOver(u64),
     /// A sandbox has been made, or not.
     Made(Box<Made>),
     /// A run has ended.
@@ -92,6 +94,8 @@ pub struct Arguments {
     pub metrics_address: String,
     /// Told when the VM has been asked to leave and nothing runs any more.
     pub leave: Arc<Notify>,
+    /// Told whether the VM takes nothing new and nothing runs any more.
+    pub drained: Arc<watch::Sender<bool>>,
 }
 
 /// The actor; its state is [`Shell`].
@@ -126,6 +130,11 @@ pub struct Shell {
     reported: Moment,
     used: Resources,
     leaving: bool,
+    /// The notice that stands, until when, and its number.
+    notice: Option<(Moment, &'static str)>,
+    notices: u64,
+    capacity_source: String,
+    hindrance: Hindrance,
     alarm: Alarm,
     credits: Credits,
     outputs: Vec<Output>,
@@ -177,6 +186,10 @@ impl Actor for Invoker {
             reported: Moment::ORIGIN,
             used: Resources::ZERO,
             leaving: false,
+            notice: None,
+            notices: 0,
+            capacity_source: String::new(),
+            hindrance: Hindrance::default(),
             alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
@@ -200,7 +213,12 @@ impl Actor for Invoker {
                 shell.resized(&me, capacity).await
             }
             InvokerMessage::Seen(Seen::Noticed(noticed)) => shell.noticed(&me, &noticed).await,
-            InvokerMessage::GraceOver => shell.given.leave.notify_one(),
+            InvokerMessage::Seen(Seen::Machine { source, hindrance }) => {
+                (shell.capacity_source, shell.hindrance) = (source, hindrance);
+            }
+            InvokerMessage::Seen(Seen::MayEnd) => shell.stand(&me, true).await,
+            InvokerMessage::GraceOver(number) if number == shell.notices => shell.given.leave.notify_one(),
+            InvokerMessage::GraceOver(_) => {} // Called off, or another deadline since.
             InvokerMessage::Made(made) => shell.made(&me, *made),
             InvokerMessage::Ran(ran) => shell.ran(&me, *ran),
             InvokerMessage::Flush => shell.outgoing.flush().await,
@@ -306,13 +324,17 @@ impl Shell {
     }
 
     /// The VM will be evicted, or not after all. Whoever sends SIGTERM waits for the process to end, so it leaves as
-    /// soon as nothing runs, and at the latest when the grace is over; a cloud takes its VM away itself.
+    /// soon as nothing runs, and at the latest when the grace is over; an operator wants the deadline as it would be
+    /// with a cloud; a cloud takes its VM away itself.
     async fn noticed(&mut self, me: &ActorRef<InvokerMessage>, noticed: &Noticed) {
+        self.notices += 1;
+        self.notice = noticed.time_left.map(|left| (self.now() + left, noticed.source));
         if let Some(time_left) = noticed.time_left
-            && noticed.source == Sigterm::NAME
+            && [Sigterm::NAME, Operator::NAME].contains(&noticed.source)
         {
-            self.leaving = true;
-            me.send_after(time_left.into(), || InvokerMessage::GraceOver);
+            self.leaving |= noticed.source == Sigterm::NAME;
+            let number = self.notices;
+            me.send_after(time_left.into(), move || InvokerMessage::GraceOver(number));
         }
         self.stand(me, noticed.time_left.is_some()).await;
     }
@@ -329,6 +351,8 @@ impl Shell {
     }
 
     fn leave_when_done(&mut self) {
+        let drained = self.runs.is_empty() && self.residency.standing() == VmStanding::Draining;
+        self.given.drained.send_if_modified(|known| std::mem::replace(known, drained) != drained);
         if self.leaving && self.runs.is_empty() {
             self.leaving = false;
             self.given.leave.notify_one();
@@ -546,6 +570,12 @@ impl Shell {
             metrics: self.given.metrics_address.clone(),
             age: self.now().since(Moment::ORIGIN),
             enforcement: self.given.workshop.enforcement().to_string(),
+            capacity_source: self.capacity_source.clone(),
+            notice: self.notice.map(|(deadline, source)| StandingNotice {
+                time_left: deadline.since(self.now()),
+                source: source.to_owned(),
+            }),
+            hindrance: self.hindrance,
         }
     }
 }

@@ -287,6 +287,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         tracing::warn!(%vm, enforcement = %workshop.enforcement(), "SANDBOXES ARE NOT FULLY CONFINED");
     }
     let leave = Arc::new(Notify::new());
+    let (say_drained, drained) = watch::channel(false);
     let arguments = invoker::Arguments {
         settings: Arc::clone(&settings),
         vm,
@@ -299,9 +300,16 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         metrics: Arc::clone(&counts),
         metrics_address: page.as_ref().map(|page| page.address.to_string()).unwrap_or_default(),
         leave: Arc::clone(&leave),
+        drained: Arc::new(say_drained),
     };
     let sigterm = harvest_monitor::Sigterm::listen(Span::millis(settings.vm.sigterm_grace_ms))
         .context("cannot listen for SIGTERM")?;
+    let operator = harvest_monitor::Operator::listen(vm, bus.clone(), Arc::clone(&counts))
+        .await
+        .context("cannot listen for orders to evict")?;
+    let mut sources: Vec<Arc<dyn harvest_monitor::NoticeSource>> = vec![Arc::new(sigterm), Arc::new(operator)];
+    sources.extend(harvest_monitor::of_cloud(&settings.vm, &counts));
+    tracing::info!(%vm, sources = ?Vec::from_iter(sources.iter().map(|source| source.name())), "notices are heard");
     // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.
     let current: Arc<Mutex<Option<ActorRef<invoker::InvokerMessage>>>> = Arc::default();
     let told = Arc::clone(&current);
@@ -310,7 +318,9 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         settings: settings.vm.clone(),
         bus,
         metrics: Arc::clone(&counts),
-        sources: vec![Arc::new(sigterm)],
+        sources,
+        standing: Arc::default(),
+        drained,
         tell: Arc::new(move |seen| {
             let invoker = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(invoker) = invoker {

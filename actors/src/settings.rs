@@ -209,8 +209,8 @@ pub struct Vm {
     pub id: String,
     /// `harvest` or `regular`.
     pub kind: String,
-    /// Where capacity is read: `auto` (the smallest of its cgroup, the online CPUs and the machine's memory), or
-    /// `fixed` (the two values below).
+    /// Where capacity is read: `auto` (the smallest of its cgroup, the online CPUs, what a Hyper-V host gives, and the
+    /// machine's memory), or `fixed` (the two values below).
     pub capacity: String,
     /// CPU, millicores, where `capacity` is `fixed`.
     pub cpu: u32,
@@ -219,6 +219,22 @@ pub struct Vm {
     /// The cgroup that is this VM, below each controller's mount point; empty: the agent's own group's parent
     /// where that is a VM group, else none.
     pub cgroup: String,
+    /// How often capacity is looked at, in ms. A look costs some tens of microseconds.
+    pub capacity_poll_ms: u64,
+    /// Where Hyper-V's host tells a harvest VM how many cores it has; nothing where there is no such file.
+    pub kvp: Option<PathBuf>,
+    /// Which cloud's notices are heard: `auto` (what the machine's firmware says), `azure`, `aws`, `gcp`, or `none`.
+    /// SIGTERM and `windfall vm evict` are always heard.
+    pub notices: String,
+    /// Where the cloud's metadata service is.
+    pub metadata: String,
+    /// How often it is asked, in ms. (GCP is asked to answer when something changes.)
+    pub notice_poll_ms: u64,
+    /// This VM's name in Azure's events; the metadata service is asked for it when empty.
+    pub azure_name: String,
+    /// What AWS's recommendation to rebalance leads to: `note` (it is logged and counted) or `drain` (the VM takes
+    /// nothing new and another is launched).
+    pub on_rebalance: String,
     /// Where sandboxes and cached code are kept.
     pub scratch: Option<PathBuf>,
     /// `auto` or `off`: whether sandboxes are confined by namespaces and cgroups where that is possible.
@@ -250,6 +266,13 @@ impl Default for Vm {
             cpu: 1000,
             memory: 1024,
             cgroup: String::new(),
+            capacity_poll_ms: 50,
+            kvp: Some("/var/lib/hyperv/.kvp_pool_0".into()),
+            notices: "auto".into(),
+            metadata: "http://169.254.169.254".into(),
+            notice_poll_ms: 1_000,
+            azure_name: String::new(),
+            on_rebalance: "note".into(),
             scratch: None,
             enforce: "auto".into(),
             uid_base: 1_000_000,

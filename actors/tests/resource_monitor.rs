@@ -127,6 +127,9 @@ async fn report(bus: Bus, vms: PathBuf) {
                 metrics: String::new(),
                 age: Span::ZERO,
                 enforcement: String::new(),
+                capacity_source: String::new(),
+                notice: None,
+                hindrance: messages::Hindrance::default(),
             };
             bus.send(subjects::vm_report(vm), &report).await;
         }

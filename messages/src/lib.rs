@@ -25,7 +25,8 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    ControllerAlive, Drain, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Notice, Prewarm, Report,
+    ControllerAlive, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Hindrance,
+    Notice, Prewarm, Report, StandingNotice,
 };
 pub use invocation::{
     Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,

@@ -76,6 +76,11 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("vm.capacity", OneOf(vec!["auto", "fixed"])),
         ("vm.cpu", Whole(10, 1_000_000)),
         ("vm.memory", Whole(64, 100_000_000)),
+        ("vm.capacity_poll_ms", Whole(5, 60_000)),
+        ("vm.notices", OneOf(vec!["auto", "azure", "aws", "gcp", "none"])),
+        ("vm.metadata", HttpUrlOrNone),
+        ("vm.notice_poll_ms", Whole(50, 60_000)),
+        ("vm.on_rebalance", OneOf(vec!["note", "drain"])),
         ("vm.enforce", OneOf(vec!["auto", "off"])),
         // Below are the machine's own users; above, two more digits would leave a user id's 32 bits.
         ("vm.uid_base", Whole(1_000, 4_000_000_000)),
