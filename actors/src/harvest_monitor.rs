@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use vocabulary::{Resources, Span, VmId};
 
 use crate::bus::Bus;
+use crate::intake;
 use crate::metrics::{InvokerMetrics, Machine};
 use crate::settings;
 use machine::MachineReader;
@@ -166,17 +167,7 @@ impl Actor for HarvestMonitor {
             }
         });
         let poll = Duration::from_millis(arguments.settings.capacity_poll_ms.max(1));
-        let ticker = me.clone();
-        ears.spawn(async move {
-            let mut ticks = tokio::time::interval(poll);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-            loop {
-                ticks.tick().await;
-                if ticker.cast(Input::Look).is_err() {
-                    return;
-                }
-            }
-        });
+        ears.spawn(intake::tick(me, poll, || Input::Look));
         let machine = MachineReader::open(capacity.group().cloned());
         let mut shell = Shell {
             is_drained: *arguments.drained.borrow(),
@@ -187,7 +178,7 @@ impl Actor for HarvestMonitor {
             gauges_read: None,
             before: None,
             notice: None,
-            ears: ears,
+            ears,
         };
         // What was said to the one before.
         if let Some(noticed) = shell.standing().now(Instant::now()) {

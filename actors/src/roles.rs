@@ -307,7 +307,8 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     let operator = harvest_monitor::Operator::listen(vm, bus.clone(), Arc::clone(&counts))
         .await
         .context("cannot listen for orders to evict")?;
-    let mut sources: Vec<Arc<dyn harvest_monitor::NoticeSource>> = vec![Arc::new(sigterm), Arc::new(operator)];
+    let mut sources: Vec<Arc<dyn harvest_monitor::NoticeSource>> =
+        vec![Arc::new(sigterm), Arc::new(operator)];
     sources.extend(harvest_monitor::of_cloud(&settings.vm, &counts));
     tracing::info!(%vm, sources = ?Vec::from_iter(sources.iter().map(|source| source.name())), "notices are heard");
     // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.

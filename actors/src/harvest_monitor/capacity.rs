@@ -119,7 +119,11 @@ impl Capacity {
                     Some(group) => format!("control group {}, ", group.path()),
                     None => String::new(),
                 };
-                format!("{}, limited by {}; {group}CPUs, memory and Hyper-V are watched", reader.last, self.source())
+                format!(
+                    "{}, limited by {}; {group}CPUs, memory and Hyper-V are watched",
+                    reader.last,
+                    self.source()
+                )
             }
         }
     }
@@ -157,7 +161,8 @@ impl Reader {
             last: Resources { cpu: MilliCores(u32::MAX), memory: Mebibytes(u32::MAX) },
             from: From { cpu: "cpus", memory: "memory" },
         };
-        let (first, _) = reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
+        let (first, _) =
+            reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
         reader.last = first;
         reader.last = reader.read();
         Ok(reader)

@@ -84,7 +84,8 @@ mod tests {
         let path = folder.path().join("pool");
         let mut kvp = Kvp::at(&path);
         assert_eq!(kvp.read().unwrap(), None, "no file says nothing");
-        let others = [record("HostName", "host"), record("CurrentCoreCount", "12.0"), record("X", "y")].concat();
+        let others =
+            [record("HostName", "host"), record("CurrentCoreCount", "12.0"), record("X", "y")].concat();
         std::fs::write(&path, &others).unwrap();
         assert_eq!(kvp.read().unwrap(), Some(MilliCores(12_000)));
         // In place: neither size nor inode changes.

@@ -64,7 +64,8 @@ impl Aws {
         }
         let life = [("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_LIFE)];
         let reply = self.metadata.ask(Method::PUT, TOKEN_PATH, &life, None, SOON).await?;
-        let fine = reply.status == 200 && !reply.text.is_empty() && reply.text.bytes().all(|b| b.is_ascii_graphic());
+        let fine =
+            reply.status == 200 && !reply.text.is_empty() && reply.text.bytes().all(|b| b.is_ascii_graphic());
         if !fine {
             self.metadata.is_nonsense("a token");
             return None;

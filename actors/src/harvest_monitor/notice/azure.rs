@@ -178,7 +178,9 @@ impl NoticeSource for Azure {
             let reply = self.metadata.ask(Method::POST, EVENTS_PATH, &METADATA, Some(body), SOON).await;
             match reply.map(|reply| reply.status) {
                 Some(200) => tracing::info!(events = ?waiting, "nothing runs here any more: Azure may go on"),
-                status => tracing::warn!(?status, "Azure did not take our acknowledgement; its deadline holds"),
+                status => {
+                    tracing::warn!(?status, "Azure did not take our acknowledgement; its deadline holds")
+                }
             }
         })
     }

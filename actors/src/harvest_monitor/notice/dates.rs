@@ -48,7 +48,10 @@ fn seconds(year: u64, month: u64, day: u64, time: &str) -> Option<u64> {
     let (era, of_era) = (year / 400, year % 400);
     let of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
     let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-    is_one.then(|| days.checked_sub(719_468)).flatten().map(|days| days * 86_400 + hour * 3600 + minute * 60 + second)
+    is_one
+        .then(|| days.checked_sub(719_468))
+        .flatten()
+        .map(|days| days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]
@@ -66,12 +69,22 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_moment() {
-        for text in
-            ["", "soon", "Someday, 99 Foo 99999 99:99:99 GMT", "Tue, 09 Aug 2022", "Tue, 09 Aug 2022 17:07 GMT"]
-        {
+        for text in [
+            "",
+            "soon",
+            "Someday, 99 Foo 99999 99:99:99 GMT",
+            "Tue, 09 Aug 2022",
+            "Tue, 09 Aug 2022 17:07 GMT",
+        ] {
             assert_eq!(rfc1123(text), None, "{text}");
         }
-        for text in ["", "99999-99-99T99:99:99Z", "2022-08-09T17:07:32", "2022-00-09T17:07:32Z", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "99999-99-99T99:99:99Z",
+            "2022-08-09T17:07:32",
+            "2022-00-09T17:07:32Z",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert_eq!(iso8601(text), None, "{text}");
         }
     }

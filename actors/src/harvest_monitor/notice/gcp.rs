@@ -60,12 +60,7 @@ impl Gcp {
         })
     }
 
-    fn of(
-        metadata: Metadata,
-        key: &'static str,
-        time_left: Span,
-        ends: fn(&str) -> Option<bool>,
-    ) -> Self {
+    fn of(metadata: Metadata, key: &'static str, time_left: Span, ends: fn(&str) -> Option<bool>) -> Self {
         Self { metadata, key, ends, time_left, state: Mutex::default() }
     }
 

@@ -69,7 +69,8 @@ impl Metadata {
         body: Option<String>,
         patience: Duration,
     ) -> Option<Reply> {
-        let mut request = self.client.as_ref()?.request(method, format!("{}{path}", self.base)).timeout(patience);
+        let mut request =
+            self.client.as_ref()?.request(method, format!("{}{path}", self.base)).timeout(patience);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -78,7 +79,11 @@ impl Metadata {
         }
         match read(request).await {
             Ok(reply) => {
-                self.metrics.metadata_asked(if reply.status < 500 { Asked::Answered } else { Asked::Refused });
+                self.metrics.metadata_asked(if reply.status < 500 {
+                    Asked::Answered
+                } else {
+                    Asked::Refused
+                });
                 Some(reply)
             }
             Err(error) => {

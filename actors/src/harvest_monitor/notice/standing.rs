@@ -35,7 +35,13 @@ pub(in crate::harvest_monitor) enum Change {
 
 impl Standing {
     /// A source has spoken.
-    pub(in crate::harvest_monitor) fn heard(&mut self, now: Instant, place: usize, source: &'static str, said: Said) -> Change {
+    pub(in crate::harvest_monitor) fn heard(
+        &mut self,
+        now: Instant,
+        place: usize,
+        source: &'static str,
+        said: Said,
+    ) -> Change {
         let before = self.deadline();
         match said {
             Said::WillEnd(left) => {
