@@ -169,8 +169,9 @@ impl Actor for HarvestMonitor {
         let poll = Duration::from_millis(arguments.settings.capacity_poll_ms.max(1));
         ears.spawn(intake::tick(me, poll, || Input::Look));
         let machine = MachineReader::open(capacity.group().cloned());
+        let is_drained = *arguments.drained.borrow();
         let mut shell = Shell {
-            is_drained: *arguments.drained.borrow(),
+            is_drained,
             arguments,
             capacity,
             machine,
@@ -181,7 +182,8 @@ impl Actor for HarvestMonitor {
             ears,
         };
         // What was said to the one before.
-        if let Some(noticed) = shell.standing().now(Instant::now()) {
+        let stands = shell.standing().now(Instant::now());
+        if let Some(noticed) = stands {
             shell.notice(noticed).await;
         }
         Ok(shell)

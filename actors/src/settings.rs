@@ -19,6 +19,10 @@ pub struct Settings {
     pub controller: Controller,
     /// The fleet.
     pub resource_monitor: ResourceMonitor,
+    /// The provider `netns`.
+    pub netns: Netns,
+    /// The provider `command`.
+    pub command: Command,
     /// A VM and its sandboxes.
     pub vm: Vm,
     /// What users may ask for, per function and per namespace.
@@ -162,11 +166,15 @@ impl Default for Controller {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResourceMonitor {
-    /// Where VMs come from: `process`, or `none` for VMs that are started by hand.
+    /// Where VMs come from: `process` (of this machine), `netns` (the same, each with a network and processes of its own),
+    /// `command` (any program), or `none` for VMs that are started by hand.
     pub provider: String,
+    /// Whether VMs end when the Resource Monitor that leads is stopped in good order: `retire`, `keep`, or `auto`: those of
+    /// `process` and `netns` do. With several Resource Monitors it must be `keep`.
+    pub on_stop: String,
     /// Name of the cluster, so that two on one machine never touch each other's VMs.
     pub cluster: String,
-    /// Folder in which the provider `process` keeps its VMs.
+    /// Folder in which the providers `process` and `netns` keep their VMs.
     pub folder: PathBuf,
     /// Whether VMs of the provider `process` write logs of their own (in `folder`), instead of to our standard error.
     pub log_files: bool,
@@ -188,6 +196,7 @@ impl Default for ResourceMonitor {
     fn default() -> Self {
         Self {
             provider: "process".into(),
+            on_stop: "auto".into(),
             cluster: "local".into(),
             folder: ".windfall/vms".into(),
             log_files: true,
@@ -198,6 +207,38 @@ impl Default for ResourceMonitor {
             launch_patience_ms: 30_000,
             metrics: "127.0.0.1:0".into(),
         }
+    }
+}
+
+/// VMs with a network of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Netns {
+    /// Their network; the host has its first address. NATS must listen there.
+    pub subnet: String,
+    /// `auto` (the system's, else one of our own, else none), `off`, or where it is mounted.
+    pub lxcfs: String,
+}
+
+impl Default for Netns {
+    fn default() -> Self {
+        Self { subnet: "10.99.0.0/16".into(), lxcfs: "auto".into() }
+    }
+}
+
+/// VMs that any program makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Command {
+    /// The program and its first arguments, separated by blanks.
+    pub program: String,
+    /// How long one call of it may take, in ms.
+    pub timeout_ms: u64,
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self { program: String::new(), timeout_ms: 120_000 }
     }
 }
 

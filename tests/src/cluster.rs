@@ -229,6 +229,11 @@ impl Cluster {
         self.process(name).start();
     }
 
+    /// What was killed is not expected any more, and its name is free.
+    pub fn forget(&mut self, name: &str) {
+        self.processes.retain(|process| process.name != name);
+    }
+
     fn process(&mut self, name: &str) -> &mut Process {
         let found = self.processes.iter_mut().find(|process| process.name == name);
         found.unwrap_or_else(|| panic!("there is no {name}"))
@@ -264,13 +269,19 @@ impl Cluster {
     /// that is killed and started by its name.
     pub fn launch_vm(&mut self, id: VmId, cpu: u32, memory: u32) {
         let settings = [
-            ("vm.id", id.to_string()),
             ("vm.capacity", "fixed".to_owned()),
             ("vm.cpu", cpu.to_string()),
             ("vm.memory", memory.to_string()),
-            ("vm.scratch", self.folder.path().join(id.to_string()).display().to_string()),
         ];
-        self.launch_role(&id.to_string(), "vm", &settings);
+        self.launch_vm_with(id, &settings);
+    }
+
+    /// One more VM with settings of its own.
+    pub fn launch_vm_with(&mut self, id: VmId, settings: &[(&str, String)]) {
+        let scratch = self.folder.path().join(id.to_string()).display().to_string();
+        let mut all = vec![("vm.id", id.to_string()), ("vm.scratch", scratch)];
+        all.extend(settings.iter().map(|(key, value)| (*key, value.clone())));
+        self.launch_role(&id.to_string(), "vm", &all);
     }
 
     fn launch_nats(&mut self) {
