@@ -11,6 +11,7 @@
 //! `fleet` (VMs that report, get notice, or are lost), `queues` (who waits).
 
 mod fleet;
+mod hopeless;
 mod lifecycle;
 mod queues;
 mod sending;
@@ -261,6 +262,8 @@ pub struct Dispatch {
     early_notices: BTreeMap<VmId, Moment>,
     /// Some VM took work at this moment, or still does.
     last_open: Moment,
+    /// Since then, who waited without a VM has been told so.
+    hopeless_told: bool,
     /// We were late ourselves: until then no VM is called silent.
     overslept: Moment,
     /// Attempts that VMs list and that are not ours (any more).
@@ -292,6 +295,7 @@ impl Dispatch {
             silences: BTreeSet::new(),
             early_notices: BTreeMap::new(),
             last_open: Moment::ORIGIN,
+            hopeless_told: false,
             overslept: Moment::ORIGIN,
             foreign: BTreeSet::new(),
             functions: Map::default(),
@@ -327,8 +331,20 @@ impl Dispatch {
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}
         }
+        self.see_to_the_rest(freed, outputs);
+    }
+
+    /// The same as [`Input::VmReported`], for who keeps the report.
+    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, outputs: &mut Vec<Output>) {
+        self.pass_time(now);
+        self.vm_reported(status, outputs);
+        self.see_to_the_rest(None, outputs);
+    }
+
+    fn see_to_the_rest(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
         self.give_up_waiting(outputs);
+        self.refuse_without_vms(outputs);
         self.end_warm_waits(outputs);
         self.pump(freed, outputs);
     }
@@ -339,7 +355,12 @@ impl Dispatch {
         let patience = self.queues.next_deadline();
         let warm = self.warm_waits.first().map(|&(moment, _)| moment);
         let waiting = (!self.queues.is_empty()).then(|| self.next_look_at_the_waiting()).flatten();
-        [silence, patience, warm, waiting].into_iter().flatten().min()
+        [silence, patience, warm, waiting, self.hopeless_from()].into_iter().flatten().min()
+    }
+
+    /// Invocations that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.queues.len()
     }
 
     /// What has been learned of a function.
@@ -389,6 +410,7 @@ impl Dispatch {
         }
         if self.books.open() > 0 {
             self.last_open = now;
+            self.hopeless_told = false;
         }
     }
 

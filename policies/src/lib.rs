@@ -7,13 +7,17 @@
 //! **Gives up:** doing anything. Each machine only says what should be done.
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
-//! (Resource Monitor). They ask the families [`placement`] (which VM) and [`allocation`] (how much), and learn
+//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much) and [`keep_alive`]
+//! (how long a sandbox stays), and learn
 //! from [`profile`].
 
 pub mod allocation;
+mod chance;
 pub mod dispatch;
 pub mod hash;
+pub mod keep_alive;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
+pub mod released;
 pub mod residency;

@@ -7,8 +7,12 @@
 //! **Gives up:** fairness between functions: what waits here goes first in, first out. The Controller sends only what
 //! should fit, so a queue here is short and means that the VM has shrunk, or that two Controllers had the same idea.
 //!
-//! The files beside: `runs` (what is asked for), `sandboxes` (what serves it), `seen` (what was asked for before).
+//! With an [`Admission`] other than `Booked` it behaves as the released invokers of the SOSP'21 authors do, and promises only what
+//! they did; see `admission`.
+//!
+//! The files beside: `runs` (what is asked for), `admission` (whether there is room), `sandboxes` (what serves it), `seen` (what was asked for before).
 
+mod admission;
 mod runs;
 mod sandboxes;
 mod seen;
@@ -17,12 +21,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, WarmOnVm,
+    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, VmStatus,
+    WarmOnVm,
 };
 
+use crate::keep_alive::KeepAlive;
+use crate::keep_alive::fixed::Fixed;
+use admission::Recent;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
+
+pub use admission::Admission;
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,6 +59,8 @@ pub enum Input {
     Capacity(Resources),
     /// Take nothing new and hand back what waits; or, with `Open`, take work again.
     Standing(VmStanding),
+    /// What all sandboxes together use, measured once a second. Only [`Admission::Measured`] looks at it.
+    Uses(Resources),
     /// Have so many sandboxes of this function.
     Prewarm { function: FunctionCard, count: u32 },
     /// The moment asked for by [`Residency::next_wakeup`] has come.
@@ -106,7 +118,9 @@ pub enum HandBackWhy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// An idle sandbox lives this long. Ten minutes by default, as OpenWhisk's.
+    /// What decides whether a run may begin.
+    pub admission: Admission,
+    /// An idle sandbox lives this long, if nothing else decides about it. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
     /// Runs that may wait here for room.
     pub queue_limit: u32,
@@ -121,6 +135,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            admission: Admission::Booked,
             keep_alive: Span::seconds(600),
             queue_limit: 256,
             sandboxes_limit: 1_024,
@@ -155,6 +170,8 @@ pub struct Residency {
     capacity: Resources,
     standing: VmStanding,
     sandboxes: Sandboxes,
+    keep_alive: Box<dyn KeepAlive>,
+    recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: BTreeMap<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
@@ -163,8 +180,14 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// An empty VM of this size that takes work.
+    /// An empty VM of this size that takes work, and keeps each idle sandbox for the same time.
     pub fn new(settings: Settings, capacity: Resources) -> Self {
+        let keep_alive = Box::new(Fixed::new(settings.keep_alive));
+        Self::with_keep_alive(settings, capacity, keep_alive)
+    }
+
+    /// The same with another rule for idle sandboxes; [`Settings::keep_alive`] means nothing then.
+    pub fn with_keep_alive(settings: Settings, capacity: Resources, keep_alive: Box<dyn KeepAlive>) -> Self {
         Self {
             seen: Seen::new(settings.seen_for, settings.seen_limit),
             settings,
@@ -172,6 +195,8 @@ impl Residency {
             capacity,
             standing: VmStanding::Open,
             sandboxes: Sandboxes::default(),
+            keep_alive,
+            recent: Recent::default(),
             runs: BTreeMap::new(),
             queue: VecDeque::new(),
         }
@@ -191,36 +216,50 @@ impl Residency {
             Input::SandboxDied(sandbox) => self.sandbox_died(sandbox),
             Input::Capacity(capacity) => self.resized(capacity, outputs),
             Input::Standing(standing) => self.told_to_stand(standing, outputs),
+            Input::Uses(used) => self.recent.measured(used),
             Input::Prewarm { function, count } => self.prewarm(function, count, outputs),
             Input::Woke => {}
         }
         self.seen.forget_old(self.now);
-        self.stop_expired(outputs);
         self.begin_what_fits(outputs);
+        self.keep_alive_and_prewarm(outputs);
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        self.sandboxes.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
+        let end = self.sandboxes.next_end().map(|(until, _)| until).filter(|&until| until < Moment::NEVER);
+        [end, self.keep_alive.next_prewarm()].into_iter().flatten().min()
+    }
+
+    /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
+    pub fn describe(&self, status: &mut VmStatus) {
+        status.standing = self.standing;
+        status.warm.clear();
+        self.sandboxes.list_warm(&mut status.warm);
+        status.running.clear();
+        status.running.extend(self.listed());
     }
 
     /// What is idle here, for the VM's report.
     pub fn warm(&self) -> Vec<WarmOnVm> {
-        self.sandboxes.warm()
+        let mut warm = Vec::new();
+        self.sandboxes.list_warm(&mut warm);
+        warm
     }
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
+        self.listed().collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = RunningOnVm> {
         let begun = self.runs.values().map(|(_, run)| run);
-        begun
-            .chain(&self.queue)
-            .map(|run| RunningOnVm {
-                invocation: run.invocation,
-                attempt: run.attempt,
-                function: run.function,
-                grant: run.grant,
-            })
-            .collect()
+        begun.chain(&self.queue).map(|run| RunningOnVm {
+            invocation: run.invocation,
+            attempt: run.attempt,
+            function: run.function,
+            grant: run.grant,
+        })
     }
 
     /// Whether it takes work.
@@ -231,6 +270,11 @@ impl Residency {
     /// What is booked by runs, begun or about to begin; what waits for room is not counted.
     pub fn booked(&self) -> Resources {
         self.sandboxes.booked()
+    }
+
+    /// The most that was used in the last five measurements: what a released invoker reports.
+    pub fn used_recently(&self) -> Resources {
+        self.recent.most()
     }
 
     /// Which attempt this sandbox is being made for or runs; ask before [`Input::SandboxFailed`] is handed in, because

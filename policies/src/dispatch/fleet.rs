@@ -257,6 +257,7 @@ impl Dispatch {
             self.books.set_takes_work(slot, false);
             self.placement.withdraw(slot);
         }
+        self.placement.gone(slot);
         // The oldest joins its queue's front last.
         for (_, id) in open.into_iter().rev() {
             self.lose_attempt(id, outputs);

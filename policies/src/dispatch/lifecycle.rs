@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, OnEviction, Outcome, Resources, VmId,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, MilliCores, Moment, OnEviction, Outcome,
+    Resources, VmId,
 };
 
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
-use crate::placement::Slot;
+use crate::placement::{Ran, Slot};
 use crate::profile::Profile;
 
 /// What is known of a function.
@@ -124,6 +125,7 @@ impl Dispatch {
         }
         function.profile.arrived(self.now);
         function.last_used = self.now;
+        self.placement.arrived(self.now, card.id);
     }
 
     /// Makes room for new functions: a sixteenth of those that are not in use goes, the longest unused first.
@@ -185,7 +187,9 @@ impl Dispatch {
             let hopeless = self.now.since(self.last_open) > self.settings.no_vm_grace;
             return hopeless.then_some(Refusal::NoVm);
         }
-        let too_large = !self.books.could_ever_hold(needs);
+        // Where a VM need not have room, only memory can never do: without it no container begins.
+        let least = if self.binds_early() { Resources { cpu: MilliCores::ZERO, ..needs } } else { needs };
+        let too_large = !self.books.could_ever_hold(least);
         too_large.then(|| Refusal::TooLarge { needs, largest: self.books.largest() })
     }
 
@@ -236,7 +240,9 @@ impl Dispatch {
             Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
         );
         if ran && let Some(function) = self.functions.get_mut(&ending.function) {
-            function.profile.ended(ending.duration, ending.cold.then_some(ending.init), ending.usage);
+            let Ending { function: id, duration, usage, .. } = *ending;
+            function.profile.ended(duration, ending.cold.then_some(ending.init), usage);
+            self.placement.ended(self.now, &Ran { function: id, duration, usage });
         }
     }
 

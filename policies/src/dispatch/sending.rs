@@ -11,7 +11,7 @@ use vocabulary::{FunctionId, InvocationId, Moment, Span};
 use super::lifecycle::Running;
 use super::{Dispatch, Output};
 use crate::allocation::Request;
-use crate::placement::{Ask, Choice, Slot};
+use crate::placement::{Ask, Binding, Choice, Slot};
 
 /// Between two looks at those for whom there was no time.
 const NEXT_LOOK: Span = Span::millis(1);
@@ -21,15 +21,20 @@ const STARVING_LOOK: Span = Span::millis(100);
 const OLDEST: usize = 16;
 
 impl Dispatch {
-    /// Sends it out if there is a place and no sandbox worth waiting for.
+    /// Sends it out if there is a place and no sandbox worth waiting for. Early binding finds a place on any VM that takes
+    /// work, and waits for nothing.
     pub(super) fn try_to_send(&mut self, id: InvocationId, outputs: &mut Vec<Output>) -> bool {
         let Some(ask) = self.ask(id) else { return false };
         let Ok(choice) = self.placement.place(self.now, &self.books, &ask) else { return false };
-        if !choice.warm && self.is_better_off_waiting(id, ask.function) {
+        if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, ask.function) {
             return false;
         }
         self.send(id, choice, outputs);
         true
+    }
+
+    pub(super) fn binds_early(&self) -> bool {
+        self.placement.binding() == Binding::Early
     }
 
     fn ask(&mut self, id: InvocationId) -> Option<Ask> {
@@ -37,14 +42,16 @@ impl Dispatch {
         let card = open.submission.function;
         let function = self.functions.entry(card.id).or_default();
         let grant = *open.grant.get_or_insert_with(|| {
-            self.allocator.grant(Request {
+            let grant = self.allocator.grant(Request {
                 reservation: card.reservation,
                 input_bytes: open.submission.input_bytes,
                 profile: &function.profile,
-            })
+            });
+            self.placement.grant(&self.books, &card, grant)
         });
         // An allocator that gives more than any VM has gives what was asked for instead.
-        let grant = if self.books.could_ever_hold(grant.booked) {
+        let early = self.placement.binding() == Binding::Early;
+        let grant = if early || self.books.could_ever_hold(grant.booked) {
             grant
         } else {
             *open.grant.insert(vocabulary::Grant::fixed(card.reservation))
@@ -120,6 +127,7 @@ impl Dispatch {
         let Some((id, since)) = self.queues.head(function) else { return false };
         let sent = self.try_to_send(id, outputs);
         if !sent
+            && !self.binds_early()
             && self.settings.wait_for_warm
             && let Some(init) = self.functions.get(&function).and_then(|function| function.profile.init())
             && since + init > self.now
@@ -191,6 +199,9 @@ impl Dispatch {
     /// Large ones starve while small ones slip into every gap. So one VM is kept free for the oldest of those who have
     /// waited too long, until it fits.
     fn look_after_the_oldest(&mut self, outputs: &mut Vec<Output>) {
+        if self.binds_early() {
+            return; // Whoever waits, waits for a VM that takes any work at all.
+        }
         let starving = |since: Moment| self.now.since(since) >= self.settings.starvation_after;
         if self.queues.oldest().next().is_none_or(|(since, _)| !starving(since)) {
             self.books.hold(None);
@@ -251,6 +262,7 @@ impl Dispatch {
             .queues
             .oldest()
             .next()
+            .filter(|_| !self.binds_early())
             .map(|(since, _)| (since + self.settings.starvation_after).max(self.starving_checked));
         [self.pump_due, starving].into_iter().flatten().min()
     }

@@ -64,6 +64,9 @@ pub struct Books {
     /// Grows whenever room or an idle sandbox appears anywhere.
     version: u64,
     open: u32,
+    /// CPU of the VMs that take work, and what is booked of it, in millicores.
+    open_cpu: u64,
+    open_cpu_booked: u64,
     /// How many VMs that take work have, or once had, each size; by CPU, then memory.
     sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -117,6 +120,17 @@ impl Books {
         self.book(slot).takes_work
     }
 
+    /// Whether a VM stands there.
+    pub fn exists(&self, slot: Slot) -> bool {
+        self.slots.get(slot.index()).is_some_and(Option::is_some)
+    }
+
+    /// Whether it takes new work and has not just handed some back. Room is another question.
+    pub fn accepts(&self, slot: Slot) -> bool {
+        let book = self.book(slot);
+        book.takes_work && !book.refusing
+    }
+
     /// Whether `demand` of this function fits there now.
     pub fn has_room(&self, slot: Slot, function: FunctionId, demand: Resources) -> bool {
         let book = self.book(slot);
@@ -150,6 +164,11 @@ impl Books {
     /// VMs that take work.
     pub fn open(&self) -> u32 {
         self.open
+    }
+
+    /// CPU of all VMs that take work, and what is booked of it, in millicores.
+    pub fn open_cpu(&self) -> (u64, u64) {
+        (self.open_cpu, self.open_cpu_booked)
     }
 
     /// All VMs.
@@ -219,14 +238,15 @@ impl Books {
 
     /// What it has now.
     pub fn set_capacity(&mut self, slot: Slot, capacity: Resources) {
-        let book = self.book_mut(slot);
-        if book.capacity == capacity {
+        if self.capacity(slot) == capacity {
             return;
         }
-        book.capacity = capacity;
-        let before = book.peak;
-        book.peak = before.max(capacity);
-        let (peak, takes_work) = (book.peak, book.takes_work);
+        let before = self.book(slot).peak;
+        self.change(slot, |book| {
+            book.capacity = capacity;
+            book.peak = before.max(capacity);
+        });
+        let (peak, takes_work) = (before.max(capacity), self.takes_work(slot));
         self.version += 1;
         if takes_work && peak != before {
             self.count_size(peak, true);
@@ -236,12 +256,11 @@ impl Books {
 
     /// Whether it takes new work.
     pub fn set_takes_work(&mut self, slot: Slot, takes_work: bool) {
-        let book = self.book_mut(slot);
-        if book.takes_work == takes_work {
+        if self.takes_work(slot) == takes_work {
             return;
         }
-        book.takes_work = takes_work;
-        let peak = book.peak;
+        self.change(slot, |book| book.takes_work = takes_work);
+        let peak = self.book(slot).peak;
         self.version += 1;
         self.open = if takes_work { self.open + 1 } else { self.open - 1 };
         self.count_size(peak, takes_work);
@@ -258,20 +277,19 @@ impl Books {
 
     /// We send something there.
     pub fn book_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own += amount;
+        self.change(slot, |book| book.own += amount);
     }
 
     /// It has ended.
     pub fn release_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own -= amount;
+        self.change(slot, |book| book.own -= amount);
         self.version += 1;
     }
 
     /// What others have there.
     pub fn set_foreign(&mut self, slot: Slot, amount: Resources) {
-        let book = self.book_mut(slot);
-        if book.foreign != amount {
-            book.foreign = amount;
+        if self.book(slot).foreign != amount {
+            self.change(slot, |book| book.foreign = amount);
             self.version += 1;
         }
     }
@@ -364,6 +382,20 @@ impl Books {
                 most = Some(memory);
             }
         }
+    }
+
+    /// Changes a book, and with it the sums over all that take work.
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
+        let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
+        let open = |book: &Book| {
+            let (cpu, booked) = (book.capacity.cpu.0, (book.own + book.foreign).cpu.0);
+            if book.takes_work { (u64::from(cpu), u64::from(booked)) } else { (0, 0) }
+        };
+        let before = open(book);
+        change(book);
+        let after = open(book);
+        self.open_cpu = self.open_cpu - before.0 + after.0;
+        self.open_cpu_booked = self.open_cpu_booked - before.1 + after.1;
     }
 
     fn book(&self, slot: Slot) -> &Book {

@@ -267,3 +267,161 @@ fn a_ceiling_above_its_booking_is_held_only_while_idle_and_only_if_it_fits() {
     assert_eq!(vm.booked(), Resources::new(500, 128));
     assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["stop 1 MemoryNeeded"]);
 }
+
+/// A VM as the released invokers are.
+fn released(admission: Admission, cores: u32, memory: u32) -> Residency {
+    Residency::new(Settings { admission, ..Settings::default() }, Resources::new(cores * 1_000, memory))
+}
+
+const MEASURED: Admission = Admission::Measured { cpu_permille: 900 };
+
+fn uses(cpu: u32, memory: u32) -> Input {
+    Input::Uses(Resources::new(cpu, memory))
+}
+
+#[test]
+fn by_measured_use_any_number_begins_until_the_next_measurement() {
+    let mut vm = released(MEASURED, 2, 8_192);
+    told(&mut vm, at(0), uses(1_800, 0));
+    // 1,800 is not more than 0.9 of 2,000, though ten cores are booked now.
+    for id in 0..10 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))), [format!("start {}", id + 1)]);
+    }
+    told(&mut vm, at(1), uses(1_801, 0));
+    assert_eq!(said(&told(&mut vm, at(1), run(10))), [""; 0]);
+    // The most of five measurements counts: four quiet seconds are not enough, the fifth is.
+    for second in 2..6 {
+        assert_eq!(said(&told(&mut vm, at(second), uses(0, 0))), [""; 0]);
+    }
+    assert_eq!(said(&told(&mut vm, at(6), uses(0, 0))), ["start 11"]);
+}
+
+#[test]
+fn the_first_that_waits_makes_all_behind_it_wait() {
+    let mut vm = released(MEASURED, 2, 1_000);
+    told(&mut vm, at(0), uses(0, 500));
+    let large = FunctionCard { reservation: Resources::new(1_000, 600), ..card(2, 1) };
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 1, large))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(0), run(2))), [""; 0], "256 MiB would fit");
+    (1..6).for_each(|second| drop(told(&mut vm, at(second), uses(0, 501))));
+    assert_eq!(vm.gauges().waiting, 2);
+    (6..10).for_each(|second| drop(told(&mut vm, at(second), uses(0, 400))));
+    assert_eq!(said(&told(&mut vm, at(10), uses(0, 400))), ["start 1", "start 2"]);
+}
+
+#[test]
+fn measured_memory_keeps_more_idle_ones_than_limits_would_and_stops_the_longest_idle() {
+    let mut vm = released(MEASURED, 8, 600);
+    told(&mut vm, at(0), uses(0, 50));
+    for id in 1..=3 {
+        told(&mut vm, at(id), run_of(id.into(), 1, card(id, 1)));
+        told(&mut vm, at(id), ready(id));
+        told(&mut vm, at(id), ended(id));
+    }
+    assert_eq!(vm.gauges().idle, 3, "768 MiB of limits on 600");
+    told(&mut vm, at(4), uses(0, 400));
+    assert_eq!(said(&told(&mut vm, at(4), run_of(9, 1, card(9, 1)))), ["stop 1 MemoryNeeded", "start 4"]);
+}
+
+#[test]
+fn the_other_fork_books_one_and_a_half_times_the_cores() {
+    let mut vm = released(Admission::Overbooked { cpu_permille: 1_500 }, 2, 8_192);
+    for id in 0..3 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))).len(), 1);
+    }
+    assert_eq!(said(&told(&mut vm, at(0), run(3))), [""; 0]);
+}
+
+#[test]
+fn openwhisk_itself_counts_memory_only() {
+    let mut vm = released(Admission::MemoryOnly, 1, 1_024);
+    for id in 0..4 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))).len(), 1);
+    }
+    assert_eq!(said(&told(&mut vm, at(0), run(4))), [""; 0]);
+}
+
+#[test]
+fn a_released_invoker_hands_nothing_back() {
+    let mut vm = released(Admission::MemoryOnly, 1, 256);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), run(2));
+    assert_eq!(said(&told(&mut vm, at(1), Input::Capacity(Resources::new(10, 256)))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), Input::Standing(VmStanding::Draining))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), run(3))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(2), ready(1))), ["execute 1 in 1 cold"]);
+    assert_eq!(said(&told(&mut vm, at(3), ended(1))), ["execute 2 in 1"]);
+}
+
+#[test]
+fn a_released_run_keeps_the_container_that_was_begun_for_it() {
+    let mut vm = released(Admission::MemoryOnly, 4, 1_024);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    told(&mut vm, at(0), run(2));
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(2), ready(2))), ["execute 2 in 2 cold"]);
+}
+
+fn kept_by(name: &str, memory: u32) -> Residency {
+    let keep_alive = crate::keep_alive::by_name(name, Span::ZERO).unwrap();
+    Residency::with_keep_alive(Settings::default(), Resources::new(8_000, memory), keep_alive)
+}
+
+/// One call of this function that takes this long to make a sandbox for, and a second to run; in a sandbox of this number.
+fn whole_call(
+    vm: &mut Residency,
+    now: u64,
+    id: u128,
+    function: u64,
+    sandbox: u64,
+    making: u64,
+) -> Vec<String> {
+    let mut seen = said(&told(vm, at(now), run_of(id, 1, card(function, 1))));
+    seen.extend(said(&told(vm, at(now + making), ready(sandbox))));
+    seen.extend(said(&told(vm, at(now + making + 1), ended(sandbox))));
+    seen
+}
+
+#[test]
+fn greedy_dual_stops_what_is_cheap_to_make_again_and_seldom_called_not_what_is_old() {
+    let mut vm = kept_by("greedy-dual", 768);
+    whole_call(&mut vm, 0, 1, 1, 1, 10); // ten seconds to make: worth 1 * 10,000,000 / 256 = 39,062
+    whole_call(&mut vm, 20, 2, 2, 2, 1); // worth 3,906
+    whole_call(&mut vm, 30, 3, 3, 3, 2); // worth 7,812
+    assert_eq!(vm.next_wakeup(), None, "nothing ends by time");
+    assert_eq!(whole_call(&mut vm, 100_000, 4, 4, 4, 1)[..2], ["stop 2 MemoryNeeded", "start 4"]);
+    // Since 2 went, the clock stands at 3,906: function 4 is worth 7,812, too, but 3 has been idle for longer.
+    assert_eq!(whole_call(&mut vm, 100_010, 5, 5, 5, 1)[..2], ["stop 3 MemoryNeeded", "start 5"]);
+    assert_eq!(vm.warm().iter().map(|warm| warm.function.0).collect::<Vec<_>>(), [1, 4, 5]);
+}
+
+#[test]
+fn hybrid_histogram_unloads_after_the_run_and_has_a_sandbox_again_before_the_next() {
+    let mut vm = kept_by("hybrid-histogram", 4_096);
+    let mut sandbox = 0;
+    for n in 0..12 {
+        let now = n * 1_800;
+        let seen = said(&told(&mut vm, at(now), run_of(n.into(), 1, card(1, 1))));
+        if n < 2 {
+            sandbox = 1; // Nothing is known: kept for four hours.
+        }
+        if n == 0 {
+            assert_eq!(seen, ["start 1"]);
+            told(&mut vm, at(now), ready(1));
+        } else {
+            assert_eq!(seen, [format!("execute {n} in {sandbox}")], "warm, though it was unloaded meanwhile");
+        }
+        let seen = said(&told(&mut vm, at(now), ended(sandbox)));
+        if n > 0 {
+            assert_eq!(seen, [format!("stop {sandbox} Expired")]);
+            // Idle for 30 min each time: made again after 27.
+            assert_eq!(vm.next_wakeup(), Some(at(now + 27 * 60)));
+            assert_eq!(vm.gauges().idle, 0);
+            sandbox += 1;
+            assert_eq!(said(&told(&mut vm, at(now + 27 * 60), Input::Woke)), [format!("start {sandbox}")]);
+            told(&mut vm, at(now + 27 * 60 + 1), ready(sandbox));
+            assert_eq!(vm.next_wakeup(), Some(at(now + 2_046)), "31 min and a tenth after the run");
+        }
+    }
+}
