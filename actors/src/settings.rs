@@ -286,6 +286,8 @@ pub struct Vm {
     pub python: Option<PathBuf>,
     /// Node; found on PATH when empty.
     pub node: Option<PathBuf>,
+    /// Its process id as its provider sees it, where that is another one than it sees itself; else 0.
+    pub outer_pid: u32,
     /// From the first SIGTERM to the end of the process, in ms; it ends sooner when nothing runs any more.
     pub sigterm_grace_ms: u64,
     /// What becomes of idle sandboxes: one of `policies::keep_alive::NAMES`.
@@ -321,6 +323,7 @@ impl Default for Vm {
             uid_base: 1_000_000,
             python: None,
             node: None,
+            outer_pid: 0,
             sigterm_grace_ms: 30_000,
             keep_alive: "fixed".into(),
             keep_alive_ms: 600_000,

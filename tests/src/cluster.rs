@@ -37,11 +37,22 @@ pub struct Plan {
     pub vms: u32,
     /// Settings of every role, `("vm.queue_limit", "4")`.
     pub settings: Vec<(&'static str, String)>,
+    /// Where nats-server listens: on the loopback, unless the test has a network of its own.
+    pub nats_host: &'static str,
+    /// Resource Monitors.
+    pub monitors: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { frontends: 1, controllers: 1, vms: 2, settings: Vec::new() }
+        Self {
+            frontends: 1,
+            controllers: 1,
+            vms: 2,
+            settings: Vec::new(),
+            nats_host: "127.0.0.1",
+            monitors: 1,
+        }
     }
 }
 
@@ -51,6 +62,7 @@ pub struct Cluster {
     name: String,
     guest: Credentials,
     nats_port: u16,
+    nats_host: &'static str,
     frontend_ports: Vec<u16>,
     settings: BTreeMap<String, String>,
     vms: u32,
@@ -82,7 +94,9 @@ impl Cluster {
         for number in 0..plan.controllers {
             cluster.launch_role(&controller(number), "controller", &[]);
         }
-        cluster.launch_role("resource-monitor", "resource-monitor", &[]);
+        for number in 0..plan.monitors {
+            cluster.launch_role(&monitor(number), "resource-monitor", &[]);
+        }
         cluster.http = cluster.http_of(0);
         cluster.is_ready().await;
         cluster
@@ -112,6 +126,7 @@ impl Cluster {
             name,
             guest: Credentials::random(),
             nats_port,
+            nats_host: plan.nats_host,
             frontend_ports,
             settings,
             vms: plan.vms,
@@ -287,8 +302,9 @@ impl Cluster {
     fn launch_nats(&mut self) {
         let store = self.folder.path().join("jetstream");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
+            "listen: \"{}:{}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
              jetstream {{ store_dir: \"{}\" }}\n",
+            self.nats_host,
             self.nats_port,
             store.display()
         );
@@ -321,9 +337,11 @@ impl Drop for Cluster {
             }
         }
         // In good order where that is still possible: the Resource Monitor ends its VMs.
-        let monitor = self.processes.iter_mut().find(|process| process.name == "resource-monitor");
-        if let Some(monitor) = monitor {
+        let is_monitor = |process: &&mut Process| process.name.starts_with("resource-monitor");
+        for monitor in self.processes.iter_mut().filter(is_monitor) {
             monitor.signal(Signal::SIGTERM);
+        }
+        for monitor in self.processes.iter_mut().filter(is_monitor) {
             monitor.wait(STOP_PATIENCE);
         }
         self.processes.clear();
@@ -343,6 +361,11 @@ impl Drop for Cluster {
 /// A Frontend's name here.
 fn frontend(number: usize) -> String {
     format!("frontend-{number}")
+}
+
+/// A Resource Monitor's name here.
+fn monitor(number: usize) -> String {
+    if number == 0 { "resource-monitor".into() } else { format!("resource-monitor-{number}") }
 }
 
 /// A Controller's name here.

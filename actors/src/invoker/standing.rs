@@ -109,7 +109,10 @@ impl Shell {
                 running: self.residency.running(),
             },
             used: self.used,
-            pid: std::process::id(),
+            pid: match self.given.settings.vm.outer_pid {
+                0 => std::process::id(),
+                pid => pid,
+            },
             metrics: self.given.metrics_address.clone(),
             age: self.now().since(Moment::ORIGIN),
             enforcement: self.given.workshop.enforcement().to_string(),

@@ -40,6 +40,8 @@ pub struct Azure {
 
 struct State {
     name: String,
+    /// Where it was asked for, it is asked for again after trouble: who talks nonsense may have lied about it, too.
+    is_learned: bool,
     asked: bool,
     answered: bool,
     troubles: u32,
@@ -73,6 +75,7 @@ impl Azure {
     pub fn new(metadata: Metadata, name: &str) -> Self {
         let state = State {
             name: name.to_owned(),
+            is_learned: name.is_empty(),
             asked: false,
             answered: false,
             troubles: 0,
@@ -87,7 +90,8 @@ impl Azure {
         if state.name.is_empty() {
             let reply = self.metadata.ask(Method::GET, NAME_PATH, &METADATA, None, SOON).await?;
             let name = reply.text.trim();
-            if reply.status != 200 || name.is_empty() || name.len() > 256 {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            if reply.status != 200 || name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
                 self.metadata.is_nonsense("the machine's name");
                 return None;
             }
@@ -160,7 +164,12 @@ impl NoticeSource for Azure {
                             return said;
                         }
                     }
-                    None => state.troubles = state.troubles.saturating_add(1),
+                    None => {
+                        state.troubles = state.troubles.saturating_add(1);
+                        if state.is_learned {
+                            state.name.clear();
+                        }
+                    }
                 }
             }
         })

@@ -78,6 +78,7 @@ fn live() -> io::Result<i32> {
     let (mut is_apart, mut say_apart) = pipe()?;
     let (mut is_wired, mut say_wired) = pipe()?;
     signals().thread_block()?;
+    let host = std::process::id();
     unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: there is one thread.
     match unsafe { fork() }? {
@@ -94,7 +95,7 @@ fn live() -> io::Result<i32> {
             // Also if the host process died before the line above: then nobody ever says so.
             is_wired.read_exact(&mut [0])?;
             furnish(&machine)?;
-            first_process()
+            first_process(host)
         }
         ForkResult::Parent { child } => {
             drop((say_apart, is_wired));
@@ -154,9 +155,9 @@ fn furnish(machine: &Machine) -> io::Result<()> {
 }
 
 /// Process 1: starts the agent, passes signals on, waits for orphans, and ends with the agent.
-fn first_process() -> io::Result<i32> {
+fn first_process(host: u32) -> io::Result<i32> {
     let mut agent = Command::new(std::env::current_exe()?);
-    agent.arg("vm").env_remove(VARIABLE);
+    agent.arg("vm").env_remove(VARIABLE).env("WINDFALL_VM__OUTER_PID", host.to_string());
     let group = std::env::var("WINDFALL_VM__CGROUP").ok();
     let mut doors = match group.map(|path| Group::open(&path)).transpose().map_err(io::Error::other)? {
         Some(group) => group.child(AGENT).and_then(|leaf| leaf.doors()).map_err(io::Error::other)?,
