@@ -5,11 +5,13 @@
 //! started anew knows the VMs that its predecessor left, from the world and not from memory.
 //! **Gives up:** deciding how many there should be; that is `policies::provisioning`.
 //!
-//! `process` makes VMs of this machine, `netns` such that look like machines of their own; `command` has any program make
-//! them.
+//! `process` makes VMs of this machine, `netns` such that look like machines of their own, `docker` containers, `ec2`
+//! instances of AWS; `command` has any program make them.
 
 pub mod command;
 mod departed;
+pub mod docker;
+pub mod ec2;
 pub mod netns;
 pub mod process;
 
@@ -22,6 +24,8 @@ use vocabulary::{Resources, VmId, VmKind};
 use crate::roles::VmProgram;
 use crate::settings::Settings;
 use command::{CommandProvider, CommandSettings};
+use docker::DockerProvider;
+use ec2::Ec2Provider;
 use netns::NetnsProvider;
 use process::{Own, ProcessProvider, ProcessSettings};
 
@@ -29,7 +33,7 @@ use process::{Own, ProcessProvider, ProcessSettings};
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// What `resource_monitor.provider` may be.
-pub const NAMES: [&str; 4] = ["process", "netns", "command", "none"];
+pub const NAMES: [&str; 6] = ["process", "netns", "docker", "ec2", "command", "none"];
 
 /// The provider that is configured; none where VMs are started by hand. Must be called on a tokio runtime.
 pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn Provider>>, ProviderError> {
@@ -56,6 +60,10 @@ pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn P
             cluster: monitor.cluster.clone(),
             environment: program.environment.clone(),
         })?),
+        "docker" => {
+            Arc::new(DockerProvider::open(&settings.docker, &monitor.cluster, program.environment.clone())?)
+        }
+        "ec2" => Arc::new(Ec2Provider::open(&settings.ec2, &monitor.cluster, program.environment.clone())?),
         other => {
             let known = NAMES.join(", ");
             return Err(ProviderError::Setup(format!(
@@ -70,7 +78,7 @@ pub fn end_with_us(settings: &Settings) -> bool {
     match settings.resource_monitor.on_stop.as_str() {
         "keep" => false,
         "retire" => true,
-        _ => ["process", "netns"].contains(&settings.resource_monitor.provider.as_str()),
+        _ => ["process", "netns", "docker"].contains(&settings.resource_monitor.provider.as_str()),
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Settings {
     pub resource_monitor: ResourceMonitor,
     /// The provider `netns`.
     pub netns: Netns,
+    /// The provider `docker`.
+    pub docker: Docker,
+    /// The provider `ec2`.
+    pub ec2: Ec2,
     /// The provider `command`.
     pub command: Command,
     /// A VM and its sandboxes.
@@ -167,10 +171,10 @@ impl Default for Controller {
 #[serde(default, deny_unknown_fields)]
 pub struct ResourceMonitor {
     /// Where VMs come from: `process` (of this machine), `netns` (the same, each with a network and processes of its own),
-    /// `command` (any program), or `none` for VMs that are started by hand.
+    /// `docker` (containers), `ec2` (instances of AWS), `command` (any program), or `none` for VMs that are started by hand.
     pub provider: String,
     /// Whether VMs end when the Resource Monitor that leads is stopped in good order: `retire`, `keep`, or `auto`: those of
-    /// `process` and `netns` do. With several Resource Monitors it must be `keep`.
+    /// `process`, `netns` and `docker` do. With several Resource Monitors it must be `keep`.
     pub on_stop: String,
     /// Name of the cluster, so that two on one machine never touch each other's VMs.
     pub cluster: String,
@@ -223,6 +227,77 @@ pub struct Netns {
 impl Default for Netns {
     fn default() -> Self {
         Self { subnet: "10.99.0.0/16".into(), lxcfs: "auto".into() }
+    }
+}
+
+/// VMs that are containers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Docker {
+    /// Where the Docker Engine listens.
+    pub socket: PathBuf,
+    /// An image whose entry point is `windfall`.
+    pub image: String,
+    /// The network of the containers; `host`, `bridge`, or a name.
+    pub network: String,
+    /// Folders of the host that every VM sees, as `/from:/to:ro`, separated by blanks.
+    pub binds: String,
+    /// Whether a first process of Docker's own looks after orphans.
+    pub init: bool,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self {
+            socket: "/var/run/docker.sock".into(),
+            image: String::new(),
+            network: "bridge".into(),
+            binds: String::new(),
+            init: true,
+        }
+    }
+}
+
+/// VMs that are instances of EC2. Credentials are those of the environment (`AWS_ACCESS_KEY_ID` and so on).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ec2 {
+    /// Such as `eu-north-1`.
+    pub region: String,
+    /// Where the API is; AWS's own when empty.
+    pub endpoint: String,
+    /// The image, `ami-...`: with systemd, cloud-init and `program`.
+    pub image: String,
+    /// Of every instance.
+    pub instance_type: String,
+    /// `subnet-...`; the default one when empty.
+    pub subnet: String,
+    /// `sg-...`; the default one when empty.
+    pub security_group: String,
+    /// Name of a key pair to log in with; none when empty.
+    pub key: String,
+    /// Name of an instance profile; none when empty.
+    pub profile: String,
+    /// `windfall` on the instance.
+    pub program: String,
+    /// One line of shell that an instance runs first, to fetch `program` for example.
+    pub prepare: String,
+}
+
+impl Default for Ec2 {
+    fn default() -> Self {
+        Self {
+            region: String::new(),
+            endpoint: String::new(),
+            image: String::new(),
+            instance_type: "m5.large".into(),
+            subnet: String::new(),
+            security_group: String::new(),
+            key: String::new(),
+            profile: String::new(),
+            program: "windfall".into(),
+            prepare: ":".into(),
+        }
     }
 }
 

@@ -132,7 +132,7 @@ struct ResourceMonitor {
     /// Memory of each, MiB
     #[arg(long, value_name = "MIB")]
     vm_memory: Option<u32>,
-    /// Where VMs come from: process, netns, command, or none
+    /// Where VMs come from: process, netns, docker, ec2, command, or none
     #[arg(long)]
     provider: Option<String>,
     #[command(flatten)]

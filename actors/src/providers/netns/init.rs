@@ -100,8 +100,9 @@ fn live() -> io::Result<i32> {
         ForkResult::Parent { child } => {
             drop((say_apart, is_wired));
             is_apart.read_exact(&mut [0])?;
+            // `ip` is a child of ours, and so of the machine's processes: there the first one is number 1.
             let wired = ip(&format!(
-                "link add {cable} type veth peer name eth0 netns {child}\nlink set {cable} master {bridge} up\n",
+                "link add {cable} type veth peer name eth0 netns 1\nlink set {cable} master {bridge} up\n",
                 cable = machine.cable,
                 bridge = machine.bridge,
             ));
