@@ -82,14 +82,6 @@ pub fn end_with_us(settings: &Settings) -> bool {
     }
 }
 
-/// As configuration and programs say it.
-pub(crate) fn kind_name(kind: VmKind) -> &'static str {
-    match kind {
-        VmKind::Regular => "regular",
-        VmKind::Harvest => "harvest",
-    }
-}
-
 /// Why a provider did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use messages::{Drain, Evict, FleetList, FleetVm, Notice, Report, subjects};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vocabulary::{Span, VmId, VmKind, VmStanding};
+use vocabulary::{Span, VmId, VmStanding};
 
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
@@ -193,7 +193,7 @@ pub fn table(fleet: &FleetList) -> String {
 fn row(vm: &FleetVm) -> Vec<String> {
     vec![
         vm.vm.to_string(),
-        kind(vm.kind).into(),
+        vm.kind.to_string(),
         standing(vm.standing).into(),
         vm.capacity.cpu.to_string(),
         vm.used.cpu.to_string(),
@@ -223,7 +223,7 @@ fn age(age: Span) -> String {
 fn as_json(vm: &FleetVm) -> Value {
     json!({
         "vm": vm.vm.to_string(),
-        "kind": kind(vm.kind),
+        "kind": vm.kind.to_string(),
         "standing": standing(vm.standing),
         "cpu_millicores": vm.capacity.cpu.0,
         "cpu_used_millicores": vm.used.cpu.0,
@@ -247,13 +247,6 @@ fn as_json(vm: &FleetVm) -> Value {
             "memory_pressure_us": vm.hindrance.memory_pressure.as_micros(),
         },
     })
-}
-
-fn kind(kind: VmKind) -> &'static str {
-    match kind {
-        VmKind::Regular => "regular",
-        VmKind::Harvest => "harvest",
-    }
 }
 
 fn standing(standing: Option<VmStanding>) -> &'static str {

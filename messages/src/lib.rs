@@ -25,8 +25,8 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    ControllerAlive, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Hindrance,
-    Notice, Prewarm, Report, StandingNotice,
+    CatchUp, CaughtUp, ControllerAlive, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
+    HandedBack, Hindrance, NamespaceCalls, Notice, Prewarm, Report, StandingNotice,
 };
 pub use invocation::{
     Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,

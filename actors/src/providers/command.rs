@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use vocabulary::{Resources, VmId, VmKind};
 
 use super::departed::Departed;
-use super::{Provider, ProviderError, kind_name};
+use super::{Provider, ProviderError};
 
 /// The longest answer that is read.
 const ANSWER_MAX: u64 = 1 << 20;
@@ -132,14 +132,13 @@ impl Provider for CommandProvider {
     fn launch(&self, vm: VmId, kind: VmKind, size: Resources) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async move {
             let mut environment: serde_json::Map<String, Value> = serde_json::Map::new();
-            let own =
-                [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind_name(kind).to_owned())];
+            let own = [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind.to_string())];
             let own = own.map(|(name, value)| (name.to_owned(), value));
             for (name, value) in self.settings.environment.iter().cloned().chain(own) {
                 environment.insert(name, value.into());
             }
             let order = json!({
-                "vm": vm.to_string(), "kind": kind_name(kind), "cpu_millicores": size.cpu.0,
+                "vm": vm.to_string(), "kind": kind.to_string(), "cpu_millicores": size.cpu.0,
                 "memory_mib": size.memory.0, "environment": environment,
             });
             let done = self.ask("launch", order).await;

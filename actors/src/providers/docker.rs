@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use vocabulary::{Resources, VmId, VmKind};
 
 use super::departed::Departed;
-use super::{Provider, ProviderError, kind_name};
+use super::{Provider, ProviderError};
 use crate::settings;
 
 /// What Docker 20.10 and everything since speaks.
@@ -85,7 +85,7 @@ impl DockerProvider {
 
     async fn run(&self, vm: VmId, kind: VmKind, size: Resources) -> Result<(), String> {
         let name = self.container(vm);
-        let own = [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind_name(kind).to_owned())];
+        let own = [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind.to_string())];
         let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
         let environment: Vec<String> =
             environment.chain(own.map(|(name, value)| format!("{name}={value}"))).collect();

@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use vocabulary::{Resources, VmId, VmKind};
 
 use super::departed::Departed;
-use super::{Provider, ProviderError, kind_name};
+use super::{Provider, ProviderError};
 use crate::settings;
 use sign::Credentials;
 use xml::Element;
@@ -206,7 +206,7 @@ impl Ec2Provider {
     fn user_data(&self, vm: VmId, kind: VmKind) -> String {
         let own = [
             ("WINDFALL_VM__ID".to_owned(), vm.to_string()),
-            ("WINDFALL_VM__KIND".to_owned(), kind_name(kind).to_owned()),
+            ("WINDFALL_VM__KIND".to_owned(), kind.to_string()),
             ("WINDFALL_VM__NOTICES".to_owned(), "aws".to_owned()),
         ];
         let quoted = |value: &str| {

@@ -225,6 +225,9 @@ impl Dispatch {
             return;
         }
         self.learn(&ending);
+        if let Some(book) = self.vms.get_mut(&vm) {
+            book.ended_at(self.now);
+        }
         let current_attempt = self.open[&id].attempt;
         if let Some(running) = self.stop_running(id)
             && (running.vm != vm || current_attempt != attempt)
