@@ -36,8 +36,9 @@ fn the_clouds_own_clients_are_content() {
         "from ec2_metadata import ec2_metadata as m; print(m.instance_id, m.spot_instance_action)";
     let of_aws = "const {MetadataService} = require('@aws-sdk/ec2-metadata-service'); const m = new MetadataService({});
         m.request('/latest/meta-data/spot/instance-action', {}).then(text => console.log(JSON.parse(text).action),
-            error => console.log('none'))";
-    let of_google = "require('gcp-metadata').instance('preempted').then(text => console.log(text))";
+            error => console.log('none')).finally(() => process.exit())";
+    let of_google = "require('gcp-metadata').instance('preempted').then(text => console.log(text))
+            .finally(() => process.exit())";
     assert_eq!(judge(&folder, &python, of_python), "i-0123456789abcdef0 None");
     assert_eq!(judge(&folder, "node", of_aws), "none");
     assert_eq!(judge(&folder, "node", of_google), "FALSE");

@@ -104,7 +104,6 @@ async fn a_machine_sees_its_own_size_in_the_usual_places() {
         return;
     }
     // nsenter stays in our own control group, and lxcfs goes by that of the machine's first process.
-    assert_eq!(inside("cat /sys/devices/system/cpu/online").await, "0");
     let memory = async || -> u64 {
         let line = inside("grep MemTotal /proc/meminfo").await;
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)

@@ -3,10 +3,9 @@
 //! **Knows:** what `process` knows, and a bridge in the network namespace that this process is in.
 //! **Promises:** a VM has its own address and its own 169.254.169.254; cutting its cable (`ip link set` on the host's
 //! end) cuts off it alone. Its first process is the machine: when that is killed, everything in it is gone at once.
-//! Where `lxcfs` is there, `/proc/meminfo`, `/proc/stat` and `/sys/devices/system/cpu/online` show the VM's size and
-//! change with it, as on a real harvest VM.
-//! **Gives up:** a kernel of its own, and the way to anywhere beyond the host. Needs root and `ip`. On control groups v2
-//! `lxcfs` shows memory only, since the machine's first process cannot stand in the group that is the VM.
+//! Where `lxcfs` is there, `/proc/meminfo` shows the VM's memory and changes with it, as on a real harvest VM.
+//! **Gives up:** a kernel of its own, and the way to anywhere beyond the host. Needs root and `ip`. Its CPUs: `lxcfs` shows
+//! those of a cpuset, in which our VMs do not stand; they go by their control group's quota.
 
 mod init;
 mod lxcfs;
