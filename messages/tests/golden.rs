@@ -146,6 +146,12 @@ fn what_yesterdays_writers_sent_is_still_read() {
     assert_eq!((old.vm, old.age, old.capacity_source.as_str()), (new.vm, new.age, ""));
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FirstGrant {
+    booked: Resources,
+    ceiling: Resources,
+}
+
 #[test]
 fn an_old_reader_takes_what_a_new_writer_sends() {
     let submit = examples::submit();
@@ -158,6 +164,9 @@ fn an_old_reader_takes_what_a_new_writer_sends() {
     assert_eq!((old.sequence, old.status), (9, examples::report().status));
     let old: FirstAnswer = decode(&encode(&examples::answer())).expect("unknown fields are skipped");
     assert_eq!(old.result, examples::answer().result);
+    let grant = examples::lending_grant();
+    let old: FirstGrant = decode(&encode(&grant)).expect("unknown fields are skipped");
+    assert_eq!(old, FirstGrant { booked: grant.booked, ceiling: grant.ceiling });
 }
 
 #[test]
@@ -207,5 +216,7 @@ fn a_new_reader_takes_what_an_old_writer_sends() {
     };
     let read: Answer = decode(&encode(&old)).expect("what is missing has a default");
     assert_eq!(read, Answer { vm: None, grant: None, timed_out: false, ..new });
+    let old = FirstGrant { booked: Resources::new(250, 128), ceiling: Resources::new(500, 256) };
+    assert_eq!(decode::<Grant>(&encode(&old)).expect("what is missing has a default"), examples::grant());
     assert_eq!(decode::<Drain>(&[0x80]).expect("an empty map"), Drain::default());
 }

@@ -8,13 +8,16 @@
 //! its function forbids it.
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `sending` (who goes next, and where to),
-//! `fleet` (VMs that report, get notice, or are lost), `queues` (who waits).
+//! `granting` (how much), `fleet` (VMs that report, get notice, or are lost), `shrinks` (how much they tend to lose),
+//! `queues` (who waits).
 
 mod fleet;
+mod granting;
 mod hopeless;
 mod lifecycle;
 mod queues;
 mod sending;
+mod shrinks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +27,7 @@ use vocabulary::{
     Usage, VmId, VmStatus,
 };
 
-use crate::allocation::Allocator;
+use crate::allocation::{Allocator, Truth};
 use crate::hash::Map;
 use crate::placement::{Books, Placement};
 use crate::profile::Profile;
@@ -53,6 +56,9 @@ pub enum Input {
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
     /// The Invoker ended an attempt.
     Finished { vm: VmId, ending: Ending },
+    /// The kernel killed an attempt for want of memory, and not because it wanted more than its reservation: part of that
+    /// had been lent, or the VM had no more. It goes again, with all that was reserved.
+    Starved { vm: VmId, ending: Ending },
     /// Nobody waits for it any more.
     Withdrawn(InvocationId),
     /// The moment asked for by [`Dispatch::next_wakeup`] has come.
@@ -75,6 +81,8 @@ pub struct Submission {
     pub give_up_at: Moment,
     /// Durable submissions are put off, never refused for lack of room in the function's queue or of a VM.
     pub durable: bool,
+    /// What it truly needs, as only a rehearsal can know.
+    pub truth: Option<Truth>,
 }
 
 /// How an attempt ended, with what was learned.
@@ -170,6 +178,9 @@ pub enum GivenUp {
     /// Its VMs were lost again and again.
     #[error("it lost its VM {attempts} times")]
     TooManyAttempts { attempts: u32 },
+    /// Its VM had no memory left and its function forbids a second run.
+    #[error("its VM {vm} ran out of memory and the function must not run twice (on-eviction: never)")]
+    StarvedAndNever { vm: VmId },
 }
 
 /// The Controller's limits and constants. Take what you do not want to set from [`Settings::default`].
@@ -327,6 +338,10 @@ impl Dispatch {
             Input::Finished { vm, ending } => {
                 freed = Some((vm, ending.function));
                 self.finished(vm, ending, outputs);
+            }
+            Input::Starved { vm, ending } => {
+                freed = Some((vm, ending.function));
+                self.starved(vm, &ending, outputs);
             }
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}

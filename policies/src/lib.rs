@@ -8,12 +8,13 @@
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
 //! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much) and [`keep_alive`]
-//! (how long a sandbox stays), and learn
-//! from [`profile`].
+//! (how long a sandbox stays), and learn from [`profile`]. On a VM, [`harvest_pool`] says who has lent what to whom, and
+//! [`safeguard`] when it must go back.
 
 pub mod allocation;
 mod chance;
 pub mod dispatch;
+pub mod harvest_pool;
 pub mod hash;
 pub mod keep_alive;
 pub mod placement;
@@ -21,3 +22,4 @@ pub mod profile;
 pub mod provisioning;
 pub mod released;
 pub mod residency;
+pub mod safeguard;

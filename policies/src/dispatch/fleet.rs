@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmStanding, VmStatus};
 
+use super::shrinks::Shrinks;
 use super::{Dispatch, Ending, Output, VmGone};
 use crate::hash::Map;
 use crate::placement::{Ask, Slot};
@@ -25,6 +26,8 @@ pub(super) struct Vm {
     /// When it will be evicted.
     pub notice: Option<Moment>,
     pub silent_at: Moment,
+    /// How its size has changed.
+    pub shrinks: Shrinks,
     /// Our attempts there.
     pub open: Map<InvocationId, ()>,
     /// Attempts there that are not ours (any more).
@@ -60,6 +63,7 @@ impl Dispatch {
         let slot = self.known_slot(status);
         self.books.set_capacity(slot, status.capacity);
         let book = self.vms.get_mut(&status.vm).expect("known_slot has just made it");
+        book.shrinks.see(self.now, status.capacity.cpu);
         book.standing = status.standing;
         let silent_at = self.now + self.settings.vm_silence;
         self.silences.remove(&(book.silent_at, status.vm));
@@ -82,6 +86,7 @@ impl Dispatch {
                 standing: status.standing,
                 notice: self.early_notices.remove(&status.vm),
                 silent_at: Moment::ORIGIN,
+                shrinks: Shrinks::default(),
                 open: Map::default(),
                 foreign: BTreeMap::new(),
                 just_ended: Vec::new(),
@@ -116,6 +121,7 @@ impl Dispatch {
             self.foreign.remove(&(id, attempt, status.vm));
         }
         let mut listed = BTreeMap::new();
+        let mut rebooked = Vec::new();
         for running in &status.running {
             listed.insert(running.invocation, running.attempt);
             let (id, attempt) = (running.invocation, running.attempt);
@@ -123,7 +129,11 @@ impl Dispatch {
             let is_current = ours.is_some_and(|open| {
                 open.attempt == attempt && open.running.is_some_and(|running| running.vm == status.vm)
             });
-            if is_current || just_ended.contains(&(id, attempt)) {
+            if is_current {
+                rebooked.push((id, running.grant.booked));
+                continue;
+            }
+            if just_ended.contains(&(id, attempt)) {
                 continue;
             }
             book.foreign.insert((id, attempt), running.grant.booked);
@@ -136,6 +146,16 @@ impl Dispatch {
             function.card = function.card.or(Some(running.function));
         }
         self.books.set_foreign(slot, book.foreign.values().copied().sum());
+        for (id, booked) in rebooked {
+            if let Some(running) = self.open.get_mut(&id).and_then(|open| open.running.as_mut())
+                && running.booked != booked
+            {
+                // Its VM has given it back what it had lent.
+                self.books.release_own(slot, running.booked);
+                self.books.book_own(slot, booked);
+                running.booked = booked;
+            }
+        }
         just_ended.drain(..book.ended_before_last_report.min(just_ended.len()));
         book.ended_before_last_report = just_ended.len();
         book.just_ended = just_ended;

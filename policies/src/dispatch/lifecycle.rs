@@ -7,12 +7,11 @@
 use std::collections::VecDeque;
 
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, MilliCores, Moment, OnEviction, Outcome,
-    Resources, VmId,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, MilliCores, Moment, OnEviction, Resources, VmId,
 };
 
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
-use crate::placement::{Ran, Slot};
+use crate::placement::Slot;
 use crate::profile::Profile;
 
 /// What is known of a function.
@@ -45,6 +44,8 @@ pub(super) struct Open {
     pub withdrawn: bool,
     /// Decided when it is first tried to be placed, and again after a loss.
     pub grant: Option<Grant>,
+    /// It was killed for want of memory: nothing is taken from it again.
+    pub starved: bool,
     /// `None`: it waits.
     pub running: Option<Running>,
 }
@@ -97,6 +98,7 @@ impl Dispatch {
                 losses: 0,
                 withdrawn: false,
                 grant: None,
+                starved: false,
                 running: None,
             },
         );
@@ -141,6 +143,7 @@ impl Dispatch {
         for (_, id) in unused {
             self.functions.remove(&id);
             self.placement.forget(id);
+            self.allocator.forget(id);
         }
     }
 
@@ -172,6 +175,7 @@ impl Dispatch {
                 losses: 0,
                 withdrawn: false,
                 grant: None,
+                starved: false,
                 running: Some(running),
             },
         );
@@ -224,7 +228,7 @@ impl Dispatch {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending);
+        self.learn(&ending, false);
         if let Some(book) = self.vms.get_mut(&vm) {
             book.ended_at(self.now);
         }
@@ -235,18 +239,6 @@ impl Dispatch {
             outputs.push(Output::Cancel { vm: running.vm, invocation: id, attempt: current_attempt });
         }
         self.forget(id, outputs);
-    }
-
-    fn learn(&mut self, ending: &Ending) {
-        let ran = matches!(
-            ending.outcome,
-            Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
-        );
-        if ran && let Some(function) = self.functions.get_mut(&ending.function) {
-            let Ending { function: id, duration, usage, .. } = *ending;
-            function.profile.ended(duration, ending.cold.then_some(ending.init), usage);
-            self.placement.ended(self.now, &Ran { function: id, duration, usage });
-        }
     }
 
     /// An Invoker gave an attempt back unbegun.
@@ -329,7 +321,7 @@ impl Dispatch {
     }
 
     /// Accepted once, it is not refused now, however many wait; it goes before them.
-    fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if open.withdrawn {
             return self.forget(id, outputs);
@@ -356,14 +348,14 @@ impl Dispatch {
     }
 
     /// It has ended, and somebody knows its answer or nobody wants it.
-    fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         self.queues.leave(id);
         if self.open.remove(&id).is_some() {
             outputs.push(Output::Forget(id));
         }
     }
 
-    fn is_current(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
+    pub(super) fn is_current(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
         self.open.get(&id).is_some_and(|open| {
             open.attempt == attempt && open.running.is_some_and(|running| running.vm == vm)
         })

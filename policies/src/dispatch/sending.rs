@@ -11,7 +11,6 @@ use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
 
 use super::lifecycle::Running;
 use super::{Dispatch, Output};
-use crate::allocation::Request;
 use crate::placement::{Ask, Binding, Choice, Slot};
 
 /// Between two looks at those for whom there was no time.
@@ -43,24 +42,9 @@ impl Dispatch {
     }
 
     fn ask(&mut self, id: InvocationId) -> Option<Ask> {
-        let open = self.open.get_mut(&id)?;
-        let card = open.submission.function;
+        let grant = self.granted(id)?;
+        let card = self.open.get(&id)?.submission.function;
         let function = self.functions.entry(card.id).or_default();
-        let grant = *open.grant.get_or_insert_with(|| {
-            let grant = self.allocator.grant(Request {
-                reservation: card.reservation,
-                input_bytes: open.submission.input_bytes,
-                profile: &function.profile,
-            });
-            self.placement.grant(&self.books, &card, grant)
-        });
-        // An allocator that gives more than any VM has gives what was asked for instead.
-        let early = self.placement.binding() == Binding::Early;
-        let grant = if early || self.books.could_ever_hold(grant.booked) {
-            grant
-        } else {
-            *open.grant.insert(vocabulary::Grant::fixed(card.reservation))
-        };
         let at_once = u64::from(function.in_flight) + 1;
         Some(Ask {
             function: card.id,

@@ -67,6 +67,9 @@ pub struct Books {
     /// CPU of the VMs that take work, and what is booked of it, in millicores.
     open_cpu: u64,
     open_cpu_booked: u64,
+    /// The same of memory, in MiB.
+    open_memory: u64,
+    open_memory_booked: u64,
     /// How many VMs that take work have, or once had, each size; by CPU, then memory.
     sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -169,6 +172,17 @@ impl Books {
     /// CPU of all VMs that take work, and what is booked of it, in millicores.
     pub fn open_cpu(&self) -> (u64, u64) {
         (self.open_cpu, self.open_cpu_booked)
+    }
+
+    /// What the VMs that take work have, and what of it is not booked.
+    pub fn open_resources(&self) -> (Resources, Resources) {
+        let narrow = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
+        let all = Resources::new(narrow(self.open_cpu), narrow(self.open_memory));
+        let free = Resources::new(
+            narrow(self.open_cpu.saturating_sub(self.open_cpu_booked)),
+            narrow(self.open_memory.saturating_sub(self.open_memory_booked)),
+        );
+        (all, free)
     }
 
     /// All VMs.
@@ -388,14 +402,17 @@ impl Books {
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
         let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
         let open = |book: &Book| {
-            let (cpu, booked) = (book.capacity.cpu.0, (book.own + book.foreign).cpu.0);
-            if book.takes_work { (u64::from(cpu), u64::from(booked)) } else { (0, 0) }
+            let (has, booked) = (book.capacity, book.own + book.foreign);
+            let all = [has.cpu.0, booked.cpu.0, has.memory.0, booked.memory.0];
+            if book.takes_work { all.map(u64::from) } else { [0; 4] }
         };
         let before = open(book);
         change(book);
         let after = open(book);
-        self.open_cpu = self.open_cpu - before.0 + after.0;
-        self.open_cpu_booked = self.open_cpu_booked - before.1 + after.1;
+        self.open_cpu = self.open_cpu - before[0] + after[0];
+        self.open_cpu_booked = self.open_cpu_booked - before[1] + after[1];
+        self.open_memory = self.open_memory - before[2] + after[2];
+        self.open_memory_booked = self.open_memory_booked - before[3] + after[3];
     }
 
     fn book(&self, slot: Slot) -> &Book {
@@ -468,6 +485,24 @@ mod tests {
         assert_eq!(books.add(VmId(2), VmKind::Regular, Resources::new(1, 1)), slot);
         assert_eq!(books.idle(F, R, slot), 0);
         assert_eq!((books.len(), books.open()), (1, 0));
+    }
+
+    #[test]
+    fn sums_follow_every_change_of_the_vms_that_take_work() {
+        let (mut books, slot) = one_vm();
+        let other = books.add(VmId(2), VmKind::Regular, Resources::new(1_000, 512));
+        assert_eq!(books.open_resources().0, Resources::new(2_000, 1_024));
+        books.book_own(other, Resources::new(300, 100));
+        books.set_takes_work(other, true);
+        books.book_own(slot, Resources::new(500, 200));
+        books.set_foreign(slot, Resources::new(50, 20));
+        assert_eq!(books.open_resources(), (Resources::new(3_000, 1_536), Resources::new(2_150, 1_216)));
+        books.set_capacity(slot, Resources::new(1_000, 1_024));
+        books.release_own(slot, Resources::new(500, 200));
+        assert_eq!(books.open_resources(), (Resources::new(2_000, 1_536), Resources::new(1_650, 1_416)));
+        books.remove(other);
+        books.remove(slot);
+        assert_eq!(books.open_resources(), (Resources::ZERO, Resources::ZERO));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Placement for Vanilla {
     fn grant(&mut self, books: &Books, function: &FunctionCard, grant: Grant) -> Grant {
         let Resources { cpu, memory } = function.reservation;
         let all: MilliCores = books.largest().cpu.max(cpu);
-        Grant { booked: grant.booked, ceiling: Resources { cpu: all, memory } }
+        Grant { ceiling: Resources { cpu: all, memory }, ..grant }
     }
 }
 
