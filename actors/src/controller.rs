@@ -18,7 +18,7 @@ use messages::{
     Answer, Cancel, ControllerAlive, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry, Notice,
     Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
 };
-use policies::dispatch::{Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
+use policies::dispatch::{Again, Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use vocabulary::{Attempt, ControllerId, FunctionId, InvocationId, Moment, Outcome, Span, VmId};
 
@@ -106,14 +106,20 @@ fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
             .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
     let allocator = policies::allocation::by_name(&settings.allocation)
         .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
+    let reliability = policies::reliability::by_name(&settings.reliability)
+        .ok_or_else(|| format!("controller.reliability: there is no '{}'", settings.reliability))?;
     let dispatch = policies::dispatch::Settings {
         vm_silence: Span::millis(settings.vm_silence_ms),
         queue_limit: settings.queue_limit,
         function_queue_limit: settings.function_queue_limit,
         attempts_limit: settings.attempts_limit,
+        unplaceable_grace: Span::millis(settings.unplaceable_grace_ms),
+        durable_patience: Span::millis(settings.durable_patience_ms),
+        rerun_at_notice: settings.rerun_at_notice,
+        expected_life: Span::seconds(settings.harvest_life_hours.saturating_mul(3_600)),
         ..Default::default()
     };
-    Ok(Dispatch::new(dispatch, placement, allocator))
+    Ok(Dispatch::new(dispatch, placement, allocator).with_reliability(reliability))
 }
 
 impl Actor for Controller {
@@ -301,14 +307,19 @@ impl Shell {
 
     async fn report(&mut self, message: &async_nats::Message) {
         let Some(report) = self.read::<Report>(message) else { return };
+        let first = !self.reports_seen.contains_key(&report.status.vm);
         let seen = self.reports_seen.entry(report.status.vm).or_default();
         if report.sequence <= *seen {
             return;
         }
         *seen = report.sequence;
+        let age = Input::VmAge { vm: report.status.vm, age: report.age };
         let uses = Input::VmUses { vm: report.status.vm, used: report.used };
         self.decide(Input::VmReported(report.status)).await;
         self.decide(uses).await;
+        if first {
+            self.decide(age).await;
+        }
         self.show_gauges();
     }
 
@@ -378,9 +389,9 @@ impl Shell {
             Output::GiveUp { invocation, attempt, why, waited } => {
                 self.give_up(invocation, attempt, why, waited).await
             }
-            Output::Fence { invocation, oldest_valid } => {
+            Output::Fence { invocation, oldest_valid, also } => {
                 if let Some(submit) = self.held.get_mut(invocation) {
-                    let fence = Reply::Fence(Fence { invocation, oldest_valid });
+                    let fence = Reply::Fence(Fence { invocation, oldest_valid, also });
                     self.given.bus.send(submit.reply_to.clone(), &fence).await;
                 }
             }
@@ -407,6 +418,10 @@ impl Shell {
                 }
             }
             Output::Stale { .. } => self.given.metrics.stale_ending(),
+            Output::Again { why: Again::Notice, .. } => self.given.metrics.redispatched(Redispatch::Notice),
+            Output::Again { why: Again::Forgotten, .. } => {
+                self.given.metrics.redispatched(Redispatch::Forgotten);
+            }
         }
     }
 
@@ -499,7 +514,7 @@ impl Shell {
 fn refused_why(why: &Refusal) -> RefusedWhy {
     match why {
         Refusal::FunctionQueueFull { .. } | Refusal::QueueFull { .. } => RefusedWhy::QueueFull,
-        Refusal::NoVm => RefusedWhy::NoVm,
+        Refusal::NoVm | Refusal::NoVmOfKind { .. } => RefusedWhy::NoVm,
         Refusal::TooLarge { .. } => RefusedWhy::TooLarge,
     }
 }

@@ -129,6 +129,14 @@ pub struct Controller {
     pub placement: String,
     /// `fixed`.
     pub allocation: String,
+    /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
+    /// `live-and-let-die`; x is a percentage.
+    pub reliability: String,
+    /// Whether what should not end before its VM's eviction is run again elsewhere at the notice, where its function's
+    /// annotation `on-eviction` allows it; the first answer wins. Else at the loss.
+    pub rerun_at_notice: bool,
+    /// How long a harvest VM is expected to live, in hours, until the fleet has been watched for long enough.
+    pub harvest_life_hours: u64,
     /// Invocations that may wait, all together.
     pub queue_limit: u32,
     /// Invocations of one function that may wait.
@@ -139,6 +147,10 @@ pub struct Controller {
     pub attempts_limit: u32,
     /// A VM that has not reported for this long is given up, in ms.
     pub vm_silence_ms: u64,
+    /// A durable invocation that no VM is large enough for ends after this long, in ms.
+    pub unplaceable_grace_ms: u64,
+    /// A durable invocation waits for a place no longer than this, in ms.
+    pub durable_patience_ms: u64,
     /// Address of `/metrics`; `127.0.0.1:0` takes a free port, empty means none.
     pub metrics: String,
 }
@@ -148,11 +160,16 @@ impl Default for Controller {
         Self {
             placement: "mws".into(),
             allocation: "fixed".into(),
+            reliability: "expected-loss".into(),
+            rerun_at_notice: true,
+            harvest_life_hours: 24,
             queue_limit: 10_000,
             function_queue_limit: 1_000,
             held_mib: 1024,
             attempts_limit: 10,
             vm_silence_ms: 3_000,
+            unplaceable_grace_ms: 600_000,
+            durable_patience_ms: 86_400_000,
             metrics: "127.0.0.1:0".into(),
         }
     }

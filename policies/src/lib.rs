@@ -7,7 +7,8 @@
 //! **Gives up:** doing anything. Each machine only says what should be done.
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
-//! (Resource Monitor). They ask the families [`placement`] (which VM) and [`allocation`] (how much), and learn
+//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much) and [`reliability`] (which
+//! kind of VM), and learn
 //! from [`profile`].
 
 pub mod allocation;
@@ -16,4 +17,5 @@ pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
+pub mod reliability;
 pub mod residency;

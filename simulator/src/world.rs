@@ -88,6 +88,8 @@ struct Call {
     since: Moment,
     /// The attempt from which on answers count.
     oldest_valid: Attempt,
+    /// Besides, those of this one count.
+    also_valid: Option<Attempt>,
     sent: bool,
     /// The Controller has said the last word.
     closed: bool,
@@ -275,6 +277,7 @@ impl World {
             function,
             since: self.now,
             oldest_valid: Attempt::FIRST,
+            also_valid: None,
             sent: false,
             closed: false,
             answered: false,
@@ -323,12 +326,13 @@ impl World {
                     GivenUp::Waited { .. } => self.report.waited_too_long += 1,
                     GivenUp::LostAndNever { .. } => self.report.lost_and_never += 1,
                     GivenUp::TooManyAttempts { .. } => self.report.lost_too_often += 1,
+                    GivenUp::TooLarge { .. } => self.report.refused += 1,
                 }
                 self.closes(invocation, true);
             }
-            O::Fence { invocation, oldest_valid } => {
+            O::Fence { invocation, oldest_valid, also } => {
                 if let Some(call) = self.calls.get_mut(&invocation) {
-                    call.oldest_valid = call.oldest_valid.max(oldest_valid);
+                    (call.oldest_valid, call.also_valid) = (oldest_valid, also);
                 }
             }
             O::Forget(invocation) => self.closes(invocation, false),
@@ -342,7 +346,7 @@ impl World {
                 self.report.vms_lost += 1;
                 self.offered.remove(&vm);
             }
-            O::Stale { .. } => {}
+            O::Stale { .. } | O::Again { .. } => {}
         }
     }
 
@@ -393,7 +397,8 @@ impl World {
 
     fn answered(&mut self, invocation: InvocationId, attempt: Attempt) {
         let Some(call) = self.calls.get_mut(&invocation) else { return };
-        if attempt < call.oldest_valid || call.answered || call.failed {
+        let counts = attempt >= call.oldest_valid || call.also_valid == Some(attempt);
+        if !counts || call.answered || call.failed {
             return;
         }
         call.answered = true;
@@ -556,6 +561,7 @@ fn functions(scenario: &Scenario) -> Vec<Function> {
                     },
                     timeout: Span::seconds(300),
                     on_eviction: kind.on_eviction,
+                    application: None,
                 },
                 per_second: kind.per_second,
                 mean: seconds(kind.mean_ms / 1e3),

@@ -15,7 +15,7 @@ mod vm;
 
 pub use function::{FunctionCard, OnEviction};
 pub use identity::{
-    Attempt, ControllerId, FrontendId, FunctionId, InvocationId, ParseIdError, Revision, VmId,
+    ApplicationId, Attempt, ControllerId, FrontendId, FunctionId, InvocationId, ParseIdError, Revision, VmId,
 };
 pub use quantity::{Grant, Mebibytes, MilliCores, Resources};
 pub use time::{Moment, Span};

@@ -13,6 +13,7 @@ pub fn card() -> FunctionCard {
         reservation: Resources::new(500, 256),
         timeout: Span::seconds(60),
         on_eviction: OnEviction::RerunAtLoss,
+        application: None,
     }
 }
 
@@ -102,7 +103,7 @@ pub fn refused() -> Refused {
 }
 
 pub fn fence() -> Fence {
-    Fence { invocation: INVOCATION, oldest_valid: Attempt(3) }
+    Fence { invocation: INVOCATION, oldest_valid: Attempt(3), also: None }
 }
 
 pub fn finishes() -> Finishes {
@@ -202,6 +203,7 @@ macro_rules! every_message {
             refused: Refused = examples::refused();
             run: Run = examples::run();
             fence: Fence = examples::fence();
+            fence_with_two: Fence = Fence { also: Some(Attempt(1)), ..examples::fence() };
             cancel: Cancel = Cancel { invocation: INVOCATION, attempt: Attempt(2) };
             answer: Answer = examples::answer();
             reply_answer: Reply = Reply::Answer(examples::answer());

@@ -60,6 +60,11 @@ impl Queues {
         self.queues.get(&function).map_or(0, |queue| queue.live)
     }
 
+    /// Whether it waits.
+    pub fn waits(&self, id: InvocationId) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
     /// At the end, or (`front`) before all others of its function. Must not wait already.
     pub fn join(
         &mut self,
