@@ -215,15 +215,7 @@ impl Shell {
 
     /// A message of ours in bytes from outside; `None`, counted, if it is none. The credit it came with goes back.
     fn read<M: serde::de::DeserializeOwned>(&self, message: &async_nats::Message) -> Option<M> {
-        self.credits.give_back();
-        match messages::decode(&message.payload) {
-            Ok(read) => Some(read),
-            Err(error) => {
-                self.given.metrics.common.decode_failed();
-                tracing::warn!(%error, subject = %message.subject, "dropped a message");
-                None
-            }
-        }
+        self.credits.redeem(message, &self.given.metrics.common)
     }
 
     /// One input to the mind, and everything it asks for.

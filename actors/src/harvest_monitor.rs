@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use vocabulary::{Resources, Span, VmId};
 
 use crate::bus::Bus;
+use crate::intake;
 use crate::metrics::InvokerMetrics;
 use crate::settings;
 use machine::MachineReader;
@@ -137,17 +138,7 @@ impl Actor for HarvestMonitor {
                 }
             });
         }
-        let ticker = me.clone();
-        ears.spawn(async move {
-            let mut ticks = tokio::time::interval(POLL);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-            loop {
-                ticks.tick().await;
-                if ticker.cast(Input::Look).is_err() {
-                    return;
-                }
-            }
-        });
+        ears.spawn(intake::tick(me, POLL, || Input::Look));
         let machine = MachineReader::open(capacity.group().cloned());
         let shell =
             Shell { arguments, capacity, machine, seen: None, gauges_read: None, notice: None, _ears: ears };

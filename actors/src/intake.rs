@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ractor::{ActorRef, Message};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+use crate::metrics::Common;
 
 /// A subject, and what a message on it becomes.
 pub type Intake<M> = (String, fn(async_nats::Message) -> M);
@@ -33,6 +36,34 @@ impl Credits {
     /// Gives one back.
     pub fn give_back(&self) {
         self.0.add_permits(1);
+    }
+
+    /// What a message says, if it is one of ours; `None`, counted, if not. The credit it came with goes back.
+    pub fn redeem<M: DeserializeOwned>(&self, message: &async_nats::Message, metrics: &Common) -> Option<M> {
+        self.give_back();
+        read(message, metrics)
+    }
+}
+
+/// What a message says, if it is one of ours; `None`, counted, if not.
+pub fn read<M: DeserializeOwned>(message: &async_nats::Message, metrics: &Common) -> Option<M> {
+    messages::decode(&message.payload)
+        .inspect_err(|error| {
+            metrics.decode_failed();
+            tracing::warn!(%error, subject = %message.subject, "dropped a message");
+        })
+        .ok()
+}
+
+/// A message to an actor at regular intervals, until it is gone; a slow one gets fewer, never a burst.
+pub async fn tick<M: Message>(actor: ActorRef<M>, every: Duration, make: impl Fn() -> M) {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if actor.cast(make()).is_err() {
+            return;
+        }
     }
 }
 
@@ -65,24 +96,14 @@ impl Tasks {
         });
     }
 
-    /// A message at regular intervals; a slow actor gets fewer, never a burst.
+    /// [`tick`], for as long as these tasks live.
     pub fn tick<M: Message>(
         &mut self,
         actor: &ActorRef<M>,
         every: Duration,
-        make: impl Fn() -> M + Send + 'static,
+        make: impl Fn() -> M + Send + Sync + 'static,
     ) {
-        let actor = actor.clone();
-        self.spawn(async move {
-            let mut interval = tokio::time::interval(every);
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                interval.tick().await;
-                if actor.cast(make()).is_err() {
-                    break;
-                }
-            }
-        });
+        self.spawn(tick(actor.clone(), every, make));
     }
 }
 

@@ -10,33 +10,33 @@
 mod making;
 mod outcome;
 mod outgoing;
+mod residents;
 mod running;
+mod standing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use messages::{Cancel, Drain, FunctionPath, Prewarm, Report, Run, Start, subjects};
+use messages::{Cancel, FunctionPath, Prewarm, Run, Start, subjects};
 use policies::residency::{HandBackWhy, Input, Output, Residency, SandboxId, StopWhy};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use sandbox::{Limits, Sandbox, Workshop};
+use sandbox::Workshop;
 use tokio::sync::Notify;
-use vocabulary::{
-    Attempt, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind,
-    VmStanding, VmStatus,
-};
+use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmKind};
 
 use self::making::Made;
 use self::outgoing::Outgoing;
+use self::residents::{Lent, Residents};
 use self::running::{Ran, RunHere};
 use crate::alarm::Alarm;
 use crate::bus::Bus;
 use crate::clock::{Clock, unix_ms};
-use crate::harvest_monitor::{CapacityChanged, Noticed, Seen, Sigterm};
+use crate::harvest_monitor::{CapacityChanged, Seen};
 use crate::intake::{Credits, Intake, Tasks};
 use crate::metrics::{InvokerMetrics, SandboxEnd};
 use crate::settings::Settings;
-use crate::store::{FunctionDefinition, Store};
+use crate::store::Store;
 
 /// How often the VM reports itself when nothing changes.
 const REPORT: Duration = Duration::from_secs(1);
@@ -97,25 +97,12 @@ pub struct Arguments {
 /// The actor; its state is [`Shell`].
 pub struct Invoker;
 
-/// A sandbox of this VM.
-struct Resident {
-    /// Away while it runs.
-    sandbox: Option<Box<dyn Sandbox>>,
-    limits: Arc<dyn Limits>,
-    ceiling: Resources,
-    definition: Arc<FunctionDefinition>,
-    /// What making it took, and what loading the code logged; told with its first run.
-    init: Span,
-    init_logs: Vec<sandbox::LogLine>,
-    cpu_time: Span,
-}
-
 /// The actor's state.
 pub struct Shell {
     /// Shared, because every run takes it along, and a store's handles are not made to be copied that often.
     given: Arc<Arguments>,
     residency: Residency,
-    residents: HashMap<SandboxId, Resident>,
+    residents: Residents,
     runs: HashMap<(InvocationId, Attempt), Arc<RunHere>>,
     paths: HashMap<FunctionId, FunctionPath>,
     outgoing: Outgoing,
@@ -166,7 +153,7 @@ impl Actor for Invoker {
         tracing::info!(vm = %given.vm, capacity = %given.capacity, "Invoker is up");
         Ok(Shell {
             residency: Residency::new(residency, given.capacity),
-            residents: HashMap::new(),
+            residents: Residents::default(),
             runs: HashMap::new(),
             paths: HashMap::new(),
             outgoing: Outgoing::new(given.bus.clone(), given.vm),
@@ -233,15 +220,7 @@ impl Shell {
     }
 
     fn read<M: serde::de::DeserializeOwned>(&self, message: &async_nats::Message) -> Option<M> {
-        self.credits.give_back();
-        match messages::decode(&message.payload) {
-            Ok(read) => Some(read),
-            Err(error) => {
-                self.given.metrics.common.decode_failed();
-                tracing::warn!(%error, subject = %message.subject, "dropped a message");
-                None
-            }
-        }
+        self.credits.redeem(message, &self.given.metrics.common)
     }
 
     /// One input to the mind, and everything it asks for.
@@ -278,63 +257,6 @@ impl Shell {
         }
     }
 
-    async fn drain(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
-        self.credits.give_back();
-        let order = if message.payload.is_empty() {
-            Drain::default()
-        } else {
-            match messages::decode(&message.payload) {
-                Ok(order) => order,
-                Err(error) => {
-                    self.given.metrics.common.decode_failed();
-                    return tracing::warn!(%error, "dropped an order to drain");
-                }
-            }
-        };
-        self.leaving |= order.then_leave;
-        self.stand(me, true).await;
-        if let Some(reply) = &message.reply {
-            self.given.bus.send(reply.to_string(), &self.describe()).await;
-        }
-    }
-
-    async fn stand(&mut self, me: &ActorRef<InvokerMessage>, draining: bool) {
-        let standing = if draining { VmStanding::Draining } else { VmStanding::Open };
-        tracing::info!(vm = %self.given.vm, ?standing, "standing");
-        self.decide(me, Input::Standing(standing));
-        self.report().await;
-    }
-
-    /// The VM will be evicted, or not after all. Whoever sends SIGTERM waits for the process to end, so it leaves as
-    /// soon as nothing runs, and at the latest when the grace is over; a cloud takes its VM away itself.
-    async fn noticed(&mut self, me: &ActorRef<InvokerMessage>, noticed: &Noticed) {
-        if let Some(time_left) = noticed.time_left
-            && noticed.source == Sigterm::NAME
-        {
-            self.leaving = true;
-            me.send_after(time_left.into(), || InvokerMessage::GraceOver);
-        }
-        self.stand(me, noticed.time_left.is_some()).await;
-    }
-
-    async fn resized(&mut self, me: &ActorRef<InvokerMessage>, capacity: Resources) {
-        if capacity == self.capacity {
-            return;
-        }
-        self.given.metrics.capacity(capacity);
-        tracing::info!(vm = %self.given.vm, from = %self.capacity, to = %capacity, "capacity changed");
-        self.capacity = capacity;
-        self.decide(me, Input::Capacity(capacity));
-        self.report().await;
-    }
-
-    fn leave_when_done(&mut self) {
-        if self.leaving && self.runs.is_empty() {
-            self.leaving = false;
-            self.given.leave.notify_one();
-        }
-    }
-
     fn carry_out(&mut self, me: &ActorRef<InvokerMessage>, output: Output) {
         match output {
             Output::Start { sandbox, function, ceiling } => {
@@ -347,12 +269,10 @@ impl Shell {
             }
             Output::Stop { sandbox, why } => self.stop(sandbox, why),
             Output::Kill { sandbox, .. } => {
-                if let Some(resident) = self.residents.get(&sandbox) {
-                    resident.limits.kill();
-                }
+                self.residents.kill(sandbox);
             }
             Output::HandBack { invocation, attempt, why } => self.hand_back((invocation, attempt), why),
-            Output::Resize { sandbox, ceiling } => self.set_ceiling(sandbox, ceiling),
+            Output::Resize { sandbox, ceiling } => self.residents.set_ceiling(sandbox, ceiling),
             Output::Duplicate { invocation, attempt } => {
                 self.given.metrics.duplicate_run();
                 self.forget_unless_open((invocation, attempt));
@@ -377,37 +297,23 @@ impl Shell {
         grant: vocabulary::Grant,
         cold: bool,
     ) {
-        self.set_ceiling(id, grant.ceiling);
+        self.residents.set_ceiling(id, grant.ceiling);
         let Some(here) = self.runs.get(&key).cloned() else { return };
-        let Some(resident) = self.residents.get_mut(&id) else { return };
-        let Some(sandbox) = resident.sandbox.take() else { return };
+        let Some(Lent { sandbox, definition, init, init_logs }) = self.residents.lend(id) else { return };
         let start = if cold { Start::Cold } else { Start::Warm };
-        let init = if cold { resident.init } else { Span::ZERO };
-        // What loading the code logged belongs to the first run, even where that was not the one it was made for.
-        let init_logs = std::mem::take(&mut resident.init_logs);
+        let init = if cold { init } else { Span::ZERO };
         running::begin(running::Begin {
             given: Arc::clone(&self.given),
             me: me.clone(),
             here,
             id,
             sandbox,
-            definition: Arc::clone(&resident.definition),
+            definition,
             grant,
             start,
             init,
             init_logs,
         });
-    }
-
-    fn set_ceiling(&mut self, id: SandboxId, ceiling: Resources) {
-        let Some(resident) = self.residents.get_mut(&id) else { return };
-        if resident.ceiling == ceiling {
-            return;
-        }
-        match resident.limits.set_ceiling(ceiling) {
-            Ok(()) => resident.ceiling = ceiling,
-            Err(error) => tracing::warn!(%error, sandbox = id.0, "could not change a ceiling"),
-        }
     }
 
     fn stop(&mut self, id: SandboxId, why: StopWhy) {
@@ -417,9 +323,7 @@ impl Shell {
             StopWhy::Outdated => SandboxEnd::Outdated,
             StopWhy::Draining => SandboxEnd::Leaving,
         });
-        if let Some(sandbox) = self.residents.remove(&id).and_then(|resident| resident.sandbox) {
-            tokio::spawn(sandbox.stop());
-        }
+        self.residents.stop(id);
     }
 
     fn hand_back(&mut self, key: (InvocationId, Attempt), why: HandBackWhy) {
@@ -438,19 +342,7 @@ impl Shell {
         match made.result {
             Ok(ready) => {
                 self.given.metrics.sandbox_started(&ready.definition.kind, ready.init);
-                let limits = ready.sandbox.limits();
-                self.residents.insert(
-                    made.id,
-                    Resident {
-                        limits,
-                        sandbox: Some(ready.sandbox),
-                        ceiling: made.ceiling,
-                        definition: ready.definition,
-                        init: ready.init,
-                        init_logs: ready.init_logs,
-                        cpu_time: Span::ZERO,
-                    },
-                );
+                self.residents.move_in(made.id, ready, made.ceiling);
                 self.decide(me, Input::SandboxReady(made.id));
             }
             Err(failure) => {
@@ -484,68 +376,12 @@ impl Shell {
         }
         let kept = ran.sandbox.is_some();
         match ran.sandbox {
-            Some(sandbox) => {
-                if let Some(resident) = self.residents.get_mut(&ran.id) {
-                    resident.sandbox = Some(sandbox);
-                }
-            }
+            Some(sandbox) => self.residents.give_back(ran.id, sandbox),
             None => {
                 self.given.metrics.sandbox_ended(SandboxEnd::Broken);
-                self.residents.remove(&ran.id);
+                self.residents.stop(ran.id);
             }
         }
         self.decide(me, Input::RunEnded { sandbox: ran.id, kept });
-    }
-
-    /// Once a second: what is used, and a report.
-    async fn tick(&mut self) {
-        let now = self.now();
-        let since = now.since(self.reported).as_micros().max(1);
-        let mut cpu = Span::ZERO;
-        let mut memory = 0;
-        for resident in self.residents.values_mut() {
-            if let Some(sample) = resident.limits.sample() {
-                cpu += sample.cpu_time - resident.cpu_time;
-                resident.cpu_time = sample.cpu_time;
-                memory += sample.memory;
-            }
-        }
-        let millicores = (u128::from(cpu.as_micros()) * 1_000 / u128::from(since)).min(u128::from(u32::MAX));
-        self.used = Resources { cpu: MilliCores(millicores as u32), memory: Mebibytes::holding(memory) };
-        self.given.metrics.shares(self.residency.booked(), self.used);
-        let gauges = self.residency.gauges();
-        self.given.metrics.load(
-            gauges.waiting as usize,
-            gauges.running as usize,
-            gauges.idle as usize,
-            (gauges.running + gauges.making) as usize,
-        );
-        self.reported = now;
-        self.report().await;
-    }
-
-    async fn report(&mut self) {
-        self.sequence += 1;
-        self.given.metrics.reported();
-        self.given.bus.send(subjects::vm_report(self.given.vm), &self.describe()).await;
-    }
-
-    fn describe(&self) -> Report {
-        Report {
-            sequence: self.sequence,
-            status: VmStatus {
-                vm: self.given.vm,
-                kind: self.given.kind,
-                capacity: self.capacity,
-                standing: self.residency.standing(),
-                warm: self.residency.warm(),
-                running: self.residency.running(),
-            },
-            used: self.used,
-            pid: std::process::id(),
-            metrics: self.given.metrics_address.clone(),
-            age: self.now().since(Moment::ORIGIN),
-            enforcement: self.given.workshop.enforcement().to_string(),
-        }
     }
 }

@@ -25,12 +25,12 @@ use futures::StreamExt;
 use messages::{Notice, Report, subjects};
 use policies::provisioning::{self, Input as Fact, Output, Provisioning, RetireWhy, Target};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use vocabulary::{Resources, Span, VmId, VmKind};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::intake;
 use crate::listening::Listening;
 use crate::metrics::ResourceMonitorMetrics;
 use crate::providers::{Provider, ProviderError};
@@ -340,7 +340,7 @@ async fn listen(
     let (actor, metrics) = (me.clone(), arguments.metrics.clone());
     tasks.spawn(async move {
         while let Some(message) = reports.next().await {
-            let Some(report) = read::<Report>(&message, &metrics) else { continue };
+            let Some(report) = intake::read::<Report>(&message, &metrics.common) else { continue };
             if actor.cast(Input::Reported(Box::new(report))).is_err() {
                 return;
             }
@@ -349,7 +349,7 @@ async fn listen(
     let (actor, metrics) = (me.clone(), arguments.metrics.clone());
     tasks.spawn(async move {
         while let Some(message) = notices.next().await {
-            let Some(notice) = read::<Notice>(&message, &metrics) else { continue };
+            let Some(notice) = intake::read::<Notice>(&message, &metrics.common) else { continue };
             if actor.cast(Input::Noticed(notice)).is_err() {
                 return;
             }
@@ -375,25 +375,6 @@ async fn listen(
             }
         });
     }
-    let actor = me.clone();
-    tasks.spawn(async move {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        loop {
-            ticks.tick().await;
-            if actor.cast(Input::Tick).is_err() {
-                return;
-            }
-        }
-    });
+    tasks.spawn(intake::tick(me.clone(), TICK, || Input::Tick));
     Ok(())
-}
-
-fn read<M: DeserializeOwned>(message: &async_nats::Message, metrics: &ResourceMonitorMetrics) -> Option<M> {
-    messages::decode(&message.payload)
-        .inspect_err(|error| {
-            metrics.common.decode_failed();
-            tracing::debug!(%error, subject = %message.subject, "dropped a message");
-        })
-        .ok()
 }

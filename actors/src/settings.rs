@@ -125,7 +125,7 @@ impl Default for Frontend {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Controller {
-    /// `mws` or `jsq`.
+    /// One of `policies::placement::NAMES`; those of other systems are there to be compared with.
     pub placement: String,
     /// `fixed`.
     pub allocation: String,

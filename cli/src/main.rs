@@ -111,7 +111,7 @@ struct Frontend {
 
 #[derive(Debug, Args)]
 struct Controller {
-    /// How functions find their VMs: mws or jsq
+    /// How functions find their VMs: mws, jsq, or one of other systems (a wrong name lists them)
     #[arg(long)]
     placement: Option<String>,
     /// Address of /metrics

@@ -68,7 +68,7 @@ pub struct Up {
     /// Memory of each, MiB [default: 1024]
     #[arg(long, value_name = "MIB")]
     vm_memory: Option<u32>,
-    /// How functions find their VMs: mws or jsq
+    /// How functions find their VMs: mws, jsq, or one of other systems (a wrong name lists them)
     #[arg(long)]
     placement: Option<String>,
     /// Frontend and Controller in one process: a call takes one message fewer, and the two end together

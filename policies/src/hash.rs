@@ -7,11 +7,16 @@
 
 #![expect(clippy::disallowed_types, reason = "the one place where a HashMap gets its fixed hasher")]
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 /// A map for the hot path. Its order means nothing: look up, insert and remove, but never let what comes out of
 /// an iteration reach an output or a choice.
 pub type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Fixed>>;
+
+/// The hash of one thing.
+pub(crate) fn fixed(thing: &impl Hash) -> u64 {
+    BuildHasherDefault::<Fixed>::default().hash_one(thing)
+}
 
 /// A 64-bit hasher without a key: each word is multiplied and folded, the end is mixed thoroughly
 /// (the finaliser of SplitMix64), so that neighbouring ids land far apart on a ring.
@@ -63,8 +68,6 @@ impl Hasher for Fixed {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{BuildHasher, BuildHasherDefault};
-
     use vocabulary::VmId;
 
     use super::*;

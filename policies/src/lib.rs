@@ -12,10 +12,12 @@
 //! from [`profile`].
 
 pub mod allocation;
+mod chance;
 pub mod dispatch;
 pub mod hash;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;
+pub mod released;
 pub mod reliability;
 pub mod residency;

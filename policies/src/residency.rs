@@ -7,8 +7,12 @@
 //! **Gives up:** fairness between functions: what waits here goes first in, first out. The Controller sends only what
 //! should fit, so a queue here is short and means that the VM has shrunk, or that two Controllers had the same idea.
 //!
-//! The files beside: `runs` (what is asked for), `sandboxes` (what serves it), `seen` (what was asked for before).
+//! With an [`Admission`] other than `Booked` it behaves as the released invokers of the SOSP'21 authors do, and promises only what
+//! they did; see `admission`.
+//!
+//! The files beside: `runs` (what is asked for), `admission` (whether there is room), `sandboxes` (what serves it), `seen` (what was asked for before).
 
+mod admission;
 mod runs;
 mod sandboxes;
 mod seen;
@@ -20,9 +24,12 @@ use vocabulary::{
     Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, WarmOnVm,
 };
 
+use admission::Recent;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
+
+pub use admission::Admission;
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,6 +56,8 @@ pub enum Input {
     Capacity(Resources),
     /// Take nothing new and hand back what waits; or, with `Open`, take work again.
     Standing(VmStanding),
+    /// What all sandboxes together use, measured once a second. Only [`Admission::Measured`] looks at it.
+    Uses(Resources),
     /// Have so many sandboxes of this function.
     Prewarm { function: FunctionCard, count: u32 },
     /// The moment asked for by [`Residency::next_wakeup`] has come.
@@ -106,6 +115,8 @@ pub enum HandBackWhy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// What decides whether a run may begin.
+    pub admission: Admission,
     /// An idle sandbox lives this long. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
     /// Runs that may wait here for room.
@@ -121,6 +132,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            admission: Admission::Booked,
             keep_alive: Span::seconds(600),
             queue_limit: 256,
             sandboxes_limit: 1_024,
@@ -155,6 +167,7 @@ pub struct Residency {
     capacity: Resources,
     standing: VmStanding,
     sandboxes: Sandboxes,
+    recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: BTreeMap<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
@@ -172,6 +185,7 @@ impl Residency {
             capacity,
             standing: VmStanding::Open,
             sandboxes: Sandboxes::default(),
+            recent: Recent::default(),
             runs: BTreeMap::new(),
             queue: VecDeque::new(),
         }
@@ -191,6 +205,7 @@ impl Residency {
             Input::SandboxDied(sandbox) => self.sandbox_died(sandbox),
             Input::Capacity(capacity) => self.resized(capacity, outputs),
             Input::Standing(standing) => self.told_to_stand(standing, outputs),
+            Input::Uses(used) => self.recent.measured(used),
             Input::Prewarm { function, count } => self.prewarm(function, count, outputs),
             Input::Woke => {}
         }
@@ -231,6 +246,11 @@ impl Residency {
     /// What is booked by runs, begun or about to begin; what waits for room is not counted.
     pub fn booked(&self) -> Resources {
         self.sandboxes.booked()
+    }
+
+    /// The most that was used in the last five measurements: what a released invoker reports.
+    pub fn used_recently(&self) -> Resources {
+        self.recent.most()
     }
 
     /// Which attempt this sandbox is being made for or runs; ask before [`Input::SandboxFailed`] is handed in, because

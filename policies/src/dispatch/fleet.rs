@@ -227,6 +227,7 @@ impl Dispatch {
             self.books.set_takes_work(slot, false);
             self.placement.withdraw(slot);
         }
+        self.placement.gone(slot);
         // The oldest joins its queue's front last.
         for (_, id, attempt) in open.into_iter().rev() {
             self.lose_attempt(id, attempt, outputs);

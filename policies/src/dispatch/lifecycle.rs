@@ -8,6 +8,7 @@ use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEvic
 
 use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
+use crate::placement::Ran;
 
 impl Dispatch {
     /// A Frontend wants this run.
@@ -56,6 +57,7 @@ impl Dispatch {
         }
         function.profile.arrived(self.now);
         function.last_used = self.now;
+        self.placement.arrived(self.now, card.id);
     }
 
     /// Makes room for new functions: a sixteenth of those that are not in use goes, the longest unused first.
@@ -159,11 +161,13 @@ impl Dispatch {
             Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
         );
         if ran && let Some(function) = self.functions.get_mut(&ending.function) {
-            function.profile.ended(ending.duration, ending.cold.then_some(ending.init), ending.usage);
-            function.tails.learn(ending.duration);
+            let Ending { function: id, duration, usage, .. } = *ending;
+            function.profile.ended(duration, ending.cold.then_some(ending.init), usage);
+            function.tails.learn(duration);
             if let Some(card) = function.card {
-                self.applications.entry(card.application()).or_default().learn(ending.duration);
+                self.applications.entry(card.application()).or_default().learn(duration);
             }
+            self.placement.ended(self.now, &Ran { function: id, duration, usage });
         }
     }
 

@@ -11,7 +11,7 @@ use vocabulary::{FunctionId, InvocationId, Moment, Span};
 use super::open::Running;
 use super::{Dispatch, Output};
 use crate::allocation::Request;
-use crate::placement::{Ask, Choice, Slot};
+use crate::placement::{Ask, Binding, Choice, Slot};
 use crate::reliability::Kinds;
 
 /// Between two looks at those for whom there was no time.
@@ -22,14 +22,15 @@ const STARVING_LOOK: Span = Span::millis(100);
 const OLDEST: usize = 16;
 
 impl Dispatch {
-    /// Sends it out if there is a place and no sandbox worth waiting for.
+    /// Sends it out if there is a place and no sandbox worth waiting for. Early binding finds a place on any VM that takes
+    /// work, and waits for nothing.
     pub(super) fn try_to_send(&mut self, id: InvocationId, outputs: &mut Vec<Output>) -> bool {
         let Some((ask, kinds)) = self.ask(id) else { return false };
         for kind in self.kinds_to_try(kinds, ask.demand) {
             let Ok(choice) = self.placement.place(self.now, &self.books, &Ask { kind, ..ask }) else {
                 continue;
             };
-            if !choice.warm && self.is_better_off_waiting(id, ask.function) {
+            if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, ask.function) {
                 return false;
             }
             self.send(id, choice, outputs);
@@ -38,17 +39,22 @@ impl Dispatch {
         false
     }
 
+    pub(super) fn binds_early(&self) -> bool {
+        self.placement.binding() == Binding::Early
+    }
+
     /// What it needs, and where it may go.
     fn ask(&mut self, id: InvocationId) -> Option<(Ask, Kinds)> {
         let open = self.open.get_mut(&id)?;
         let card = open.submission.function;
         let function = self.functions.entry(card.id).or_default();
         let grant = *open.grant.get_or_insert_with(|| {
-            self.allocator.grant(Request {
+            let grant = self.allocator.grant(Request {
                 reservation: card.reservation,
                 input_bytes: open.submission.input_bytes,
                 profile: &function.profile,
-            })
+            });
+            self.placement.grant(&self.books, &card, grant)
         });
         // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
@@ -56,7 +62,7 @@ impl Dispatch {
         let kinds = self.kinds(&card);
         let mut demand = grant.booked;
         // An allocator that gives more than any VM has gives what was asked for instead.
-        if !self.could_ever_hold(kinds, demand) {
+        if !self.binds_early() && !self.could_ever_hold(kinds, demand) {
             demand = card.reservation;
             self.open.get_mut(&id)?.grant = Some(vocabulary::Grant::fixed(demand));
         }
@@ -127,6 +133,7 @@ impl Dispatch {
         let sent = self.try_to_send(id, outputs);
         self.note_whether_placeable(function);
         if !sent
+            && !self.binds_early()
             && self.settings.wait_for_warm
             && let Some(init) = self.functions.get(&function).and_then(|function| function.profile.init())
             && since + init > self.now
@@ -198,6 +205,9 @@ impl Dispatch {
     /// Large ones starve while small ones slip into every gap. So one VM is kept free for the oldest of those who have
     /// waited too long, until it fits.
     fn look_after_the_oldest(&mut self, outputs: &mut Vec<Output>) {
+        if self.binds_early() {
+            return; // Whoever waits, waits for a VM that takes any work at all.
+        }
         let starving = |since: Moment| self.now.since(since) >= self.settings.starvation_after;
         if self.queues.oldest().next().is_none_or(|(since, _)| !starving(since)) {
             self.books.hold(None);
@@ -263,6 +273,7 @@ impl Dispatch {
             .queues
             .oldest()
             .next()
+            .filter(|_| !self.binds_early())
             .map(|(since, _)| (since + self.settings.starvation_after).max(self.starving_checked));
         [self.pump_due, starving].into_iter().flatten().min()
     }

@@ -4,7 +4,7 @@
 //! **Promises:** whoever waits for a VM that the fleet has not got is refused, or ends when the grace for it is over.
 //! **Gives up:** hurrying: the rate of evictions is looked at every ten seconds.
 
-use vocabulary::{FunctionCard, FunctionId, Moment, Resources, Span, VmId, VmKind, VmStanding};
+use vocabulary::{FunctionCard, FunctionId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding};
 
 use super::{Dispatch, GivenUp, Output, Refusal, Submission};
 use crate::reliability::{Case, Kinds, Tails, other};
@@ -42,6 +42,12 @@ impl Dispatch {
         self.kinds_to_try(kinds, needs).any(|kind| self.books.could_ever_hold(kind, needs))
     }
 
+    /// The same, where a VM need not have room: then only memory can never do, without which no container begins.
+    fn could_ever_run(&self, kinds: Kinds, needs: Resources) -> bool {
+        let least = if self.binds_early() { Resources { cpu: MilliCores::ZERO, ..needs } } else { needs };
+        self.could_ever_hold(kinds, least)
+    }
+
     fn largest(&self, kinds: Kinds, needs: Resources) -> Resources {
         let sizes = self.kinds_to_try(kinds, needs).map(|kind| self.books.largest(kind));
         sizes.max_by_key(|size| (size.cpu, size.memory)).unwrap_or(Resources::ZERO)
@@ -58,7 +64,7 @@ impl Dispatch {
             return hopeless.then_some(Refusal::NoVm);
         }
         let kinds = self.kinds(&submission.function);
-        if self.could_ever_hold(kinds, needs) {
+        if self.could_ever_run(kinds, needs) {
             return None;
         }
         let there_are = self.kinds_to_try(kinds, needs).any(|kind| self.books.open_of(kind) > 0);
@@ -101,7 +107,7 @@ impl Dispatch {
             });
             let Some(card) = card else { continue };
             let (kinds, needs) = (self.kinds(&card), card.reservation);
-            if self.books.open() == 0 || self.could_ever_hold(kinds, needs) {
+            if self.books.open() == 0 || self.could_ever_run(kinds, needs) {
                 continue;
             }
             let (largest, within) = (self.largest(kinds, needs), self.settings.unplaceable_grace);

@@ -72,6 +72,9 @@ pub struct Books {
 #[derive(Debug, Default)]
 struct Sizes {
     open: u32,
+    /// Their CPU, and what is booked of it, in millicores.
+    cpu: u64,
+    cpu_booked: u64,
     /// How many of them have, or once had, each size; by CPU, then memory.
     counts: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -125,6 +128,17 @@ impl Books {
         self.book(slot).takes_work
     }
 
+    /// Whether a VM stands there.
+    pub fn exists(&self, slot: Slot) -> bool {
+        self.slots.get(slot.index()).is_some_and(Option::is_some)
+    }
+
+    /// Whether it is of this kind, takes new work and has not just handed some back. Room is another question.
+    pub fn accepts(&self, slot: Slot, kind: VmKind) -> bool {
+        let book = self.book(slot);
+        book.takes_work && !book.refusing && book.kind == kind
+    }
+
     /// Whether it is of the kind that is asked for, and what is asked for fits there now.
     pub fn has_room(&self, slot: Slot, ask: &Ask) -> bool {
         let book = self.book(slot);
@@ -164,6 +178,11 @@ impl Books {
     /// VMs of this kind that take work.
     pub fn open_of(&self, kind: VmKind) -> u32 {
         self.sizes(kind).open
+    }
+
+    /// CPU of all VMs of this kind that take work, and what is booked of it, in millicores.
+    pub fn open_cpu(&self, kind: VmKind) -> (u64, u64) {
+        (self.sizes(kind).cpu, self.sizes(kind).cpu_booked)
     }
 
     /// All VMs.
@@ -238,14 +257,15 @@ impl Books {
 
     /// What it has now.
     pub fn set_capacity(&mut self, slot: Slot, capacity: Resources) {
-        let book = self.book_mut(slot);
-        if book.capacity == capacity {
+        if self.capacity(slot) == capacity {
             return;
         }
-        book.capacity = capacity;
-        let before = book.peak;
-        book.peak = before.max(capacity);
-        let (kind, peak, takes_work) = (book.kind, book.peak, book.takes_work);
+        let Book { kind, peak: before, .. } = *self.book(slot);
+        self.change(slot, |book| {
+            book.capacity = capacity;
+            book.peak = before.max(capacity);
+        });
+        let (peak, takes_work) = (before.max(capacity), self.takes_work(slot));
         self.version += 1;
         if takes_work && peak != before {
             self.by_kind[kind as usize].count(peak, true);
@@ -255,12 +275,11 @@ impl Books {
 
     /// Whether it takes new work.
     pub fn set_takes_work(&mut self, slot: Slot, takes_work: bool) {
-        let book = self.book_mut(slot);
-        if book.takes_work == takes_work {
+        if self.takes_work(slot) == takes_work {
             return;
         }
-        book.takes_work = takes_work;
-        let (kind, peak) = (book.kind, book.peak);
+        self.change(slot, |book| book.takes_work = takes_work);
+        let Book { kind, peak, .. } = *self.book(slot);
         self.version += 1;
         let sizes = &mut self.by_kind[kind as usize];
         sizes.open = if takes_work { sizes.open + 1 } else { sizes.open - 1 };
@@ -278,20 +297,19 @@ impl Books {
 
     /// We send something there.
     pub fn book_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own += amount;
+        self.change(slot, |book| book.own += amount);
     }
 
     /// It has ended.
     pub fn release_own(&mut self, slot: Slot, amount: Resources) {
-        self.book_mut(slot).own -= amount;
+        self.change(slot, |book| book.own -= amount);
         self.version += 1;
     }
 
     /// What others have there.
     pub fn set_foreign(&mut self, slot: Slot, amount: Resources) {
-        let book = self.book_mut(slot);
-        if book.foreign != amount {
-            book.foreign = amount;
+        if self.book(slot).foreign != amount {
+            self.change(slot, |book| book.foreign = amount);
             self.version += 1;
         }
     }
@@ -363,6 +381,21 @@ impl Books {
     /// Functions with idle sandboxes there.
     pub fn functions_idle_at(&self, slot: Slot) -> impl Iterator<Item = FunctionId> {
         self.book(slot).functions.iter().copied()
+    }
+
+    /// Changes a book, and with it the sums over all of its kind that take work.
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
+        let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
+        let open = |book: &Book| {
+            let (cpu, booked) = (book.capacity.cpu.0, (book.own + book.foreign).cpu.0);
+            if book.takes_work { (u64::from(cpu), u64::from(booked)) } else { (0, 0) }
+        };
+        let before = open(book);
+        change(book);
+        let after = open(book);
+        let sizes = &mut self.by_kind[book.kind as usize];
+        sizes.cpu = sizes.cpu - before.0 + after.0;
+        sizes.cpu_booked = sizes.cpu_booked - before.1 + after.1;
     }
 
     fn book(&self, slot: Slot) -> &Book {

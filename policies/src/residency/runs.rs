@@ -32,7 +32,8 @@ impl Residency {
             return;
         }
         self.supersede(invocation, outputs);
-        if self.standing == VmStanding::Draining {
+        let released = self.settings.admission.is_released();
+        if self.standing == VmStanding::Draining && !released {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::Draining });
             return;
         }
@@ -41,7 +42,7 @@ impl Residency {
                 self.stop(outdated, StopWhy::Outdated, outputs);
             }
         }
-        if !run.grant.booked.fits_in(self.capacity) {
+        if !run.grant.booked.fits_in(self.capacity) && !released {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.is_empty() && self.try_to_begin(run, outputs) {
             // It runs, or its sandbox is being made.
@@ -111,7 +112,7 @@ impl Residency {
 
     fn try_to_begin(&mut self, run: Run, outputs: &mut Vec<Output>) -> bool {
         let booked = run.grant.booked;
-        if self.sandboxes.booked().cpu + booked.cpu > self.capacity.cpu {
+        if !self.cpu_admits(booked.cpu) {
             return false;
         }
         if let Some(idle) = self.sandboxes.last_used(run.function.id, run.function.revision)
@@ -135,7 +136,13 @@ impl Residency {
                 return true;
             }
         }
-        if !self.make_room(u64::from(booked.memory.0), None, outputs) || !self.make_seat(outputs) {
+        let memory = u64::from(booked.memory.0);
+        let room = if self.measures_memory() {
+            self.make_measured_room(memory, outputs)
+        } else {
+            self.make_room(memory, None, outputs)
+        };
+        if !room || !self.make_seat(outputs) {
             return false;
         }
         let ceiling = run.grant.ceiling;
@@ -211,16 +218,19 @@ impl Residency {
         if self.sandboxes.is_outdated(&sandbox.function) {
             return self.stop(id, StopWhy::Outdated, outputs);
         }
-        if self.standing == VmStanding::Draining {
+        let released = self.settings.admission.is_released();
+        if self.standing == VmStanding::Draining && !released {
             return self.stop(id, StopWhy::Draining, outputs);
         }
-        let waits =
-            self.sandboxes.making().filter(|(_, other)| other.serves_build(&sandbox.function)).find_map(
-                |(other, making)| match making.doing {
-                    Doing::Making(Some((invocation, _))) => Some((other, invocation, making.booked.memory)),
-                    _ => None,
-                },
-            );
+        let waits = self
+            .sandboxes
+            .making()
+            .filter(|_| !released)
+            .filter(|(_, other)| other.serves_build(&sandbox.function))
+            .find_map(|(other, making)| match making.doing {
+                Doing::Making(Some((invocation, _))) => Some((other, invocation, making.booked.memory)),
+                _ => None,
+            });
         if let Some((other, invocation, memory)) = waits
             && self.make_room(u64::from(memory.0), Some(id), outputs)
             && let Some(&(_, run)) = self.runs.get(&invocation)
@@ -240,6 +250,9 @@ impl Residency {
     /// stays, but what it holds counts as free.
     fn make_room(&mut self, needed: u64, sparing: Option<SandboxId>, outputs: &mut Vec<Output>) -> bool {
         let spared = sparing.and_then(|id| self.sandboxes.get(id)).map_or(0, |s| u64::from(s.held.0));
+        if self.measures_memory() {
+            return true;
+        }
         let capacity = u64::from(self.capacity.memory.0);
         if self.sandboxes.held() - self.sandboxes.held_idle() + needed > capacity {
             return false;
@@ -261,7 +274,7 @@ impl Residency {
         self.sandboxes.len() < self.settings.sandboxes_limit as usize
     }
 
-    fn stop(&mut self, sandbox: SandboxId, why: StopWhy, outputs: &mut Vec<Output>) {
+    pub(super) fn stop(&mut self, sandbox: SandboxId, why: StopWhy, outputs: &mut Vec<Output>) {
         self.sandboxes.remove(sandbox);
         outputs.push(Output::Stop { sandbox, why });
     }
@@ -278,6 +291,9 @@ impl Residency {
     /// The VM's size is now this.
     pub(super) fn resized(&mut self, capacity: Resources, outputs: &mut Vec<Output>) {
         self.capacity = capacity;
+        if self.settings.admission.is_released() {
+            return;
+        }
         while self.sandboxes.held() > u64::from(capacity.memory.0)
             && let Some((_, oldest)) = self.sandboxes.longest_idle()
         {
@@ -314,7 +330,7 @@ impl Residency {
     /// Take nothing new and hand back what waits; or take work again.
     pub(super) fn told_to_stand(&mut self, standing: VmStanding, outputs: &mut Vec<Output>) {
         self.standing = standing;
-        if standing == VmStanding::Open {
+        if standing == VmStanding::Open || self.settings.admission.is_released() {
             return;
         }
         let why = HandBackWhy::Draining;

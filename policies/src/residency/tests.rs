@@ -268,3 +268,98 @@ fn a_ceiling_above_its_booking_is_held_only_while_idle_and_only_if_it_fits() {
     assert_eq!(vm.booked(), Resources::new(500, 128));
     assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["stop 1 MemoryNeeded"]);
 }
+
+/// A VM as the released invokers are.
+fn released(admission: Admission, cores: u32, memory: u32) -> Residency {
+    Residency::new(Settings { admission, ..Settings::default() }, Resources::new(cores * 1_000, memory))
+}
+
+const MEASURED: Admission = Admission::Measured { cpu_permille: 900 };
+
+fn uses(cpu: u32, memory: u32) -> Input {
+    Input::Uses(Resources::new(cpu, memory))
+}
+
+#[test]
+fn by_measured_use_any_number_begins_until_the_next_measurement() {
+    let mut vm = released(MEASURED, 2, 8_192);
+    told(&mut vm, at(0), uses(1_800, 0));
+    // 1,800 is not more than 0.9 of 2,000, though ten cores are booked now.
+    for id in 0..10 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))), [format!("start {}", id + 1)]);
+    }
+    told(&mut vm, at(1), uses(1_801, 0));
+    assert_eq!(said(&told(&mut vm, at(1), run(10))), [""; 0]);
+    // The most of five measurements counts: four quiet seconds are not enough, the fifth is.
+    for second in 2..6 {
+        assert_eq!(said(&told(&mut vm, at(second), uses(0, 0))), [""; 0]);
+    }
+    assert_eq!(said(&told(&mut vm, at(6), uses(0, 0))), ["start 11"]);
+}
+
+#[test]
+fn the_first_that_waits_makes_all_behind_it_wait() {
+    let mut vm = released(MEASURED, 2, 1_000);
+    told(&mut vm, at(0), uses(0, 500));
+    let large = FunctionCard { reservation: Resources::new(1_000, 600), ..card(2, 1) };
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 1, large))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(0), run(2))), [""; 0], "256 MiB would fit");
+    (1..6).for_each(|second| drop(told(&mut vm, at(second), uses(0, 501))));
+    assert_eq!(vm.gauges().waiting, 2);
+    (6..10).for_each(|second| drop(told(&mut vm, at(second), uses(0, 400))));
+    assert_eq!(said(&told(&mut vm, at(10), uses(0, 400))), ["start 1", "start 2"]);
+}
+
+#[test]
+fn measured_memory_keeps_more_idle_ones_than_limits_would_and_stops_the_longest_idle() {
+    let mut vm = released(MEASURED, 8, 600);
+    told(&mut vm, at(0), uses(0, 50));
+    for id in 1..=3 {
+        told(&mut vm, at(id), run_of(id.into(), 1, card(id, 1)));
+        told(&mut vm, at(id), ready(id));
+        told(&mut vm, at(id), ended(id));
+    }
+    assert_eq!(vm.gauges().idle, 3, "768 MiB of limits on 600");
+    told(&mut vm, at(4), uses(0, 400));
+    assert_eq!(said(&told(&mut vm, at(4), run_of(9, 1, card(9, 1)))), ["stop 1 MemoryNeeded", "start 4"]);
+}
+
+#[test]
+fn the_other_fork_books_one_and_a_half_times_the_cores() {
+    let mut vm = released(Admission::Overbooked { cpu_permille: 1_500 }, 2, 8_192);
+    for id in 0..3 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))).len(), 1);
+    }
+    assert_eq!(said(&told(&mut vm, at(0), run(3))), [""; 0]);
+}
+
+#[test]
+fn openwhisk_itself_counts_memory_only() {
+    let mut vm = released(Admission::MemoryOnly, 1, 1_024);
+    for id in 0..4 {
+        assert_eq!(said(&told(&mut vm, at(0), run(id))).len(), 1);
+    }
+    assert_eq!(said(&told(&mut vm, at(0), run(4))), [""; 0]);
+}
+
+#[test]
+fn a_released_invoker_hands_nothing_back() {
+    let mut vm = released(Admission::MemoryOnly, 1, 256);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), run(2));
+    assert_eq!(said(&told(&mut vm, at(1), Input::Capacity(Resources::new(10, 256)))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), Input::Standing(VmStanding::Draining))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), run(3))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(2), ready(1))), ["execute 1 in 1 cold"]);
+    assert_eq!(said(&told(&mut vm, at(3), ended(1))), ["execute 2 in 1"]);
+}
+
+#[test]
+fn a_released_run_keeps_the_container_that_was_begun_for_it() {
+    let mut vm = released(Admission::MemoryOnly, 4, 1_024);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    told(&mut vm, at(0), run(2));
+    assert_eq!(said(&told(&mut vm, at(1), ended(1))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(2), ready(2))), ["execute 2 in 2 cold"]);
+}

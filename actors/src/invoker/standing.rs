@@ -1,0 +1,105 @@
+//! How the VM stands, and what it tells of itself: drained, resized, noticed, reported.
+
+use messages::{Drain, Report, subjects};
+use policies::residency::Input;
+use ractor::ActorRef;
+use vocabulary::{Moment, Resources, VmStanding, VmStatus};
+
+use super::{InvokerMessage, Shell};
+use crate::harvest_monitor::{Noticed, Sigterm};
+
+impl Shell {
+    pub(super) async fn drain(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
+        // Whoever asks by hand may send nothing.
+        let order = if message.payload.is_empty() {
+            self.credits.give_back();
+            Drain::default()
+        } else {
+            let Some(order) = self.read(message) else { return };
+            order
+        };
+        self.leaving |= order.then_leave;
+        self.stand(me, true).await;
+        if let Some(reply) = &message.reply {
+            self.given.bus.send(reply.to_string(), &self.describe()).await;
+        }
+    }
+
+    async fn stand(&mut self, me: &ActorRef<InvokerMessage>, draining: bool) {
+        let standing = if draining { VmStanding::Draining } else { VmStanding::Open };
+        tracing::info!(vm = %self.given.vm, ?standing, "standing");
+        self.decide(me, Input::Standing(standing));
+        self.report().await;
+    }
+
+    /// The VM will be evicted, or not after all. Whoever sends SIGTERM waits for the process to end, so it leaves as
+    /// soon as nothing runs, and at the latest when the grace is over; a cloud takes its VM away itself.
+    pub(super) async fn noticed(&mut self, me: &ActorRef<InvokerMessage>, noticed: &Noticed) {
+        if let Some(time_left) = noticed.time_left
+            && noticed.source == Sigterm::NAME
+        {
+            self.leaving = true;
+            me.send_after(time_left.into(), || InvokerMessage::GraceOver);
+        }
+        self.stand(me, noticed.time_left.is_some()).await;
+    }
+
+    pub(super) async fn resized(&mut self, me: &ActorRef<InvokerMessage>, capacity: Resources) {
+        if capacity == self.capacity {
+            return;
+        }
+        self.given.metrics.capacity(capacity);
+        tracing::info!(vm = %self.given.vm, from = %self.capacity, to = %capacity, "capacity changed");
+        self.capacity = capacity;
+        self.decide(me, Input::Capacity(capacity));
+        self.report().await;
+    }
+
+    pub(super) fn leave_when_done(&mut self) {
+        if self.leaving && self.runs.is_empty() {
+            self.leaving = false;
+            self.given.leave.notify_one();
+        }
+    }
+
+    /// Once a second: what is used, and a report.
+    pub(super) async fn tick(&mut self) {
+        let now = self.now();
+        self.used = self.residents.used(now.since(self.reported));
+        self.given.metrics.shares(self.residency.booked(), self.used);
+        let gauges = self.residency.gauges();
+        self.given.metrics.load(
+            gauges.waiting as usize,
+            gauges.running as usize,
+            gauges.idle as usize,
+            (gauges.running + gauges.making) as usize,
+        );
+        self.reported = now;
+        self.report().await;
+    }
+
+    async fn report(&mut self) {
+        self.sequence += 1;
+        self.given.metrics.reported();
+        self.given.bus.send(subjects::vm_report(self.given.vm), &self.describe()).await;
+    }
+
+    fn describe(&self) -> Report {
+        Report {
+            sequence: self.sequence,
+            status: VmStatus {
+                vm: self.given.vm,
+                kind: self.given.kind,
+                capacity: self.capacity,
+                standing: self.residency.standing(),
+                warm: self.residency.warm(),
+                running: self.residency.running(),
+            },
+            used: self.used,
+            pid: std::process::id(),
+            metrics: self.given.metrics_address.clone(),
+            age: self.now().since(Moment::ORIGIN),
+            enforcement: self.given.workshop.enforcement().to_string(),
+        }
+    }
+}
