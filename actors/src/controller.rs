@@ -25,13 +25,14 @@ use vocabulary::{Attempt, ControllerId, FunctionId, InvocationId, Moment, Outcom
 use self::held::Held;
 use crate::alarm::Alarm;
 use crate::bus::{Bus, is_no_responders};
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::intake::{Credits, Intake, Tasks};
 use crate::listening::Listening;
 use crate::metrics::{ControllerMetrics, Redispatch};
 use crate::neighbours::Neighbours;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::unrun::{self, Unrun};
 use crate::{chance, resource_monitor, telemetry};
 
 /// How often it says that it lives.
@@ -470,11 +471,13 @@ impl Shell {
         let Some(submit) = self.held.remove(invocation) else { return };
         self.given.metrics.gave_up();
         tracing::warn!(%invocation, %why, "gave up an invocation");
-        let record = held::record_of(&submit, attempt, &why.to_string(), waited, unix_ms());
-        let answer = Reply::Answer(Answer {
+        let reason = why.to_string();
+        let outcome = Outcome::InternalError;
+        let record = unrun::record(&submit, &Unrun { attempt, outcome, reason: &reason, waited });
+        let answer = Answer {
             invocation,
             attempt,
-            outcome: Outcome::InternalError,
+            outcome,
             result: record.result.clone(),
             vm: None,
             start: Start::Warm,
@@ -484,18 +487,13 @@ impl Shell {
             init: Span::ZERO,
             duration: Span::ZERO,
             timed_out: false,
-        });
+        };
         let (bus, store) = (self.given.bus.clone(), self.given.store.clone());
-        let durable = submit.durable;
         // Off the deciding path: a store that is slow must not hold up other invocations.
         tokio::spawn(async move {
-            if !durable {
-                bus.send(submit.reply_to.clone(), &answer).await;
-            }
-            match store.records().write(record).await {
-                // A durable submission is acknowledged on its answer, so that must follow its record.
-                Ok(()) if durable => bus.send(submit.reply_to, &answer).await,
-                Ok(()) => {}
+            // Some attempt may have stored its record and been lost with its answer: the record decides.
+            match store.records().settle(record, answer).await {
+                Ok(answer) => bus.send(submit.reply_to, &Reply::Answer(answer)).await,
                 Err(error) => tracing::warn!(%error, %invocation, "could not store a record"),
             }
         });

@@ -26,7 +26,7 @@ use async_nats::jetstream;
 use messages::{Answer, ControllerAlive, FrontendAlive, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
-use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Span};
+use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Outcome, Span};
 
 use self::book::{Book, Open};
 use self::call::{Call, CallError, CallResult};
@@ -37,11 +37,12 @@ use self::durable::DurableWaiter;
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
 use crate::chance;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms};
 use crate::intake::{Credits, Tasks};
 use crate::neighbours::Neighbours;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::unrun::{self, Unrun};
 
 /// How often the Frontend looks after what is open.
 const TICK: Duration = Duration::from_millis(250);
@@ -110,6 +111,12 @@ pub struct Arguments {
 /// The actor; its state is [`Shell`].
 pub struct Frontend;
 
+/// Since when the server has been the one that it is.
+struct Connection {
+    reconnects: u64,
+    since_unix_ms: u64,
+}
+
 /// The actor's state.
 pub struct Shell {
     id: FrontendId,
@@ -119,6 +126,7 @@ pub struct Shell {
     credits: Credits,
     durable_places: Credits,
     announced: Moment,
+    connection: Connection,
     _tasks: Tasks,
 }
 
@@ -163,6 +171,7 @@ impl Actor for Frontend {
             credits,
             durable_places,
             announced: Moment::ORIGIN,
+            connection: Connection { reconnects: given.bus.reconnects(), since_unix_ms: unix_ms() },
             _tasks: tasks,
             given,
         })
@@ -189,7 +198,7 @@ impl Actor for Frontend {
                 shell.credits.give_back();
                 shell.controller_heard(&message).await;
             }
-            FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations),
+            FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
             FrontendMessage::Tick => shell.tick(&me).await,
         }
@@ -200,6 +209,15 @@ impl Actor for Frontend {
 impl Shell {
     fn now(&self) -> Moment {
         self.given.clock.now()
+    }
+
+    /// When the connection to NATS was made that we have now, or a little later.
+    fn connected_unix_ms(&mut self) -> u64 {
+        let reconnects = self.given.bus.reconnects();
+        if self.connection.reconnects != reconnects {
+            self.connection = Connection { reconnects, since_unix_ms: unix_ms() };
+        }
+        self.connection.since_unix_ms
     }
 
     /// Takes a call into the book and hands it to the Controller that owns its function.
@@ -248,6 +266,7 @@ impl Shell {
         let Some(open) = self.book.get_mut(invocation) else { return };
         open.checked = now;
         open.controller = self.controllers.owner(open.submit.function.id, now);
+        open.routed |= open.controller.is_some();
         if let Some(controller) = open.controller
             && !self.given.neighbours.hand_over(controller, &open.submit)
         {
@@ -309,14 +328,30 @@ impl Shell {
             span.end();
         }
         match open.waiter {
-            // The waiter may have gone; its invocation has its record all the same.
-            Waiter::Desk(sender) => drop(sender.send(result)),
+            Waiter::Desk(sender) => {
+                // The waiter may have gone, with a 202. What has run has its record; what has not gets one.
+                if let Err(Err(error)) = sender.send(result) {
+                    self.keep_unrun(open.submit, now.since(open.since), error.to_string());
+                }
+            }
             Waiter::Nats(waiter) => waiter.deliver(&self.given.bus, open.submit.invocation, result).await,
             Waiter::Durable(waiter) => {
                 waiter.deliver(&self.given.bus, &self.given.store, &open.submit, result).await;
                 self.durable_places.give_back();
             }
         }
+    }
+
+    /// Nobody hears any more that it was not run: its record must say so.
+    fn keep_unrun(&self, submit: Submit, waited: Span, reason: String) {
+        let store = self.given.store.clone();
+        tokio::spawn(async move {
+            let (attempt, outcome) = (submit.first_attempt, Outcome::InternalError);
+            let record = unrun::record(&submit, &Unrun { attempt, outcome, reason: &reason, waited });
+            if let Err(error) = store.records().write(record).await {
+                tracing::warn!(%error, invocation = %submit.invocation, "could not store a record");
+            }
+        });
     }
 
     async fn controller_heard(&mut self, message: &async_nats::Message) {
@@ -372,8 +407,8 @@ impl Shell {
         self.inquire(me);
         for invocation in self.book.overdue(now) {
             if let Some(open) = self.book.take_if(invocation, true) {
-                let reason = if open.controller.is_none() {
-                    "no Controller is there; is one running?".to_owned()
+                let reason = if !open.routed {
+                    "no Controller is there to have it run; is one running?".to_owned()
                 } else {
                     format!("no answer after {}; its record may tell", now.since(open.since))
                 };

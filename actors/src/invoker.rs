@@ -149,10 +149,12 @@ impl Actor for Invoker {
             sandboxes_limit: settings.sandboxes_limit,
             ..Default::default()
         };
+        let keep_alive = policies::keep_alive::by_name(&settings.keep_alive, residency.keep_alive)
+            .ok_or_else(|| format!("vm.keep_alive: there is no '{}'", settings.keep_alive))?;
         given.metrics.capacity(given.capacity);
         tracing::info!(vm = %given.vm, capacity = %given.capacity, "Invoker is up");
         Ok(Shell {
-            residency: Residency::new(residency, given.capacity),
+            residency: Residency::with_keep_alive(residency, given.capacity, keep_alive),
             residents: Residents::default(),
             runs: HashMap::new(),
             paths: HashMap::new(),

@@ -24,3 +24,4 @@ pub mod settings;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;
+mod unrun;

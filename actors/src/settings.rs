@@ -248,7 +248,9 @@ pub struct Vm {
     pub node: Option<PathBuf>,
     /// From the first SIGTERM to the end of the process, in ms; it ends sooner when nothing runs any more.
     pub sigterm_grace_ms: u64,
-    /// An idle sandbox lives this long, in ms.
+    /// What becomes of idle sandboxes: one of `policies::keep_alive::NAMES`.
+    pub keep_alive: String,
+    /// With `fixed`: an idle sandbox lives this long, in ms.
     pub keep_alive_ms: u64,
     /// Runs that may wait on the VM.
     pub queue_limit: u32,
@@ -273,6 +275,7 @@ impl Default for Vm {
             python: None,
             node: None,
             sigterm_grace_ms: 30_000,
+            keep_alive: "fixed".into(),
             keep_alive_ms: 600_000,
             queue_limit: 256,
             sandboxes_limit: 1024,

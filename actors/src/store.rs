@@ -24,9 +24,9 @@ pub use functions::{
     CodeReference, FunctionDefinition, FunctionLimits, Functions, JsonText, ON_EVICTION, Parameter, Version,
 };
 pub use namespaces::{Credentials, Namespace, NamespaceLimits, Namespaces};
-pub use records::{RecordCounters, Records};
+pub use records::{RecordCounters, Records, Written};
 pub use scan::RecordQuery;
-pub use submissions::Submissions;
+pub use submissions::{DUPLICATE_WINDOW, Submissions};
 
 use std::sync::Arc;
 

@@ -96,6 +96,7 @@ impl NatsDoor {
         let id = vocabulary::InvocationId::new(actors::clock::unix_ms(), chance()?);
         let mut headers = HeaderMap::new();
         headers.insert(messages::HEADER_INVOCATION, id.to_string().as_str());
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id.to_string().as_str());
         let subject = subjects::submit(&self.namespace, name);
         let payload = serde_json::to_vec(argument)?;
         let refused = |error: String| {

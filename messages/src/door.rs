@@ -4,7 +4,8 @@
 /// the format of the request.
 pub const HEADER_CONTENT_TYPE: &str = "Content-Type";
 /// Header: 32 lower-case hexadecimal digits. On a durable submission the caller may choose the invocation's id
-/// with it: it then has one record however often it is sent, though sent again after it has ended it may run again.
+/// with it: it then has one record, and is run once, however often it is sent. Whoever sends the id as `Nats-Msg-Id`
+/// as well, with the present time in its first 12 digits, spares the house a look for its record.
 /// On every answer it names the invocation.
 pub const HEADER_INVOCATION: &str = "Windfall-Invocation";
 /// Header on a durable submission: subject to which the answer is published as well. (The NATS reply subject

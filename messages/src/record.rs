@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vocabulary::{Attempt, Grant, InvocationId, Outcome, Resources, Span, Usage, VmId};
 
-use crate::{FunctionPath, Payload, Start};
+use crate::{Answer, FunctionPath, Payload, Start};
 
 /// Which stream a line was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,4 +81,24 @@ pub struct Record {
     /// Whether the rest of what it wrote is in the object store under the invocation's id.
     #[serde(default)]
     pub logs_stored_apart: bool,
+}
+
+impl From<Record> for Answer {
+    /// What its caller is told of it.
+    fn from(record: Record) -> Self {
+        Self {
+            invocation: record.invocation,
+            attempt: record.attempt,
+            outcome: record.outcome,
+            result: record.result,
+            vm: record.vm,
+            start: record.start,
+            grant: record.grant,
+            started_unix_ms: record.started_unix_ms,
+            waited: record.waited,
+            init: record.init,
+            duration: record.duration,
+            timed_out: record.timed_out,
+        }
+    }
 }

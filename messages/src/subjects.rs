@@ -53,6 +53,20 @@ pub fn submit(namespace: &str, function: &str) -> String {
 /// All of the durable door.
 pub const SUBMIT_ALL: &str = "windfall.submit.*.*";
 
+/// The same work queue, for what a Frontend's HTTP door has accepted: `windfall.accept.<namespace>.<function>`. Users of
+/// NATS must not be allowed to publish here: whoever may is believed in whose name, and with which key, he speaks.
+pub fn accept(namespace: &str, function: &str) -> String {
+    format!("windfall.accept.{}.{}", token(namespace), token(function))
+}
+
+/// Everything that HTTP doors have accepted.
+pub const ACCEPT_ALL: &str = "windfall.accept.*.*";
+
+/// Whether a submission was accepted at an HTTP door.
+pub fn is_accepted(subject: &str) -> bool {
+    subject.starts_with("windfall.accept.")
+}
+
 /// Where a result is asked for by id: `windfall.result.<namespace>`, body: the id as text.
 pub fn result(namespace: &str) -> String {
     format!("windfall.result.{}", token(namespace))

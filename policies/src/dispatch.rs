@@ -10,10 +10,11 @@
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `sending` (who goes next,
 //! and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there), `vms` (which
-//! kinds of VMs a function may run on), `queues` (who waits).
+//! kinds of VMs a function may run on), `queues` (who waits), `hopeless` (who waits without any VM).
 
 mod eviction;
 mod fleet;
+mod hopeless;
 mod lifecycle;
 mod open;
 mod queues;
@@ -312,6 +313,8 @@ pub struct Dispatch {
     early_notices: BTreeMap<VmId, Moment>,
     /// Some VM took work at this moment, or still does.
     last_open: Moment,
+    /// Since then, who waited without a VM has been told so.
+    hopeless_told: bool,
     /// We were late ourselves: until then no VM is called silent.
     overslept: Moment,
     /// Attempts that VMs list and that are not ours (any more).
@@ -354,6 +357,7 @@ impl Dispatch {
             silences: BTreeSet::new(),
             early_notices: BTreeMap::new(),
             last_open: Moment::ORIGIN,
+            hopeless_told: false,
             overslept: Moment::ORIGIN,
             foreign: BTreeSet::new(),
             functions: Map::default(),
@@ -398,9 +402,21 @@ impl Dispatch {
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}
         }
+        self.see_to_the_rest(freed, outputs);
+    }
+
+    /// The same as [`Input::VmReported`], for who keeps the report.
+    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, outputs: &mut Vec<Output>) {
+        self.pass_time(now);
+        self.vm_reported(status, outputs);
+        self.see_to_the_rest(None, outputs);
+    }
+
+    fn see_to_the_rest(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
         self.give_up_waiting(outputs);
         self.give_up_unplaceable(outputs);
+        self.refuse_without_vms(outputs);
         self.end_warm_waits(outputs);
         self.pump(freed, outputs);
     }
@@ -411,7 +427,13 @@ impl Dispatch {
         let patience = self.queues.next_deadline();
         let warm = self.warm_waits.first().map(|&(moment, _)| moment);
         let waiting = (!self.queues.is_empty()).then(|| self.next_look_at_the_waiting()).flatten();
-        [silence, patience, warm, waiting, self.next_unplaceable()].into_iter().flatten().min()
+        let (hopeless, unplaceable) = (self.hopeless_from(), self.next_unplaceable());
+        [silence, patience, warm, waiting, hopeless, unplaceable].into_iter().flatten().min()
+    }
+
+    /// Invocations that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.queues.len()
     }
 
     /// What has been learned of a function.
@@ -461,6 +483,7 @@ impl Dispatch {
         }
         if self.books.open() > 0 {
             self.last_open = now;
+            self.hopeless_told = false;
         }
     }
 

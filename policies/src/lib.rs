@@ -7,14 +7,15 @@
 //! **Gives up:** doing anything. Each machine only says what should be done.
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
-//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much) and [`reliability`] (which
-//! kind of VM), and learn
+//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much), [`reliability`] (which kind
+//! of VM) and [`keep_alive`] (how long a sandbox stays), and learn
 //! from [`profile`].
 
 pub mod allocation;
 mod chance;
 pub mod dispatch;
 pub mod hash;
+pub mod keep_alive;
 pub mod placement;
 pub mod profile;
 pub mod provisioning;

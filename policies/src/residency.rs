@@ -21,9 +21,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, WarmOnVm,
+    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, VmStatus,
+    WarmOnVm,
 };
 
+use crate::keep_alive::KeepAlive;
+use crate::keep_alive::fixed::Fixed;
 use admission::Recent;
 use runs::Run;
 use sandboxes::Sandboxes;
@@ -117,7 +120,7 @@ pub enum HandBackWhy {
 pub struct Settings {
     /// What decides whether a run may begin.
     pub admission: Admission,
-    /// An idle sandbox lives this long. Ten minutes by default, as OpenWhisk's.
+    /// An idle sandbox lives this long, if nothing else decides about it. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
     /// Runs that may wait here for room.
     pub queue_limit: u32,
@@ -167,6 +170,7 @@ pub struct Residency {
     capacity: Resources,
     standing: VmStanding,
     sandboxes: Sandboxes,
+    keep_alive: Box<dyn KeepAlive>,
     recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: BTreeMap<InvocationId, (SandboxId, Run)>,
@@ -176,8 +180,14 @@ pub struct Residency {
 }
 
 impl Residency {
-    /// An empty VM of this size that takes work.
+    /// An empty VM of this size that takes work, and keeps each idle sandbox for the same time.
     pub fn new(settings: Settings, capacity: Resources) -> Self {
+        let keep_alive = Box::new(Fixed::new(settings.keep_alive));
+        Self::with_keep_alive(settings, capacity, keep_alive)
+    }
+
+    /// The same with another rule for idle sandboxes; [`Settings::keep_alive`] means nothing then.
+    pub fn with_keep_alive(settings: Settings, capacity: Resources, keep_alive: Box<dyn KeepAlive>) -> Self {
         Self {
             seen: Seen::new(settings.seen_for, settings.seen_limit),
             settings,
@@ -185,6 +195,7 @@ impl Residency {
             capacity,
             standing: VmStanding::Open,
             sandboxes: Sandboxes::default(),
+            keep_alive,
             recent: Recent::default(),
             runs: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -210,32 +221,45 @@ impl Residency {
             Input::Woke => {}
         }
         self.seen.forget_old(self.now);
-        self.stop_expired(outputs);
         self.begin_what_fits(outputs);
+        self.keep_alive_and_prewarm(outputs);
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        self.sandboxes.longest_idle().map(|(since, _)| since + self.settings.keep_alive)
+        let end = self.sandboxes.next_end().map(|(until, _)| until).filter(|&until| until < Moment::NEVER);
+        [end, self.keep_alive.next_prewarm()].into_iter().flatten().min()
+    }
+
+    /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
+    pub fn describe(&self, status: &mut VmStatus) {
+        status.standing = self.standing;
+        status.warm.clear();
+        self.sandboxes.list_warm(&mut status.warm);
+        status.running.clear();
+        status.running.extend(self.listed());
     }
 
     /// What is idle here, for the VM's report.
     pub fn warm(&self) -> Vec<WarmOnVm> {
-        self.sandboxes.warm()
+        let mut warm = Vec::new();
+        self.sandboxes.list_warm(&mut warm);
+        warm
     }
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
+        self.listed().collect()
+    }
+
+    fn listed(&self) -> impl Iterator<Item = RunningOnVm> {
         let begun = self.runs.values().map(|(_, run)| run);
-        begun
-            .chain(&self.queue)
-            .map(|run| RunningOnVm {
-                invocation: run.invocation,
-                attempt: run.attempt,
-                function: run.function,
-                grant: run.grant,
-            })
-            .collect()
+        begun.chain(&self.queue).map(|run| RunningOnVm {
+            invocation: run.invocation,
+            attempt: run.attempt,
+            function: run.function,
+            grant: run.grant,
+        })
     }
 
     /// Whether it takes work.

@@ -33,6 +33,11 @@ impl Chance {
         ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Below the limit, which is at least 1; so small limits that the bias does not matter.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.draw() % limit.max(1)
+    }
+
     /// The gap to the next arrival of a Poisson stream.
     pub fn gap(&mut self, per_second: f64) -> Span {
         Span((-self.unit().ln() / per_second * 1e6) as u64)

@@ -4,6 +4,8 @@
 //! **Promises:** a scenario that was read can be played; what is wrong with one that was not is said with its name.
 //! **Gives up:** traces; for those another source of arrivals will stand beside [`Function`].
 
+mod house;
+
 use serde::{Deserialize, Serialize};
 use vocabulary::{OnEviction, VmKind};
 
@@ -51,9 +53,15 @@ pub struct Scenario {
     /// From one process to another.
     #[serde(default = "message")]
     pub message_us: u64,
+    /// And up to so much longer, drawn evenly for each message.
+    #[serde(default)]
+    pub message_jitter_us: u64,
     /// An idle sandbox lives this long.
     #[serde(default = "keep_alive")]
     pub keep_alive_seconds: f64,
+    /// Calls made before are played but not measured.
+    #[serde(default)]
+    pub measure_from_seconds: f64,
     /// The machines.
     pub vms: Vec<Vms>,
     /// The work.
@@ -175,6 +183,7 @@ impl Scenario {
             ("patience_seconds", self.patience_seconds),
             ("cold_start_ms", self.cold_start_ms),
             ("keep_alive_seconds", self.keep_alive_seconds),
+            ("measure_from_seconds", self.measure_from_seconds),
         ];
         for (field, value) in times {
             within(field, value, 0.0, 1e8)?;

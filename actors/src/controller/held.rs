@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-use messages::{Payload, Record, Start, Submit};
-use vocabulary::{Attempt, InvocationId, Outcome, Resources, Span, Usage};
+use messages::Submit;
+use vocabulary::{InvocationId, Resources};
 
 /// Submissions by invocation, bounded in bytes. (Their number is bounded by the mind's queues and the VMs' capacity.)
 pub(super) struct Held {
@@ -56,41 +55,5 @@ impl Held {
     /// What the users of all these asked for.
     pub(super) fn reserved(&self) -> Resources {
         self.reserved
-    }
-}
-
-/// The record of an invocation that ends here, without an answer of its function.
-pub(super) fn record_of(
-    submit: &Submit,
-    attempt: Attempt,
-    reason: &str,
-    waited: Span,
-    now_unix_ms: u64,
-) -> Record {
-    let result = serde_json::json!({ "error": reason }).to_string();
-    Record {
-        invocation: submit.invocation,
-        attempt,
-        namespace: submit.namespace.clone(),
-        path: submit.path.clone(),
-        version: String::new(),
-        kind: String::new(),
-        outcome: Outcome::InternalError,
-        result: Payload(Bytes::from(result)),
-        timed_out: false,
-        started_unix_ms: now_unix_ms,
-        ended_unix_ms: now_unix_ms,
-        waited,
-        init: Span::ZERO,
-        duration: Span::ZERO,
-        start: Start::Warm,
-        vm: None,
-        reservation: submit.function.reservation,
-        timeout: submit.function.timeout,
-        log_limit_mb: 0,
-        grant: None,
-        usage: Usage::default(),
-        logs: Vec::new(),
-        logs_stored_apart: false,
     }
 }

@@ -17,6 +17,8 @@ use crate::telemetry::ActiveSpan;
 const ASK_AFTER: Span = Span::seconds(5);
 /// A durable delivery is confirmed to JetStream this often, well within its `ack_wait`.
 const CONFIRM_EVERY: Span = Span::seconds(10);
+/// Without a Controller a call that nobody has been asked to run is given up after this long.
+const WITHOUT_CONTROLLER: Span = Span::seconds(10);
 /// What an overdue call is allowed beyond its patience and its time limits.
 const SLACK: Span = Span::seconds(15);
 /// Attempts that one submission may use up before the next submission's first: more than `attempts_limit` allows.
@@ -30,6 +32,8 @@ pub(super) struct Open {
     pub waiter: Waiter,
     /// Who was asked to have it run; none while no Controller is known.
     pub controller: Option<ControllerId>,
+    /// Whether some Controller was asked.
+    pub routed: bool,
     /// Answers of attempts before this one are void...
     pub oldest_valid: Attempt,
     /// ...except of this one, whose VM has been given notice.
@@ -65,6 +69,7 @@ impl Open {
         Self {
             waiter,
             controller: None,
+            routed: false,
             oldest_valid: submit.first_attempt,
             also_valid: None,
             since: now,
@@ -87,6 +92,11 @@ impl Open {
     /// Whether an answer of this attempt counts.
     pub(super) fn counts(&self, attempt: Attempt) -> bool {
         attempt >= self.oldest_valid || self.also_valid == Some(attempt)
+    }
+
+    /// Whether a Controller may have heard of it, be it from another Frontend.
+    pub(super) fn was_submitted(&self) -> bool {
+        self.routed || matches!(&self.waiter, Waiter::Durable(waiter) if waiter.redelivered)
     }
 
     /// Prepares a submission to another Controller. What the lost one has sent out may still be running, and the new
@@ -134,7 +144,10 @@ impl Book {
 
     /// Calls that have been waited for longer than anything they may wait for.
     pub(super) fn overdue(&self, now: Moment) -> Vec<InvocationId> {
-        self.those(|open| open.due <= now)
+        self.those(|open| {
+            let nobody_asked = !open.routed && !open.submit.durable;
+            open.due <= now || (nobody_asked && now.since(open.since) >= WITHOUT_CONTROLLER)
+        })
     }
 
     /// Calls that should be asked after, by Controller; notes that they have been.

@@ -124,12 +124,17 @@ impl Desk {
     pub async fn call(&self, mut call: Call, wait: Span) -> CallResult {
         let place = self.room.enter(call.payload.len())?;
         let invocation = *call.invocation.get_or_insert_with(chance::invocation_id);
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         self.send(FrontendMessage::Call { call: Box::new(call), waiter: Waiter::Desk(sender), place })?;
-        match tokio::time::timeout(wait.into(), receiver).await {
+        match tokio::time::timeout(wait.into(), &mut receiver).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(restarting()),
-            Err(_) => Err(CallError::StillRunning { invocation, waited: wait }),
+            Err(_) => {
+                // From here on the Frontend knows that nobody listens; what came in the same moment is not lost.
+                receiver.close();
+                let still_running = CallError::StillRunning { invocation, waited: wait };
+                receiver.try_recv().unwrap_or(Err(still_running))
+            }
         }
     }
 
@@ -149,7 +154,7 @@ impl Desk {
             }
         }
         let path = call.function.path();
-        let subject = subjects::submit(&path.namespace, &path.name);
+        let subject = subjects::accept(&path.namespace, &path.name);
         // JetStream itself drops a repetition of the same id.
         let id = invocation.to_string();
         let accepted = self.store.submissions().publish(subject, headers, call.payload, Some(&id));

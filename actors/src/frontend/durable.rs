@@ -6,25 +6,26 @@
 
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::{self, AckKind};
 use futures::StreamExt;
-use messages::{
-    BodyFormat, FunctionPath, HEADER_INVOCATION, HEADER_REPLY_TO, Payload, Record, RefusedWhy, Start, Submit,
-};
+use messages::{BodyFormat, HEADER_INVOCATION, HEADER_REPLY_TO, RefusedWhy, Submit, subjects};
 use ractor::ActorRef;
-use vocabulary::{Attempt, InvocationId, Outcome, Resources, Span, Usage};
+use vocabulary::{Attempt, InvocationId, Outcome, Span};
 
 use super::call::{Call, CallError, CallResult};
 use super::desk::{HEADER_API_KEY, HEADER_TRANSACTION};
-use super::nats_door::{Wrong, error_body, format_of, may_be_answered, path_of, reply_parts};
-use super::recovery::answer_of;
+use super::nats_door::{Wrong, format_of, may_be_answered, path_of, reply_parts};
+use super::recovery::GRACE;
 use super::{FrontendMessage, Shell, Waiter};
 use crate::bus::Bus;
-use crate::clock::unix_ms;
 use crate::intake::Credits;
 use crate::metrics::Refusal;
-use crate::store::Store;
+use crate::store::{DUPLICATE_WINDOW, Store};
+use crate::unrun::{self, Unrun};
 
+/// Clocks of those who submit and of the server differ by less than this.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// What is put off comes back after this long.
 const PUT_OFF: Duration = Duration::from_millis(500);
 /// Pause after the durable stream could not be read.
@@ -35,6 +36,8 @@ pub struct DurableWaiter {
     delivery: jetstream::Message,
     reply_to: Option<String>,
     format: BodyFormat,
+    /// Whether another Frontend may have submitted it to its Controller.
+    pub(super) redelivered: bool,
 }
 
 /// Takes deliveries for as long as there are places, and hands them to the Frontend.
@@ -87,15 +90,22 @@ impl Shell {
         let headers = delivery.headers.as_ref();
         let header = |name: &str| headers.and_then(|headers| headers.get(name)).map(ToString::to_string);
         let format = format_of(headers);
-        let invocation = header(HEADER_INVOCATION)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_else(|| derived_id(&delivery));
-        let transaction = header(HEADER_TRANSACTION).unwrap_or_default();
-        let api_key = header(HEADER_API_KEY);
+        let chosen: Option<InvocationId> = header(HEADER_INVOCATION).and_then(|text| text.parse().ok());
+        let invocation = chosen.unwrap_or_else(|| derived_id(&delivery));
+        // Only what came through a Frontend's own door may say in whose name it speaks; others' headers are not read.
+        let accepted = subjects::is_accepted(&delivery.subject);
+        let internal = |name: &str| header(name).filter(|_| accepted);
+        let transaction = internal(HEADER_TRANSACTION).unwrap_or_default();
+        let api_key = internal(HEADER_API_KEY);
         let redelivered = delivery.info().is_ok_and(|info| info.delivered > 1);
+        let is_first = chosen.is_none_or(|chosen| {
+            header(NATS_MESSAGE_ID.as_ref()).is_some_and(|sent| sent == chosen.to_string())
+                && is_surely_new(chosen, published_unix_ms(&delivery), self.connected_unix_ms())
+        });
         let waiter = Box::new(DurableWaiter {
             reply_to: header(HEADER_REPLY_TO).filter(|reply_to| may_be_answered(reply_to)),
             format: *format.as_ref().unwrap_or(&BodyFormat::Json),
+            redelivered,
             delivery,
         });
 
@@ -120,9 +130,14 @@ impl Shell {
             Ok(call) => match self.given.desk.room().enter(call.payload.len()) {
                 Ok(place) if redelivered => {
                     self.given.metrics.redelivered();
-                    // Somebody may have finished it before: its record tells.
+                    // Somebody may have finished it before: its record tells, and may still be on its way.
                     self.open_unrouted(call, Waiter::Durable(waiter), place);
-                    self.look_up(me, vec![invocation]);
+                    self.look_up(me, vec![invocation], GRACE);
+                }
+                Ok(place) if !is_first => {
+                    // Its sender may have sent it before, and it may have ended since.
+                    self.open_unrouted(call, Waiter::Durable(waiter), place);
+                    self.look_up(me, vec![invocation], Duration::ZERO);
                 }
                 Ok(place) => self.open(call, Waiter::Durable(waiter), place).await,
                 Err(_) => {
@@ -212,11 +227,16 @@ impl DurableWaiter {
             self.say(AckKind::Term).await;
             return;
         };
-        let record = unrun_record(invocation, path, submit, reason);
-        match store.records().write(record.clone()).await {
-            Ok(()) => {
+        let (attempt, outcome) = (Attempt::FIRST, Outcome::ApplicationError);
+        let unrun = Unrun { attempt, outcome, reason, waited: Span::ZERO };
+        let record = match submit {
+            Some(submit) => unrun::record(submit, &unrun),
+            None => unrun::record_of_unknown(invocation, path, &unrun),
+        };
+        match store.records().settle(record.clone(), record.into()).await {
+            Ok(answer) => {
                 self.acknowledge().await;
-                self.tell(bus, invocation, Ok(answer_of(record))).await;
+                self.tell(bus, invocation, Ok(answer)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "could not store the record of a durable submission; it will come again");
@@ -226,50 +246,57 @@ impl DurableWaiter {
     }
 }
 
-/// The record of an invocation that never ran.
-pub(super) fn unrun_record(
-    invocation: InvocationId,
-    path: FunctionPath,
-    submit: Option<&Submit>,
-    reason: &str,
-) -> Record {
-    let now = unix_ms();
-    Record {
-        invocation,
-        attempt: Attempt::FIRST,
-        namespace: submit.map_or_else(|| path.namespace.clone(), |submit| submit.namespace.clone()),
-        path,
-        version: String::new(),
-        kind: String::new(),
-        outcome: Outcome::ApplicationError,
-        result: Payload(error_body(reason)),
-        timed_out: false,
-        started_unix_ms: now,
-        ended_unix_ms: now,
-        waited: Span::ZERO,
-        init: Span::ZERO,
-        duration: Span::ZERO,
-        start: Start::Warm,
-        vm: None,
-        reservation: submit.map_or(Resources::ZERO, |submit| submit.function.reservation),
-        timeout: submit.map_or(Span::ZERO, |submit| submit.function.timeout),
-        log_limit_mb: 0,
-        grant: None,
-        usage: Usage::default(),
-        logs: Vec::new(),
-        logs_stored_apart: false,
-    }
+/// Whether JetStream itself would have dropped this submission, had it been sent before. Within its window it drops what
+/// comes again under one `Nats-Msg-Id`, and nobody can have sent an id before the time that stands in it. A server that
+/// was restarted has forgotten what it had seen, so an id from before our connection does not count.
+///
+/// Whoever puts another time into an id than the present one can make only its own work run twice.
+fn is_surely_new(id: InvocationId, published_unix_ms: u64, connected_unix_ms: u64) -> bool {
+    let made = id.unix_ms();
+    let window = (DUPLICATE_WINDOW - CLOCKS_DIFFER).as_millis() as u64;
+    let clocks_differ = CLOCKS_DIFFER.as_millis() as u64;
+    made <= published_unix_ms + clocks_differ
+        && made + window >= published_unix_ms
+        && made >= connected_unix_ms + clocks_differ
+}
+
+/// When JetStream took a submission; the beginning of time if it did not say.
+fn published_unix_ms(delivery: &jetstream::Message) -> u64 {
+    delivery.info().map_or(0, |info| (info.published.unix_timestamp_nanos() / 1_000_000).max(0) as u64)
 }
 
 /// The id of a submission that names none: from its time and place in the stream, so that every delivery of it gets
 /// the same one.
 fn derived_id(delivery: &jetstream::Message) -> InvocationId {
     match delivery.info() {
-        Ok(info) => {
-            let unix_ms = (info.published.unix_timestamp_nanos() / 1_000_000).max(0) as u64;
-            InvocationId::new(unix_ms, u128::from(info.stream_sequence))
-        }
+        Ok(info) => InvocationId::new(published_unix_ms(delivery), u128::from(info.stream_sequence)),
         // Not a delivery of a consumer at all; it can be acknowledged by nobody and will not come again.
         Err(_) => crate::chance::invocation_id(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTED: u64 = 1_700_000_000_000;
+    const PUBLISHED: u64 = CONNECTED + 1_000_000;
+
+    fn is_new(made: u64) -> bool {
+        is_surely_new(InvocationId::new(made, 7), PUBLISHED, CONNECTED)
+    }
+
+    #[test]
+    fn an_id_of_the_present_is_new_and_one_that_may_have_been_sent_before_is_not() {
+        assert!(is_new(PUBLISHED));
+        assert!(is_new(PUBLISHED + 4_000), "clocks differ");
+        assert!(is_new(PUBLISHED - 110_000), "JetStream would have dropped a repetition");
+        assert!(!is_new(PUBLISHED - 120_000), "it may have been sent before JetStream's window");
+        assert!(!is_new(PUBLISHED + 10_000), "no clock says so");
+        assert!(!is_new(0), "an id without a time");
+        assert!(
+            !is_surely_new(InvocationId::new(PUBLISHED, 7), PUBLISHED, PUBLISHED - 1_000),
+            "the server was restarted"
+        );
     }
 }

@@ -13,11 +13,11 @@ use vocabulary::InvocationId;
 
 use super::argument;
 use super::call::{Call, CallError, CallResult};
-use super::recovery::answer_of;
 use super::{Shell, Waiter};
 use crate::bus::Bus;
 use crate::metrics::Refusal;
 use crate::store::Store;
+use crate::unrun::error_body;
 
 /// Headers by which NATS's service tools recognise an error.
 const HEADER_ERROR: &str = "Nats-Service-Error";
@@ -95,10 +95,6 @@ pub(super) fn error_code(error: &CallError) -> u16 {
         | CallError::Unavailable { .. } => 503,
         CallError::StillRunning { .. } => 202,
     }
-}
-
-pub(super) fn error_body(reason: &str) -> Bytes {
-    serde_json::json!({ "error": reason }).to_string().into()
 }
 
 /// The format that a message's headers name; the text that none of ours matches, otherwise.
@@ -222,7 +218,7 @@ pub(super) async fn answer_results(questions: async_nats::Subscriber, bus: Bus, 
                     return waiter.refuse(&bus, 400, reason.into()).await;
                 };
                 match store.records().get_soon(&namespace, invocation).await {
-                    Ok(Some(record)) => waiter.deliver(&bus, invocation, Ok(answer_of(record))).await,
+                    Ok(Some(record)) => waiter.deliver(&bus, invocation, Ok(record.into())).await,
                     Ok(None) => {
                         let reason = "no record of this invocation: it is unknown, still running, or too old";
                         waiter.refuse(&bus, 404, reason.into()).await;

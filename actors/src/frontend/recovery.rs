@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use messages::{Answer, Inquiry, Record, Unknown, subjects};
+use messages::{Answer, Inquiry, Unknown, subjects};
 use ractor::ActorRef;
 use vocabulary::InvocationId;
 
@@ -14,27 +14,9 @@ use super::{FrontendMessage, Shell};
 /// How long a Controller may take to say what it has.
 const INQUIRY_PATIENCE: Duration = Duration::from_secs(2);
 /// An ending may still be on its way when the Controller has forgotten it: let it arrive.
-const GRACE: Duration = Duration::from_millis(300);
+pub(super) const GRACE: Duration = Duration::from_millis(300);
 /// Ids in one question.
 const IDS_AT_ONCE: usize = 1_000;
-
-/// The answer that a record tells.
-pub(super) fn answer_of(record: Record) -> Answer {
-    Answer {
-        invocation: record.invocation,
-        attempt: record.attempt,
-        outcome: record.outcome,
-        result: record.result,
-        vm: record.vm,
-        start: record.start,
-        grant: record.grant,
-        started_unix_ms: record.started_unix_ms,
-        waited: record.waited,
-        init: record.init,
-        duration: record.duration,
-        timed_out: record.timed_out,
-    }
-}
 
 impl Shell {
     /// Asks Controllers after what has been open for long.
@@ -58,8 +40,13 @@ impl Shell {
         }
     }
 
-    /// Looks for the records of what is open here; each comes back as [`FrontendMessage::Recovered`].
-    pub(super) fn look_up(&mut self, me: &ActorRef<FrontendMessage>, invocations: Vec<InvocationId>) {
+    /// Looks for the records of what is open here, after a while; each comes back as [`FrontendMessage::Recovered`].
+    pub(super) fn look_up(
+        &mut self,
+        me: &ActorRef<FrontendMessage>,
+        invocations: Vec<InvocationId>,
+        after: Duration,
+    ) {
         let asked: Vec<_> = invocations
             .into_iter()
             .filter_map(|invocation| {
@@ -68,11 +55,11 @@ impl Shell {
             .collect();
         let (me, store) = (me.clone(), self.given.store.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(after).await;
             for (invocation, namespace) in asked {
                 match store.records().get(&namespace, invocation).await {
                     Ok(record) => {
-                        let answer = record.map(|record| Box::new(answer_of(record)));
+                        let answer = record.map(|record| Box::new(record.into()));
                         let _ = me.cast(FrontendMessage::Recovered { invocation, answer });
                     }
                     // It stays open and is asked after again.
@@ -91,8 +78,11 @@ impl Shell {
             }
             None => {
                 if let Some(open) = self.book.get_mut(invocation) {
-                    self.given.metrics.resubmitted();
-                    open.submit_again();
+                    // One that came in a moment ago may be submitted for the first time.
+                    if open.was_submitted() {
+                        self.given.metrics.resubmitted();
+                        open.submit_again();
+                    }
                     self.route(invocation).await;
                 }
             }

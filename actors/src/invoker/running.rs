@@ -1,7 +1,8 @@
 //! One run: in the sandbox, then the answer, then the rest.
 //!
 //! The answer goes out before anything else is done. For a durable invocation the record is stored first, because
-//! the answer is what its submission is acknowledged on.
+//! the answer is what its submission is acknowledged on; and for one that was sent out before, so that its caller and its
+//! record tell of the same attempt.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use opentelemetry::KeyValue;
 use policies::residency::SandboxId;
 use ractor::ActorRef;
 use sandbox::{LogLine, RunContext, RunOrder, Sandbox, Stream, Verdict};
-use vocabulary::{Grant, Moment, Span, Usage};
+use vocabulary::{Attempt, Grant, Moment, Span, Usage};
 
 use super::making::{Failure, log_limit};
 use super::outcome::of_verdict;
@@ -133,11 +134,7 @@ async fn run(begin: Begin) {
     logs.extend(report.logs);
     let record = record_of(run, &answer, Some(&definition), report.usage, logs);
     let reply_to = run.reply_to.clone();
-    let durable = run.durable;
-    let reply = messages::encode(&Reply::Answer(answer));
-    if !durable {
-        given.bus.send_bytes(reply_to.clone(), reply.clone()).await;
-    }
+    let answer_after = answer_now_unless_record_first(&given, run, answer).await;
     let kept = if report.reusable {
         Some(sandbox)
     } else {
@@ -145,18 +142,27 @@ async fn run(begin: Begin) {
         None
     };
     let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: kept, finished: Some(finished) })));
-    keep_record(&given, record, durable.then_some((reply_to, reply))).await;
+    keep_record(&given, record, reply_to, answer_after).await;
 }
 
-/// Stores the record; for a durable invocation the answer follows it.
-async fn keep_record(given: &Arguments, record: Record, answer_after: Option<(String, bytes::Bytes)>) {
-    match answer_after {
-        None => given.store.records().enqueue(record).await,
-        Some((reply_to, reply)) => match given.store.records().write(record).await {
-            Ok(()) => given.bus.send_bytes(reply_to, reply).await,
-            // Unanswered, so it will be delivered again.
-            Err(error) => tracing::warn!(%error, "could not store the record of a durable invocation"),
-        },
+/// Tells the caller at once, or gives the answer back where the record must be stored first: a durable submission is
+/// acknowledged on its answer; and of an invocation that was sent out before, another attempt's record may be there.
+async fn answer_now_unless_record_first(given: &Arguments, run: &Run, answer: Answer) -> Option<Answer> {
+    if run.durable || run.attempt > Attempt::FIRST {
+        return Some(answer);
+    }
+    given.bus.send_bytes(run.reply_to.clone(), messages::encode(&Reply::Answer(answer))).await;
+    None
+}
+
+/// Stores the record; an answer that waits for it follows, and says what the record says.
+async fn keep_record(given: &Arguments, record: Record, reply_to: String, answer_after: Option<Answer>) {
+    let Some(answer) = answer_after else { return given.store.records().enqueue(record).await };
+    let invocation = record.invocation;
+    match given.store.records().settle(record, answer).await {
+        Ok(answer) => given.bus.send_bytes(reply_to, messages::encode(&Reply::Answer(answer))).await,
+        // Unanswered, so it will be delivered again, or asked after.
+        Err(error) => tracing::warn!(%error, %invocation, "could not store a record before its answer"),
     }
 }
 
@@ -236,13 +242,10 @@ pub(super) fn failed_to_start(
         ..cancelled(run)
     };
     let record = record_of(run, &answer, failure.definition.as_deref(), Usage::default(), failure.logs);
-    let (given, reply_to, durable) = (Arc::clone(given), run.reply_to.clone(), run.durable);
+    let (given, here) = (Arc::clone(given), Arc::clone(here));
     let telling = async move {
-        let reply = messages::encode(&Reply::Answer(answer));
-        if !durable {
-            given.bus.send_bytes(reply_to.clone(), reply.clone()).await;
-        }
-        keep_record(&given, record, durable.then_some((reply_to, reply))).await;
+        let answer_after = answer_now_unless_record_first(&given, &here.run, answer).await;
+        keep_record(&given, record, here.run.reply_to.clone(), answer_after).await;
     };
     (finished, telling)
 }

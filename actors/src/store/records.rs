@@ -15,7 +15,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectStore;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
-use messages::{LogLine, Record, subjects};
+use messages::{Answer, LogLine, Record, subjects};
 use tokio::sync::Semaphore;
 use vocabulary::InvocationId;
 
@@ -88,6 +88,15 @@ const DEPARTURES: Duration = Duration::from_millis(5);
 /// How often [`Records::get_soon`] looks again.
 const LOOKS: u32 = 5;
 
+/// Which record an invocation has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The one that was written.
+    Now,
+    /// The first one. It may be another attempt's, or our own, of which we had not heard that it was stored.
+    Before,
+}
+
 /// When the next ones leave.
 fn next_departure() -> tokio::time::Instant {
     static FIRST: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
@@ -148,7 +157,7 @@ impl Records {
     ///
     /// # Errors
     /// [`StoreError::TooLarge`].
-    pub async fn write(&self, record: Record) -> Result<(), StoreError> {
+    pub async fn write(&self, record: Record) -> Result<Written, StoreError> {
         let _place = self.place().await;
         self.inner.counters.backlog.fetch_add(1, Ordering::Relaxed);
         let written = self.send_until_stored(record).await;
@@ -222,6 +231,20 @@ impl Records {
         self.get(namespace, invocation).await
     }
 
+    /// Stores a record, and has an answer say what the record of its invocation says: where another attempt's was there
+    /// first, its caller is told of that one, under the attempt number that is valid now.
+    ///
+    /// # Errors
+    /// As [`Records::write`] and [`Records::get`].
+    pub async fn settle(&self, record: Record, answer: Answer) -> Result<Answer, StoreError> {
+        let (namespace, invocation) = (record.namespace.clone(), record.invocation);
+        if self.write(record).await? == Written::Now {
+            return Ok(answer);
+        }
+        let first = self.get(&namespace, invocation).await?;
+        Ok(first.map_or(answer.clone(), |first| Answer { attempt: answer.attempt, ..first.into() }))
+    }
+
     /// Only what an invocation wrote.
     ///
     /// # Errors
@@ -256,7 +279,7 @@ impl Records {
         }
     }
 
-    async fn send_until_stored(&self, mut record: Record) -> Result<(), StoreError> {
+    async fn send_until_stored(&self, mut record: Record) -> Result<Written, StoreError> {
         let invocation = record.invocation;
         let mut attempt = 0_u32;
         if record.logs.iter().map(|line| line.text.len() + 32).sum::<usize>() > LOGS_IN_RECORD {
@@ -270,14 +293,14 @@ impl Records {
             let error = match self.send(&subject, started, bytes.clone()).await {
                 Ok(()) => {
                     self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
+                    return Ok(Written::Now);
                 }
                 Err(error) => error,
             };
             match error.kind() {
                 PublishErrorKind::WrongLastSequence => {
                     self.inner.counters.duplicates.fetch_add(1, Ordering::Relaxed);
-                    return Ok(());
+                    return Ok(Written::Before);
                 }
                 PublishErrorKind::MaxPayloadExceeded => {
                     self.inner.counters.refused.fetch_add(1, Ordering::Relaxed);

@@ -18,6 +18,9 @@ use crate::settings;
 /// on one says so more often than that.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(30);
 
+/// A submission that is sent again within this time, with the same `Nats-Msg-Id`, is dropped by JetStream.
+pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
 /// Submissions that all Frontends together may have in hand.
 const IN_HAND: i64 = 100_000;
 
@@ -35,12 +38,12 @@ impl Submissions {
             context,
             Config {
                 name: "WINDFALL_SUBMIT".into(),
-                subjects: vec![subjects::SUBMIT_ALL.into()],
+                subjects: vec![subjects::SUBMIT_ALL.into(), subjects::ACCEPT_ALL.into()],
                 retention: RetentionPolicy::WorkQueue,
                 discard: DiscardPolicy::New,
                 max_bytes: streams::mebibytes(settings.submit_size_mib),
                 max_messages_per_subject: -1,
-                duplicate_window: Duration::from_secs(120),
+                duplicate_window: DUPLICATE_WINDOW,
                 num_replicas: settings.replicas,
                 allow_direct: true,
                 ..Default::default()

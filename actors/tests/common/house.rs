@@ -42,7 +42,16 @@ impl House {
         Self::start_with(Settings::default()).await
     }
 
-    pub async fn start_with(mut settings: Settings) -> Self {
+    /// Nobody decides there.
+    pub async fn without_controller() -> Self {
+        Self::made(Settings::default(), false).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        Self::made(settings, true).await
+    }
+
+    async fn made(mut settings: Settings, with_controller: bool) -> Self {
         let server = NatsServer::start();
         settings.nats = server.settings();
         settings.frontend.http = "127.0.0.1:0".into();
@@ -52,7 +61,9 @@ impl House {
         let guest =
             store.namespaces().create("guest", None, NamespaceLimits::default()).await.expect("a key");
         let submitted = Arc::default();
-        control(server.bus("controller").await, store.clone(), Arc::clone(&submitted)).await;
+        if with_controller {
+            control(server.bus("controller").await, store.clone(), Arc::clone(&submitted)).await;
+        }
         let door = open_door(&bus, &store, &settings).await;
         let http = Http { address: door.address, key: guest.as_text() };
         Self { server, store, guest, http, submitted, door: Some(door), settings }
@@ -165,6 +176,10 @@ async fn respond(bus: Bus, store: Store, submit: Submit) {
             (Outcome::Success, submit.payload.0.clone())
         }
         "full" => return refuse(&bus, &submit, RefusedWhy::QueueFull).await,
+        "given-up" => {
+            tokio::time::sleep(Duration::from_millis(1000)).await;
+            return refuse(&bus, &submit, RefusedWhy::NoVm).await;
+        }
         "nowhere" => return refuse(&bus, &submit, RefusedWhy::NoVm).await,
         "huge" => return refuse(&bus, &submit, RefusedWhy::TooLarge).await,
         _ => (Outcome::Success, submit.payload.0.clone()),

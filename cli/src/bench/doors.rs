@@ -200,6 +200,7 @@ impl Doors {
                 waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), sender);
                 let mut headers = HeaderMap::new();
                 headers.insert(HEADER_INVOCATION, token.as_str());
+                headers.insert(async_nats::header::NATS_MESSAGE_ID, token.as_str());
                 headers.insert(HEADER_REPLY_TO, format!("{prefix}.{token}"));
                 let accepted = jetstream
                     .publish_with_headers(subject, headers, Bytes::from_static(b"{}"))

@@ -85,6 +85,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("vm.enforce", OneOf(vec!["auto", "off"])),
         // Below are the machine's own users; above, two more digits would leave a user id's 32 bits.
         ("vm.uid_base", Whole(1_000, 4_000_000_000)),
+        ("vm.keep_alive", OneOf(policies::keep_alive::NAMES.to_vec())),
         ("vm.keep_alive_ms", Whole(0, 86_400_000)),
         ("vm.queue_limit", some(1_000_000)),
         ("vm.sandboxes_limit", some(100_000)),

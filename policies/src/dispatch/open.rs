@@ -78,6 +78,11 @@ impl Open {
         }
     }
 
+    /// Whether any attempt of this submission was sent out.
+    pub fn was_sent(&self) -> bool {
+        self.attempt >= self.submission.first_attempt
+    }
+
     /// The last attempt that was sent out, or the first that would have been.
     pub fn last_attempt(&self) -> Attempt {
         self.attempt.max(self.submission.first_attempt)

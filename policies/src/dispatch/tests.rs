@@ -168,6 +168,24 @@ fn a_lost_vm_sends_all_that_was_there_elsewhere_with_the_next_attempt() {
 }
 
 #[test]
+fn without_any_vm_who_waits_unsent_is_refused_after_the_grace() {
+    let mut house = House::of(&[2]);
+    house.submit(1, card(1, 2, OnEviction::Rerun));
+    assert_eq!(house.submit(2, rerun(2)), NOTHING, "it waits for room");
+    let durable = Submission { durable: true, ..house.submission(3, rerun(3)) };
+    assert_eq!(house.told(Input::Submitted(durable)), NOTHING);
+    house.told(Input::VmLost(VmId(1)));
+    house.now = 9_000;
+    assert_eq!(house.told(Input::Woke), NOTHING, "a VM may still come");
+    assert!(house.mind.next_wakeup() <= Some(at(10_000)), "it asks to be woken in time");
+    house.now = 10_000;
+    assert_eq!(house.told(Input::Woke), ["refuse 2: no VM takes work at the moment"]);
+    assert_eq!(house.mind.gauges().waiting, 2, "who was sent, and what is durable, waits on");
+    house.now = 20_000;
+    assert_eq!(house.told(Input::VmReported(status(2, 8))).len(), 3, "a fence and two runs");
+}
+
+#[test]
 fn an_answer_that_comes_before_the_next_attempt_goes_out_still_counts() {
     let mut house = House::of(&[1]);
     house.submit(1, rerun(1));
@@ -315,7 +333,9 @@ fn without_any_vm_it_waits_while_one_may_come_and_is_refused_after() {
     house.now = 9_000;
     assert_eq!(house.submit(1, rerun(1)), NOTHING);
     house.now = 11_000;
-    assert_eq!(house.submit(2, rerun(1)), ["refuse 2: no VM takes work at the moment"]);
+    let refused = house.submit(2, rerun(1));
+    let no_vm = |id: u32| format!("refuse {id}: no VM takes work at the moment");
+    assert_eq!(refused, [no_vm(2), no_vm(1)], "the new one, and the one that waited for a VM");
     let durable = Submission { durable: true, ..house.submission(3, rerun(1)) };
     assert_eq!(house.told(Input::Submitted(durable)), NOTHING);
 }

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use vocabulary::{MilliCores, Resources};
 
-use super::{Output, Residency, StopWhy};
+use super::{Output, Residency};
 
 /// What decides whether a run may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ impl Residency {
     }
 
     /// Makes room for a new sandbox by measured memory. If what was used lately leaves none, idle ones of that size are
-    /// stopped, the longest idle first; that this has freed anything is believed without measuring.
+    /// stopped, the least worth first; that this has freed anything is believed without measuring.
     pub(super) fn make_measured_room(&mut self, needed: u64, outputs: &mut Vec<Output>) -> bool {
         if u64::from(self.recent.most().memory.0) + needed <= u64::from(self.capacity.memory.0) {
             return true;
@@ -98,9 +98,9 @@ impl Residency {
         }
         let wanted = self.sandboxes.held_idle() - needed;
         while self.sandboxes.held_idle() > wanted
-            && let Some((_, oldest)) = self.sandboxes.longest_idle()
+            && let Some(least) = self.sandboxes.least_worth(None)
         {
-            self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+            self.evict(least, outputs);
         }
         true
     }

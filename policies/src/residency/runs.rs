@@ -2,12 +2,12 @@
 //!
 //! **Knows:** the machine's own state.
 //! **Promises:** a run takes, in this order: the idle sandbox of its build that was used last; one of its build that is being
-//! made for nobody; a new one, for which idle ones, the longest idle first, are stopped if their memory is needed.
+//! made for nobody; a new one, for which idle ones, the least worth first, are stopped if their memory is needed.
 //! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
 
 use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Resources, VmStanding};
 
-use super::sandboxes::Doing;
+use super::sandboxes::{Doing, Sandbox};
 use super::{HandBackWhy, Output, Residency, SandboxId, StopWhy};
 
 /// One attempt that was asked for.
@@ -32,6 +32,7 @@ impl Residency {
             return;
         }
         self.supersede(invocation, outputs);
+        self.keep_alive.called(self.now, run.function.id);
         let released = self.settings.admission.is_released();
         if self.standing == VmStanding::Draining && !released {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::Draining });
@@ -147,7 +148,7 @@ impl Residency {
         }
         let ceiling = run.grant.ceiling;
         let made_for = Some((run.invocation, run.attempt));
-        let sandbox = self.sandboxes.make(run.function, ceiling, made_for, booked);
+        let sandbox = self.sandboxes.make(self.now, run.function, ceiling, made_for, booked);
         outputs.push(Output::Start { sandbox, function: run.function, ceiling });
         self.runs.insert(run.invocation, (sandbox, run));
         true
@@ -157,6 +158,7 @@ impl Residency {
         let Run { invocation, attempt, grant, .. } = run;
         self.sandboxes.change(id, |sandbox| {
             sandbox.doing = Doing::Running(invocation, attempt);
+            sandbox.unused = false;
             sandbox.ceiling = grant.ceiling;
             (sandbox.booked, sandbox.held) = (grant.booked, grant.booked.memory);
         });
@@ -169,6 +171,9 @@ impl Residency {
         let Some(Doing::Making(made_for)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
             return;
         };
+        if let Some(&Sandbox { function, begun, .. }) = self.sandboxes.get(id) {
+            self.keep_alive.made(function.id, self.now.since(begun));
+        }
         match made_for.and_then(|(invocation, _)| self.runs.get(&invocation).copied()) {
             Some((_, run)) => self.execute(id, run, true, outputs),
             None => self.serve_or_rest(id, outputs),
@@ -178,7 +183,7 @@ impl Residency {
     /// A sandbox that was being made came to nothing.
     pub(super) fn sandbox_failed(&mut self, id: SandboxId) {
         if let Some(Doing::Making(made_for)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) {
-            self.sandboxes.remove(id);
+            self.remove(id);
             if let Some((invocation, _)) = made_for {
                 self.runs.remove(&invocation);
             }
@@ -196,14 +201,14 @@ impl Residency {
         if kept {
             self.serve_or_rest(id, outputs);
         } else {
-            self.sandboxes.remove(id);
+            self.remove(id);
         }
     }
 
     /// An idle sandbox was found dead.
     pub(super) fn sandbox_died(&mut self, id: SandboxId) {
         if self.sandboxes.get(id).is_some_and(|sandbox| matches!(sandbox.doing, Doing::Idle(_))) {
-            self.sandboxes.remove(id);
+            self.remove(id);
         }
     }
 
@@ -240,13 +245,14 @@ impl Residency {
         }
         let ceiling = sandbox.ceiling.memory;
         if self.make_room(u64::from(ceiling.0), Some(id), outputs) {
-            self.sandboxes.change(id, |sandbox| sandbox.held = ceiling);
+            let rest = self.keep_alive.rests(self.now, &sandbox.function, sandbox.unused);
+            self.sandboxes.change(id, |sandbox| (sandbox.held, sandbox.rest) = (ceiling, rest));
         } else {
             self.stop(id, StopWhy::MemoryNeeded, outputs);
         }
     }
 
-    /// Stops idle sandboxes, the longest idle first, until so many MiB are free; none if that would not do. `sparing`
+    /// Stops idle sandboxes, the least worth first, until so many MiB are free; none if that would not do. `sparing`
     /// stays, but what it holds counts as free.
     fn make_room(&mut self, needed: u64, sparing: Option<SandboxId>, outputs: &mut Vec<Output>) -> bool {
         let spared = sparing.and_then(|id| self.sandboxes.get(id)).map_or(0, |s| u64::from(s.held.0));
@@ -258,33 +264,52 @@ impl Residency {
             return false;
         }
         while self.sandboxes.held() - spared + needed > capacity {
-            let Some(oldest) = self.sandboxes.longest_idle_except(sparing) else { return false };
-            self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+            let Some(least) = self.sandboxes.least_worth(sparing) else { return false };
+            self.evict(least, outputs);
         }
         true
     }
 
-    /// Stops the longest idle sandbox if there are as many as there may be.
+    /// Stops the idle sandbox that is worth least if there are as many as there may be.
     fn make_seat(&mut self, outputs: &mut Vec<Output>) -> bool {
         if self.sandboxes.len() < self.settings.sandboxes_limit as usize {
             return true;
         }
-        let Some((_, oldest)) = self.sandboxes.longest_idle() else { return false };
-        self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+        let Some(least) = self.sandboxes.least_worth(None) else { return false };
+        self.evict(least, outputs);
         self.sandboxes.len() < self.settings.sandboxes_limit as usize
     }
 
     pub(super) fn stop(&mut self, sandbox: SandboxId, why: StopWhy, outputs: &mut Vec<Output>) {
-        self.sandboxes.remove(sandbox);
+        self.remove(sandbox);
         outputs.push(Output::Stop { sandbox, why });
     }
 
-    /// Ends what has been idle for too long.
-    pub(super) fn stop_expired(&mut self, outputs: &mut Vec<Output>) {
-        while let Some((since, sandbox)) = self.sandboxes.longest_idle()
-            && self.now.since(since) >= self.settings.keep_alive
+    /// Stops an idle one because its memory is needed.
+    pub(super) fn evict(&mut self, sandbox: SandboxId, outputs: &mut Vec<Output>) {
+        if let Some(sandbox) = self.sandboxes.get(sandbox) {
+            self.keep_alive.evicted(sandbox.rest.worth);
+        }
+        self.stop(sandbox, StopWhy::MemoryNeeded, outputs);
+    }
+
+    fn remove(&mut self, sandbox: SandboxId) {
+        if let Some(Sandbox { function, .. }) = self.sandboxes.remove(sandbox)
+            && !self.sandboxes.has_any(function.id)
+        {
+            self.keep_alive.left(function.id);
+        }
+    }
+
+    /// Ends what has been idle for too long, and makes what will be called for.
+    pub(super) fn keep_alive_and_prewarm(&mut self, outputs: &mut Vec<Output>) {
+        while let Some((until, sandbox)) = self.sandboxes.next_end()
+            && until <= self.now
         {
             self.stop(sandbox, StopWhy::Expired, outputs);
+        }
+        while let Some(function) = self.keep_alive.prewarm(self.now) {
+            self.prewarm(function, 1, outputs);
         }
     }
 
@@ -295,9 +320,9 @@ impl Residency {
             return;
         }
         while self.sandboxes.held() > u64::from(capacity.memory.0)
-            && let Some((_, oldest)) = self.sandboxes.longest_idle()
+            && let Some(least) = self.sandboxes.least_worth(None)
         {
-            self.stop(oldest, StopWhy::MemoryNeeded, outputs);
+            self.evict(least, outputs);
         }
         // What is not begun goes back, the newest first, until the rest could run at once.
         while !self.all_that_is_asked_for().fits_in(capacity)
@@ -338,7 +363,7 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why });
         }
         while self.hand_back_newest_unbegun(why, outputs) {}
-        while let Some((_, idle)) = self.sandboxes.longest_idle() {
+        while let Some(idle) = self.sandboxes.least_worth(None) {
             self.stop(idle, StopWhy::Draining, outputs);
         }
     }
@@ -356,7 +381,7 @@ impl Residency {
             if !room || self.sandboxes.len() >= self.settings.sandboxes_limit as usize {
                 return;
             }
-            let sandbox = self.sandboxes.make(function, ceiling, None, Resources::ZERO);
+            let sandbox = self.sandboxes.make(self.now, function, ceiling, None, Resources::ZERO);
             outputs.push(Output::Start { sandbox, function, ceiling });
         }
     }

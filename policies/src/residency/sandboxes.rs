@@ -11,6 +11,7 @@ use vocabulary::{
 };
 
 use super::SandboxId;
+use crate::keep_alive::Rest;
 
 /// What a sandbox does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,12 @@ pub(super) struct Sandbox {
     pub ceiling: Resources,
     /// What its run has booked; nothing without one.
     pub booked: Resources,
+    /// When it was begun to be made.
+    pub begun: Moment,
+    /// Whether it has not run anything yet.
+    pub unused: bool,
+    /// What becomes of it; true only while it is idle.
+    pub rest: Rest,
     /// Memory that nobody else may have: what its run has booked or, while it is idle, all that it may use.
     pub held: Mebibytes,
 }
@@ -49,8 +56,12 @@ pub(super) struct Sandboxes {
     all: BTreeMap<SandboxId, Sandbox>,
     /// Idle ones by build, then since when.
     idle: BTreeSet<(FunctionId, Revision, Moment, SandboxId)>,
-    /// The same by age.
-    idle_by_age: BTreeSet<(Moment, SandboxId)>,
+    /// The same by worth, then age.
+    idle_by_worth: BTreeSet<(u64, Moment, SandboxId)>,
+    /// The same by when they end.
+    idle_by_end: BTreeSet<(Moment, SandboxId)>,
+    /// How many each function has, idle or not.
+    per_function: BTreeMap<FunctionId, u32>,
     /// The newest build seen of each function that has or had a sandbox here.
     newest: BTreeMap<FunctionId, Revision>,
     last_id: u64,
@@ -133,14 +144,19 @@ impl Sandboxes {
         self.idle.range(build).next_back().map(|&(.., id)| id)
     }
 
-    /// The idle one that has been idle longest.
-    pub fn longest_idle(&self) -> Option<(Moment, SandboxId)> {
-        self.idle_by_age.first().copied()
+    /// The idle one that is worth least, but not this one.
+    pub fn least_worth(&self, sparing: Option<SandboxId>) -> Option<SandboxId> {
+        self.idle_by_worth.iter().map(|&(.., id)| id).find(|&id| Some(id) != sparing)
     }
 
-    /// The same, but not this one.
-    pub fn longest_idle_except(&self, sparing: Option<SandboxId>) -> Option<SandboxId> {
-        self.idle_by_age.iter().map(|&(_, id)| id).find(|&id| Some(id) != sparing)
+    /// The idle one that ends next, and when.
+    pub fn next_end(&self) -> Option<(Moment, SandboxId)> {
+        self.idle_by_end.first().copied()
+    }
+
+    /// Whether the function has any sandbox here.
+    pub fn has_any(&self, function: FunctionId) -> bool {
+        self.per_function.contains_key(&function)
     }
 
     /// Idle ones of older builds of a function.
@@ -163,21 +179,20 @@ impl Sandboxes {
             .map(|(&id, sandbox)| (id, sandbox))
     }
 
-    /// What is idle, by build.
-    pub fn warm(&self) -> Vec<WarmOnVm> {
-        let mut warm: Vec<WarmOnVm> = Vec::new();
+    /// What is idle, by build; appended.
+    pub fn list_warm(&self, warm: &mut Vec<WarmOnVm>) {
         for &(function, revision, ..) in &self.idle {
             match warm.last_mut() {
                 Some(last) if (last.function, last.revision) == (function, revision) => last.idle += 1,
                 _ => warm.push(WarmOnVm { function, revision, idle: 1 }),
             }
         }
-        warm
     }
 
     /// One more, being made.
     pub fn make(
         &mut self,
+        now: Moment,
         function: FunctionCard,
         ceiling: Resources,
         run: Option<(InvocationId, Attempt)>,
@@ -186,7 +201,20 @@ impl Sandboxes {
         self.last_id += 1;
         let id = SandboxId(self.last_id);
         let held = if run.is_some() { booked.memory } else { ceiling.memory };
-        self.put(id, Sandbox { function, doing: Doing::Making(run), ceiling, booked, held });
+        let rest = Rest { until: Moment::NEVER, worth: 0 };
+        self.put(
+            id,
+            Sandbox {
+                function,
+                doing: Doing::Making(run),
+                ceiling,
+                booked,
+                begun: now,
+                unused: true,
+                rest,
+                held,
+            },
+        );
         id
     }
 
@@ -198,7 +226,14 @@ impl Sandboxes {
         if let Doing::Idle(since) = sandbox.doing {
             self.held_idle -= u64::from(sandbox.held.0);
             self.idle.remove(&(sandbox.function.id, sandbox.function.revision, since, id));
-            self.idle_by_age.remove(&(since, id));
+            self.idle_by_worth.remove(&(sandbox.rest.worth, since, id));
+            self.idle_by_end.remove(&(sandbox.rest.until, id));
+        }
+        if let Some(count) = self.per_function.get_mut(&sandbox.function.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_function.remove(&sandbox.function.id);
+            }
         }
         Some(sandbox)
     }
@@ -217,8 +252,10 @@ impl Sandboxes {
         if let Doing::Idle(since) = sandbox.doing {
             self.held_idle += u64::from(sandbox.held.0);
             self.idle.insert((sandbox.function.id, sandbox.function.revision, since, id));
-            self.idle_by_age.insert((since, id));
+            self.idle_by_worth.insert((sandbox.rest.worth, since, id));
+            self.idle_by_end.insert((sandbox.rest.until, id));
         }
+        *self.per_function.entry(sandbox.function.id).or_insert(0) += 1;
         self.all.insert(id, sandbox);
     }
 }

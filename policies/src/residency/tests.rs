@@ -363,3 +363,66 @@ fn a_released_run_keeps_the_container_that_was_begun_for_it() {
     assert_eq!(said(&told(&mut vm, at(1), ended(1))), [""; 0]);
     assert_eq!(said(&told(&mut vm, at(2), ready(2))), ["execute 2 in 2 cold"]);
 }
+
+fn kept_by(name: &str, memory: u32) -> Residency {
+    let keep_alive = crate::keep_alive::by_name(name, Span::ZERO).unwrap();
+    Residency::with_keep_alive(Settings::default(), Resources::new(8_000, memory), keep_alive)
+}
+
+/// One call of this function that takes this long to make a sandbox for, and a second to run; in a sandbox of this number.
+fn whole_call(
+    vm: &mut Residency,
+    now: u64,
+    id: u128,
+    function: u64,
+    sandbox: u64,
+    making: u64,
+) -> Vec<String> {
+    let mut seen = said(&told(vm, at(now), run_of(id, 1, card(function, 1))));
+    seen.extend(said(&told(vm, at(now + making), ready(sandbox))));
+    seen.extend(said(&told(vm, at(now + making + 1), ended(sandbox))));
+    seen
+}
+
+#[test]
+fn greedy_dual_stops_what_is_cheap_to_make_again_and_seldom_called_not_what_is_old() {
+    let mut vm = kept_by("greedy-dual", 768);
+    whole_call(&mut vm, 0, 1, 1, 1, 10); // ten seconds to make: worth 1 * 10,000,000 / 256 = 39,062
+    whole_call(&mut vm, 20, 2, 2, 2, 1); // worth 3,906
+    whole_call(&mut vm, 30, 3, 3, 3, 2); // worth 7,812
+    assert_eq!(vm.next_wakeup(), None, "nothing ends by time");
+    assert_eq!(whole_call(&mut vm, 100_000, 4, 4, 4, 1)[..2], ["stop 2 MemoryNeeded", "start 4"]);
+    // Since 2 went, the clock stands at 3,906: function 4 is worth 7,812, too, but 3 has been idle for longer.
+    assert_eq!(whole_call(&mut vm, 100_010, 5, 5, 5, 1)[..2], ["stop 3 MemoryNeeded", "start 5"]);
+    assert_eq!(vm.warm().iter().map(|warm| warm.function.0).collect::<Vec<_>>(), [1, 4, 5]);
+}
+
+#[test]
+fn hybrid_histogram_unloads_after_the_run_and_has_a_sandbox_again_before_the_next() {
+    let mut vm = kept_by("hybrid-histogram", 4_096);
+    let mut sandbox = 0;
+    for n in 0..12 {
+        let now = n * 1_800;
+        let seen = said(&told(&mut vm, at(now), run_of(n.into(), 1, card(1, 1))));
+        if n < 2 {
+            sandbox = 1; // Nothing is known: kept for four hours.
+        }
+        if n == 0 {
+            assert_eq!(seen, ["start 1"]);
+            told(&mut vm, at(now), ready(1));
+        } else {
+            assert_eq!(seen, [format!("execute {n} in {sandbox}")], "warm, though it was unloaded meanwhile");
+        }
+        let seen = said(&told(&mut vm, at(now), ended(sandbox)));
+        if n > 0 {
+            assert_eq!(seen, [format!("stop {sandbox} Expired")]);
+            // Idle for 30 min each time: made again after 27.
+            assert_eq!(vm.next_wakeup(), Some(at(now + 27 * 60)));
+            assert_eq!(vm.gauges().idle, 0);
+            sandbox += 1;
+            assert_eq!(said(&told(&mut vm, at(now + 27 * 60), Input::Woke)), [format!("start {sandbox}")]);
+            told(&mut vm, at(now + 27 * 60 + 1), ready(sandbox));
+            assert_eq!(vm.next_wakeup(), Some(at(now + 2_046)), "31 min and a tenth after the run");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What is rehearsed: the policies with their settings, the functions, those who call, and the machines.
+//!
+//! **Knows:** everything that makes one run differ from another.
+//! **Promises:** two equal houses have equal reports, bit for bit.
+//! **Gives up:** reading files; whoever builds a house does.
+
+use policies::allocation::{Allocator, fixed::Fixed};
+use policies::placement::Placement;
+use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
+use policies::{dispatch, placement, provisioning, residency};
+use vocabulary::{Moment, Span};
+
+use crate::plan::{Calls, FunctionPlan, Machines};
+
+/// See the module. Build one with [`House::new`] and change what should be otherwise.
+pub struct House {
+    /// Printed above the report.
+    pub name: String,
+    /// All chance of the world itself comes from it (that of the calls and machines is theirs).
+    pub seed: u64,
+    /// On which VM.
+    pub placement: Box<dyn Placement>,
+    /// With how much.
+    pub allocator: Box<dyn Allocator>,
+    /// On which kind of VM.
+    pub reliability: Box<dyn Reliability>,
+    /// The Controller's settings.
+    pub dispatch: dispatch::Settings,
+    /// Every Invoker's settings.
+    pub residency: residency::Settings,
+    /// The Resource Monitor, where there is one.
+    pub fleet: Option<Fleet>,
+    /// By their numbers in [`Call::function`](crate::plan::Call).
+    pub functions: Vec<FunctionPlan>,
+    /// Who calls.
+    pub calls: Box<dyn Calls>,
+    /// Where VMs come from.
+    pub machines: Box<dyn Machines>,
+    /// How messages travel.
+    pub network: Network,
+    /// How long a call may wait for a place.
+    pub patience: Span,
+    /// Calls made before are played but not measured.
+    pub measure_from: Moment,
+    /// No calls are made after; what is open then is played to its end.
+    pub calls_until: Moment,
+    /// How long after the last call the world goes on at most.
+    pub aftermath: Span,
+    /// Whether it is a violation to book a VM beyond what it has. Policies that do so on purpose are excused; everything else that
+    /// must stay true is always checked.
+    pub checks_bookings: bool,
+    /// Every `Run` is kept, to be compared with those of another run or of a live house.
+    pub keeps_decisions: bool,
+}
+
+/// A Resource Monitor.
+#[derive(Debug, Clone)]
+pub struct Fleet {
+    /// Its settings.
+    pub settings: provisioning::Settings,
+    /// How large the fleet should be.
+    pub target: provisioning::Target,
+    /// What it retires may finish its runs for so long.
+    pub retire_grace: Span,
+}
+
+/// How messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// Each message takes so long. 200 us: NATS within one zone, two hops and the wake-ups of both ends.
+    pub delay: Span,
+    /// And up to so much more, drawn evenly for each.
+    pub jitter: Span,
+}
+
+impl House {
+    /// With the default policies and settings, played until nobody calls any more.
+    pub fn new(
+        name: impl Into<String>,
+        functions: Vec<FunctionPlan>,
+        calls: Box<dyn Calls>,
+        machines: Box<dyn Machines>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            seed: 0,
+            placement: Box::new(placement::mws::Mws::new(placement::Settings::default())),
+            allocator: Box::new(Fixed),
+            reliability: Box::new(ExpectedLoss::default()),
+            dispatch: dispatch::Settings {
+                // A million functions are remembered where there are as many.
+                functions_limit: u32::try_from(functions.len()).unwrap_or(u32::MAX).max(100_000),
+                ..dispatch::Settings::default()
+            },
+            residency: residency::Settings::default(),
+            fleet: None,
+            functions,
+            calls,
+            machines,
+            network: Network { delay: Span::micros(200), jitter: Span::ZERO },
+            patience: Span::seconds(60),
+            measure_from: Moment::ORIGIN,
+            calls_until: Moment::NEVER,
+            aftermath: Span::seconds(600),
+            checks_bookings: true,
+            keeps_decisions: false,
+        }
+    }
+}

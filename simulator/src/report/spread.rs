@@ -1,0 +1,186 @@
+//! How a measured quantity is spread.
+//!
+//! **Knows:** every value, as long as they are few; then how many fell into each of its buckets.
+//! **Promises:** count, sum, least and most are always exact; percentiles are values that were seen while they are few
+//! ([`EXACT`]), and else at most 1/64 above one that was seen.
+//! **Gives up:** the order of the values.
+
+/// So many values are kept as they are.
+const EXACT: usize = 2_048;
+/// Buckets per doubling.
+const PER_DOUBLING: u64 = 64;
+const BITS: u32 = PER_DOUBLING.ilog2();
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Spread {
+    few: Vec<u64>,
+    /// Empty until there are more than a few.
+    buckets: Vec<u32>,
+    count: u64,
+    sum: u128,
+    least: u64,
+    most: u64,
+}
+
+impl Spread {
+    /// One more value.
+    #[inline]
+    pub fn add(&mut self, value: u64) {
+        self.least = if self.count == 0 { value } else { self.least.min(value) };
+        self.most = self.most.max(value);
+        self.count += 1;
+        self.sum += u128::from(value);
+        if self.buckets.is_empty() && self.few.len() < EXACT {
+            self.few.push(value);
+            return;
+        }
+        if self.buckets.is_empty() {
+            for few in std::mem::take(&mut self.few) {
+                self.bucket(few);
+            }
+        }
+        self.bucket(value);
+    }
+
+    /// All values of another.
+    pub fn merge(&mut self, other: &Spread) {
+        if other.count == 0 {
+            return;
+        }
+        if other.buckets.is_empty() {
+            other.few.iter().for_each(|&value| self.add(value));
+            return;
+        }
+        self.least = if self.count == 0 { other.least } else { self.least.min(other.least) };
+        self.most = self.most.max(other.most);
+        self.count += other.count;
+        self.sum += other.sum;
+        for few in std::mem::take(&mut self.few) {
+            self.bucket(few);
+        }
+        if self.buckets.len() < other.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (mine, &others) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine = mine.saturating_add(others);
+        }
+    }
+
+    fn bucket(&mut self, value: u64) {
+        let index = index(value);
+        if self.buckets.len() <= index {
+            self.buckets.resize(index + 1, 0);
+        }
+        self.buckets[index] = self.buckets[index].saturating_add(1);
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Their mean, rounded to the nearest; 0 without any.
+    pub fn mean(&self) -> u64 {
+        let count = u128::from(self.count.max(1));
+        u64::try_from((self.sum + count / 2) / count).unwrap_or(u64::MAX)
+    }
+
+    /// The largest; 0 without any.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Nearest-rank percentiles, in the order in which they are asked for (rising), each in hundred-thousandths; 0 without
+    /// values.
+    pub fn percentiles<const N: usize>(&self, asked: [u64; N]) -> [u64; N] {
+        let mut found = [0; N];
+        if self.count == 0 {
+            return found;
+        }
+        let mut few = self.few.clone();
+        few.sort_unstable();
+        let (mut passed, mut index) = (0, 0);
+        for (found, asked) in found.iter_mut().zip(asked) {
+            let rank = (u128::from(self.count) * u128::from(asked)).div_ceil(100_000).max(1) as u64;
+            if self.buckets.is_empty() {
+                *found = few[(rank - 1) as usize];
+                continue;
+            }
+            while index < self.buckets.len() && passed + u64::from(self.buckets[index]) < rank {
+                passed += u64::from(self.buckets[index]);
+                index += 1;
+            }
+            *found = highest(index).clamp(self.least, self.most);
+        }
+        found
+    }
+}
+
+/// Values below twice [`PER_DOUBLING`] have a bucket each; above, each doubling has [`PER_DOUBLING`].
+fn index(value: u64) -> usize {
+    let doublings = (u64::BITS - value.leading_zeros()).saturating_sub(BITS + 1);
+    (u64::from(doublings) * PER_DOUBLING + (value >> doublings)) as usize
+}
+
+/// The highest value of a bucket.
+fn highest(index: usize) -> u64 {
+    let index = index as u64;
+    let doublings = (index / PER_DOUBLING).saturating_sub(1);
+    let first = (index - doublings * PER_DOUBLING) << doublings;
+    first + ((1 << doublings) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: impl IntoIterator<Item = u64>) -> Spread {
+        let mut spread = Spread::default();
+        values.into_iter().for_each(|value| spread.add(value));
+        spread
+    }
+
+    #[test]
+    fn percentiles_of_few_are_values_that_were_seen() {
+        let spread = of((1..=200).rev());
+        assert_eq!(spread.percentiles([50_000, 90_000, 99_000, 100_000]), [100, 180, 198, 200]);
+        assert_eq!(of([7]).percentiles([0, 50_000, 100_000]), [7, 7, 7]);
+        assert_eq!(of([]).percentiles([50_000]), [0]);
+    }
+
+    #[test]
+    fn percentiles_of_many_are_near_and_never_below() {
+        let spread = of((1..=100_000).map(|n| n * 17));
+        for percent in [1, 10, 50, 90, 99] {
+            let exact = percent * 1_000 * 17;
+            let [found] = spread.percentiles([percent * 1_000]);
+            assert!(found >= exact && found <= exact + exact / 64 + 1, "{percent} %: {found} for {exact}");
+        }
+        assert_eq!(spread.percentiles([100_000]), [1_700_000]);
+        assert_eq!(spread.mean(), 850_009);
+    }
+
+    #[test]
+    fn every_value_is_in_its_bucket() {
+        let mut values: Vec<u64> =
+            (0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]).collect();
+        values.push(u64::MAX);
+        for value in values {
+            let at = index(value);
+            assert!(highest(at) >= value, "{value}");
+            assert!(at == 0 || highest(at - 1) < value, "{value}");
+        }
+    }
+
+    #[test]
+    fn two_together_are_as_one() {
+        let (few, many) = (of(0..100), of((0..10_000).map(|n| n * 3)));
+        let mut one = few.clone();
+        one.merge(&many);
+        let mut other = many.clone();
+        other.merge(&few);
+        assert_eq!((one.count(), one.mean(), one.most()), (10_100, other.mean(), other.most()));
+        assert_eq!(one.percentiles([10_000, 99_000]), other.percentiles([10_000, 99_000]));
+    }
+}

@@ -1,0 +1,171 @@
+//! From a scenario's file to a house: streams of calls, and the fates of its VMs.
+//!
+//! **Promises:** one stream of chance for the arrivals of each function and another for its durations, so that a change of one function
+//! leaves the others' calls as they were.
+//! **Gives up:** waiting: all of a run's time is computing at its reservation, so that it slows down where CPU is short.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use policies::{allocation, placement, residency};
+use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmKind};
+
+use super::Scenario;
+use crate::chance::Chance;
+use crate::house::{House, Network};
+use crate::plan::{Call, Calls, FunctionPlan, Gone, Machines, VmPlan, Work};
+
+/// Callers come when the house has stood for two seconds, as the live demo's do.
+const FIRST_CALL: Span = Span::seconds(2);
+
+fn seconds(seconds: f64) -> Span {
+    Span((seconds * 1e6) as u64)
+}
+
+impl Scenario {
+    /// The house in which it is played.
+    pub fn house(&self) -> House {
+        let until = Moment::ORIGIN + FIRST_CALL + seconds(self.length_seconds);
+        let mut house = House::new(
+            self.name.clone(),
+            self.function_plans(),
+            Box::new(Streams::new(self, until)),
+            Box::new(Given(self.vm_plans())),
+        );
+        let unread = "a scenario is checked when it is read";
+        house.seed = self.seed;
+        house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
+        house.allocator = allocation::by_name(&self.allocation).expect(unread);
+        house.residency =
+            residency::Settings { keep_alive: seconds(self.keep_alive_seconds), ..Default::default() };
+        house.network = Network { delay: Span(self.message_us), jitter: Span(self.message_jitter_us) };
+        house.patience = seconds(self.patience_seconds);
+        house.measure_from = Moment::ORIGIN + seconds(self.measure_from_seconds);
+        house.calls_until = until;
+        house
+    }
+
+    fn function_plans(&self) -> Vec<FunctionPlan> {
+        let mut plans = Vec::new();
+        for (app, kind) in self.functions.iter().enumerate() {
+            for _ in 0..kind.copies {
+                plans.push(FunctionPlan {
+                    name: kind.name.clone(),
+                    app: app as u32,
+                    card: FunctionCard {
+                        id: FunctionId(plans.len() as u64 + 1),
+                        revision: Revision(1),
+                        reservation: Resources::new(kind.cpu_millicores, kind.memory_mib),
+                        timeout: Span::seconds(300),
+                        on_eviction: kind.on_eviction,
+                        application: Some(ApplicationId(app as u64)),
+                    },
+                    cold_start: seconds(self.cold_start_ms / 1e3),
+                });
+            }
+        }
+        plans
+    }
+
+    fn vm_plans(&self) -> Vec<VmPlan> {
+        let at = |after: f64| Moment::ORIGIN + seconds(after);
+        let mut plans = Vec::new();
+        for vms in &self.vms {
+            let mut memory = vms.memory_mib;
+            let changes = vms.changes.iter().map(|change| {
+                memory = change.memory_mib.unwrap_or(memory);
+                (at(change.at_seconds), Resources::new(change.cpu_millicores, memory))
+            });
+            let plan = VmPlan {
+                kind: vms.kind,
+                starts_at: at(vms.starts_at_seconds),
+                size: Resources::new(vms.cpu_millicores, vms.memory_mib),
+                changes: changes.collect(),
+                gone: vms
+                    .gone_at_seconds
+                    .map(|gone| Gone { at: at(gone), notice: seconds(vms.notice_seconds) }),
+            };
+            plans.extend(std::iter::repeat_n(plan, vms.count as usize));
+        }
+        plans
+    }
+}
+
+/// VMs that are given, and no others to be had.
+struct Given(Vec<VmPlan>);
+
+impl Machines for Given {
+    fn given(&mut self) -> Vec<VmPlan> {
+        std::mem::take(&mut self.0)
+    }
+
+    fn launch(&mut self, _now: Moment, _kind: VmKind, _size: Resources) -> Option<VmPlan> {
+        None
+    }
+}
+
+/// One Poisson stream per function.
+struct Streams {
+    streams: Vec<Stream>,
+    next: BinaryHeap<Reverse<(Moment, u32)>>,
+    until: Moment,
+}
+
+struct Stream {
+    per_second: f64,
+    mean: Span,
+    sigma: f64,
+    reservation: Resources,
+    arrivals: Chance,
+    durations: Chance,
+}
+
+impl Streams {
+    fn new(scenario: &Scenario, until: Moment) -> Self {
+        let mut made = Self { streams: Vec::new(), next: BinaryHeap::new(), until };
+        for kind in &scenario.functions {
+            for _ in 0..kind.copies {
+                let id = made.streams.len() as u64 + 1;
+                made.streams.push(Stream {
+                    per_second: kind.per_second,
+                    mean: seconds(kind.mean_ms / 1e3),
+                    sigma: kind.sigma,
+                    reservation: Resources::new(kind.cpu_millicores, kind.memory_mib),
+                    arrivals: Chance::new(scenario.seed, 2 * id),
+                    durations: Chance::new(scenario.seed, 2 * id + 1),
+                });
+                made.plan(made.streams.len() as u32 - 1, Moment::ORIGIN + FIRST_CALL);
+            }
+        }
+        made
+    }
+
+    fn plan(&mut self, function: u32, after: Moment) {
+        let stream = &mut self.streams[function as usize];
+        let at = after + stream.arrivals.gap(stream.per_second);
+        if at < self.until {
+            self.next.push(Reverse((at, function)));
+        }
+    }
+}
+
+impl Calls for Streams {
+    fn next_at(&self) -> Option<Moment> {
+        self.next.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn take(&mut self) -> Call {
+        let Reverse((at, function)) = self.next.pop().expect("taken only when there is one");
+        let stream = &mut self.streams[function as usize];
+        let duration = stream.durations.log_normal(stream.mean, stream.sigma);
+        let work = Work {
+            io: Span::ZERO,
+            cpu: duration.scaled(u64::from(stream.reservation.cpu.0), 1_000),
+            saturation: stream.reservation.cpu,
+            memory: stream.reservation.memory,
+            input_bytes: 100,
+        };
+        self.plan(function, at);
+        Call { function, work, user: 0 }
+    }
+}

@@ -1,0 +1,101 @@
+//! The Resource Monitor, where a house has one.
+
+use policies::provisioning::{Input, Output, Provisioning, RetireWhy};
+
+use super::*;
+use crate::house;
+
+pub(super) struct Fleet {
+    mind: Provisioning,
+    retire_grace: Span,
+    wakes: Option<Moment>,
+    given: u64,
+}
+
+impl Fleet {
+    pub fn new(fleet: house::Fleet, first_free: u64) -> Self {
+        Self {
+            mind: Provisioning::new(fleet.settings, fleet.target, first_free),
+            retire_grace: fleet.retire_grace,
+            wakes: None,
+            given: first_free,
+        }
+    }
+}
+
+impl World {
+    /// The provider lists what there is before anything else.
+    pub(super) fn begin_fleet(&mut self) {
+        if let Some(fleet) = &self.fleet {
+            let listed = (1..fleet.given).map(VmId).collect();
+            self.send(Message::ToFleet(Input::Listed(listed)));
+        }
+    }
+
+    pub(super) fn report_to_fleet(&mut self, status: u32) {
+        if self.fleet.is_some() {
+            let status = self.statuses[status as usize].clone();
+            self.tell_fleet(Input::VmReported(status));
+        }
+    }
+
+    pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Moment) {
+        if self.fleet.is_some() {
+            self.send(Message::ToFleet(Input::VmNoticed { vm, deadline: Some(deadline) }));
+        }
+    }
+
+    /// The provider sees that a VM has ended; the Resource Monitor tells the Controller.
+    pub(super) fn vm_end_to_fleet(&mut self, vm: VmId) {
+        if self.fleet.is_some() {
+            self.send(Message::ToFleet(Input::VmEnded(vm)));
+            self.send(Message::ToController(Letter::Lost(vm)));
+        }
+    }
+
+    pub(super) fn wake_fleet(&mut self) {
+        if let Some(fleet) = &mut self.fleet
+            && fleet.wakes == Some(self.now)
+        {
+            fleet.wakes = None;
+            self.tell_fleet(Input::Woke);
+        }
+    }
+
+    pub(super) fn tell_fleet(&mut self, input: Input) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let mut outputs = Vec::new();
+        fleet.mind.handle(self.now, input, &mut outputs);
+        if let Some(at) = fleet.mind.next_wakeup()
+            && fleet.wakes.is_none_or(|planned| at < planned)
+        {
+            let at = at.max(self.now);
+            fleet.wakes = Some(at);
+            self.agenda.plan(at, Timer::WakeFleet);
+        }
+        let grace = fleet.retire_grace;
+        for output in outputs {
+            match output {
+                Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Retire { vm, why } => {
+                    self.tally.decisions.retires += 1;
+                    match why {
+                        RetireWhy::Surplus => self.vm_retires(vm, self.now + grace),
+                        RetireWhy::Silent | RetireWhy::Ended => self.vm_gone(vm),
+                    }
+                }
+            }
+        }
+    }
+
+    fn launch(&mut self, vm: VmId, kind: VmKind, size: Resources) {
+        self.tally.decisions.launches += 1;
+        match self.house.machines.launch(self.now, kind, size) {
+            Some(plan) => self.plan_vm(vm, plan),
+            None => {
+                self.tally.decisions.launches_failed += 1;
+                self.send(Message::ToFleet(Input::LaunchFailed(vm)));
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One VM: its Invoker's mind, and the machine under it.
+
+use policies::hash::Map;
+use policies::residency::{self, Residency, SandboxId, StopWhy};
+use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
+
+use super::callers::Answered;
+use super::*;
+use crate::physics::{CORE_US, Ended, Fate, Load, Machine, RUNTIME_MEMORY, Reading, TaskId, Window};
+use crate::plan::Work;
+
+/// What a task is for.
+#[derive(Clone, Copy)]
+enum For {
+    Making(SandboxId),
+    Run(Running),
+}
+
+#[derive(Clone, Copy)]
+struct Running {
+    sandbox: SandboxId,
+    invocation: InvocationId,
+    attempt: Attempt,
+    function: FunctionCard,
+    number: u32,
+    work: Work,
+    cold: bool,
+    init: Span,
+}
+
+/// A sandbox, as the machine sees it.
+struct Body {
+    task: Option<TaskId>,
+    /// What it holds while it is idle.
+    memory: Mebibytes,
+}
+
+/// A VM that is up.
+pub(super) struct Vm {
+    residency: Residency,
+    pub kind: VmKind,
+    size: Resources,
+    booked: Resources,
+    wakes: Option<Moment>,
+    machine: Machine<For>,
+    bodies: Map<SandboxId, Body>,
+    /// Memory of idle sandboxes.
+    idle: Mebibytes,
+    window: Window,
+    sampled: Moment,
+    /// How long the sandbox that is just ready took.
+    init: Span,
+    /// It ends as soon as it runs nothing.
+    leaves: bool,
+}
+
+impl World {
+    pub(super) fn vm(&mut self, id: VmId) -> Option<&mut Vm> {
+        self.vms.get_mut(id.0 as usize)?.as_deref_mut()
+    }
+
+    /// What a plan says of a VM's life.
+    pub(super) fn plan_vm(&mut self, id: VmId, plan: VmPlan) {
+        self.agenda.plan(plan.starts_at, Timer::Starts(self.coming.len() as u32));
+        for &(at, size) in &plan.changes {
+            self.agenda.plan(at, Timer::Changes(id, size));
+        }
+        if let Some(gone) = plan.gone {
+            if gone.notice > Span::ZERO {
+                let noticed = (gone.at - gone.notice).max(plan.starts_at);
+                self.agenda.plan(noticed, Timer::Notice(id, gone.at));
+            }
+            self.agenda.plan(gone.at, Timer::Gone(id));
+        }
+        self.coming.push(Some((id, plan)));
+    }
+
+    pub(super) fn vm_starts(&mut self, index: u32) {
+        let Some((id, plan)) = self.coming[index as usize].take() else { return };
+        let vm = Vm {
+            residency: Residency::new(self.house.residency.clone(), plan.size),
+            kind: plan.kind,
+            size: plan.size,
+            booked: Resources::ZERO,
+            wakes: None,
+            machine: Machine::new(self.now, plan.size.cpu),
+            bodies: Map::default(),
+            idle: Mebibytes::ZERO,
+            window: Window::default(),
+            sampled: self.now,
+            init: Span::ZERO,
+            leaves: false,
+        };
+        let place = id.0 as usize;
+        if self.vms.len() <= place {
+            self.vms.resize_with(place + 1, || None);
+        }
+        self.vms[place] = Some(Box::new(vm));
+        self.tally.vm_started(self.now, plan.kind, plan.size.cpu);
+        self.reports(id, true);
+    }
+
+    pub(super) fn vm_changes(&mut self, id: VmId, size: Resources) {
+        let now = self.now;
+        if let Some((_, plan)) = self.coming.iter_mut().flatten().find(|(coming, _)| *coming == id) {
+            plan.size = size;
+        }
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        self.tally.vm_resized(now, vm.kind, vm.size.cpu, size.cpu);
+        vm.size = size;
+        vm.machine.set_capacity(now, size.cpu, &mut self.plans);
+        self.keep_plans(id);
+        self.tell_vm(id, residency::Input::Capacity(size));
+        self.reports(id, false);
+    }
+
+    /// It will be gone at the deadline.
+    pub(super) fn vm_noticed(&mut self, id: VmId, deadline: Moment) {
+        if self.vm(id).is_none() {
+            return;
+        }
+        self.send(Message::ToController(Letter::Noticed { vm: id, deadline }));
+        self.notice_to_fleet(id, deadline);
+        self.tell_vm(id, residency::Input::Standing(VmStanding::Draining));
+        self.reports(id, false);
+    }
+
+    /// It is gone, with all that was on it.
+    pub(super) fn vm_gone(&mut self, id: VmId) {
+        let now = self.now;
+        if let Some(coming) =
+            self.coming.iter_mut().find(|coming| coming.as_ref().is_some_and(|(of, _)| *of == id))
+        {
+            *coming = None;
+        }
+        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        for lost in vm.machine.lose_all(now) {
+            match lost.payload {
+                For::Run(run) => self.tally.run_ended(now, vm.kind, run.number, lost.delivered, false),
+                For::Making(_) => self.tally.made(now, vm.kind, lost.delivered),
+            }
+        }
+        self.tally.used(now, vm.kind, vm.machine.read(now).delivered);
+        self.tally.vm_ended(now, vm.kind, vm.size.cpu, vm.booked.cpu);
+        if !vm.leaves {
+            self.tally.vm_vanished();
+        }
+        self.vm_end_to_fleet(id);
+    }
+
+    /// The world ends: what is still there is counted up to now.
+    pub(super) fn close_vm_books(&mut self, id: VmId) {
+        let now = self.now;
+        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.tally.used(now, vm.kind, vm.machine.read(now).delivered);
+        self.tally.vm_ended(now, vm.kind, vm.size.cpu, vm.booked.cpu);
+    }
+
+    /// It may finish what it runs until the deadline; see `fleet`.
+    pub(super) fn vm_retires(&mut self, id: VmId, deadline: Moment) {
+        let Some(vm) = self.vm(id) else { return };
+        vm.leaves = true;
+        self.agenda.plan(deadline, Timer::Gone(id));
+        self.vm_noticed(id, deadline);
+        self.leave_if_empty(id);
+    }
+
+    fn leave_if_empty(&mut self, id: VmId) {
+        if self.vm(id).is_some_and(|vm| vm.leaves && vm.booked == Resources::ZERO) {
+            self.agenda.plan(self.now, Timer::Gone(id));
+        }
+    }
+
+    /// It describes itself; `again`: and will in a second.
+    pub(super) fn reports(&mut self, id: VmId, again: bool) {
+        let now = self.now;
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let passed = now.since(vm.sampled);
+        if passed >= SECOND {
+            let Reading { delivered, could, memory } = vm.machine.read(now);
+            let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
+            vm.window.see(Resources { cpu, memory: memory + vm.idle });
+            vm.sampled = now;
+            self.tally.used(now, vm.kind, delivered);
+            if delivered > could {
+                self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
+            }
+        }
+        let used = vm.window.most();
+        let index = self.statuses_free.pop().unwrap_or_else(|| {
+            self.statuses.push(VmStatus {
+                vm: id,
+                kind: vm.kind,
+                capacity: Resources::ZERO,
+                standing: VmStanding::Open,
+                warm: Vec::new(),
+                running: Vec::new(),
+            });
+            (self.statuses.len() - 1) as u32
+        });
+        let status = &mut self.statuses[index as usize];
+        (status.vm, status.kind, status.capacity) = (id, vm.kind, vm.size);
+        vm.residency.describe(status);
+        self.send(Message::Report { status: index, used });
+        if again {
+            self.agenda.plan(now + SECOND, Timer::Reports(id));
+        }
+    }
+
+    pub(super) fn wake_vm(&mut self, id: VmId) {
+        let now = self.now;
+        if let Some(vm) = self.vm(id)
+            && vm.wakes == Some(now)
+        {
+            vm.wakes = None;
+            self.tell_vm(id, residency::Input::Woke);
+        }
+    }
+
+    pub(super) fn tell_vm(&mut self, id: VmId, input: residency::Input) {
+        let now = self.now;
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let mut outputs = std::mem::take(&mut self.vm_outputs);
+        vm.residency.handle(now, input, &mut outputs);
+        let (before, booked, size) = (vm.booked, vm.residency.booked(), vm.size);
+        if before != booked {
+            vm.booked = booked;
+            self.tally.booked(now, vm.kind, before.cpu, booked.cpu);
+        }
+        if let Some(at) = vm.residency.next_wakeup()
+            && vm.wakes.is_none_or(|planned| at < planned)
+        {
+            let at = at.max(now);
+            vm.wakes = Some(at);
+            self.agenda.plan(at, Timer::WakeVm(id));
+        }
+        let leaves = vm.leaves;
+        if self.house.checks_bookings {
+            // A shrink leaves alone what runs, but nothing is added to it.
+            self.must(booked.fits_in(size) || booked.fits_in(before), || {
+                format!("{id} has {size} and booked {booked}, after {before}")
+            });
+        }
+        for output in outputs.drain(..) {
+            self.vm_says(id, output);
+        }
+        self.vm_outputs = outputs;
+        self.keep_plans(id);
+        if leaves {
+            self.leave_if_empty(id);
+        }
+    }
+
+    fn keep_plans(&mut self, id: VmId) {
+        for plan in self.plans.drain(..) {
+            if plan.at < Moment::NEVER {
+                self.agenda.plan(plan.at, Timer::Look(id, plan));
+            }
+        }
+    }
+
+    fn vm_says(&mut self, id: VmId, output: residency::Output) {
+        use residency::Output as O;
+        let now = self.now;
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        match output {
+            O::Start { sandbox, function, .. } => {
+                self.tally.decisions.sandboxes_made += 1;
+                let alone = self.house.functions[(function.id.0 - 1) as usize].cold_start;
+                let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
+                vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
+            }
+            O::Execute { sandbox, invocation, attempt, grant, cold } => {
+                self.executes(id, sandbox, invocation, attempt, grant, cold);
+            }
+            O::HandBack { invocation, attempt, .. } => {
+                self.tally.decisions.handed_back += 1;
+                self.send(Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
+            }
+            O::Stop { sandbox, why } => {
+                self.tally.stopped(why);
+                if let Some(body) = vm.bodies.remove(&sandbox) {
+                    vm.idle -= body.memory;
+                }
+            }
+            O::Kill { sandbox, .. } => {
+                self.tally.decisions.kills += 1;
+                let task = vm.bodies.get(&sandbox).and_then(|body| body.task);
+                if let Some(ended) = task.and_then(|task| vm.machine.kill(now, task, &mut self.plans)) {
+                    self.task_ended(id, ended);
+                }
+            }
+            O::Resize { sandbox, ceiling } => {
+                self.tally.decisions.resizes += 1;
+                if let Some(task) = vm.bodies.get(&sandbox).and_then(|body| body.task) {
+                    vm.machine.resize(now, task, ceiling, u64::from(ceiling.cpu.0), &mut self.plans);
+                }
+            }
+            O::Duplicate { .. } => self.tally.decisions.duplicates += 1,
+        }
+    }
+
+    fn executes(
+        &mut self,
+        id: VmId,
+        sandbox: SandboxId,
+        invocation: InvocationId,
+        attempt: Attempt,
+        grant: Grant,
+        cold: bool,
+    ) {
+        let now = self.now;
+        let Some(open) = self.callers.get(invocation).copied() else {
+            // Nobody waits any more, and what it would have done is forgotten with its call. It takes no time.
+            let ended = residency::Input::RunEnded { sandbox, kept: true };
+            self.send(Message::ToVm(id, ended));
+            return;
+        };
+        let number = open.call.function;
+        let function = self.house.functions[number as usize].card;
+        self.tally.began(number, cold, open.measured);
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let init = if cold { std::mem::take(&mut vm.init) } else { Span::ZERO };
+        let work = open.call.work;
+        let Some(body) = vm.bodies.get_mut(&sandbox) else { return };
+        vm.idle -= body.memory;
+        let load = Load {
+            work,
+            ceiling: grant.ceiling,
+            weight: u64::from(grant.ceiling.cpu.0),
+            timeout: function.timeout,
+            resident: body.memory,
+        };
+        let run = Running { sandbox, invocation, attempt, function, number, work, cold, init };
+        body.task = Some(vm.machine.begin(now, load, For::Run(run), &mut self.plans));
+    }
+
+    /// A plan has come due: what has ended there?
+    pub(super) fn look(&mut self, id: VmId, plan: Plan) {
+        let now = self.now;
+        while let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut)
+            && let Some(ended) = vm.machine.look(now, plan, &mut self.plans)
+        {
+            self.task_ended(id, ended);
+        }
+        self.keep_plans(id);
+    }
+
+    fn task_ended(&mut self, id: VmId, ended: Ended<For>) {
+        match ended.payload {
+            For::Making(sandbox) => self.made(id, sandbox, ended),
+            For::Run(run) => self.run_ended(id, run, ended),
+        }
+    }
+
+    fn made(&mut self, id: VmId, sandbox: SandboxId, ended: Ended<For>) {
+        let Some(vm) = self.vm(id) else { return };
+        let kind = vm.kind;
+        vm.init = ended.duration;
+        if let Some(body) = vm.bodies.get_mut(&sandbox) {
+            body.task = None;
+            vm.idle += body.memory;
+        }
+        self.tally.made(self.now, kind, ended.delivered);
+        self.tell_vm(id, residency::Input::SandboxReady(sandbox));
+    }
+
+    fn run_ended(&mut self, id: VmId, run: Running, ended: Ended<For>) {
+        let Some(vm) = self.vm(id) else { return };
+        let kind = vm.kind;
+        let kept = ended.fate == Fate::Done;
+        if kept {
+            if let Some(body) = vm.bodies.get_mut(&run.sandbox) {
+                body.task = None;
+                body.memory = body.memory.max(ended.usage.memory_peak);
+                vm.idle += body.memory;
+            }
+        } else {
+            vm.bodies.remove(&run.sandbox);
+        }
+        if ended.fate == Fate::Done {
+            let asked = run.work.cpu.0.saturating_mul(CORE_US);
+            self.must(ended.delivered == asked, || {
+                format!("{} succeeded with {} of {asked} done", run.invocation, ended.delivered)
+            });
+        }
+        let (outcome, how) = match ended.fate {
+            Fate::Done => (Some(Outcome::Success), Some(Answered::WithSuccess)),
+            Fate::OutOfMemory => (Some(Outcome::DeveloperError), Some(Answered::OutOfMemory)),
+            Fate::TimedOut => (Some(Outcome::DeveloperError), Some(Answered::TimedOut)),
+            Fate::Killed => (None, None),
+        };
+        let counts = self
+            .callers
+            .get(run.invocation)
+            .is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
+        self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
+        let Running { sandbox, invocation, attempt, function, work, cold, init, .. } = run;
+        if let Some(how) = how {
+            self.send(Message::Answer { invocation, attempt, how });
+        }
+        let ending = Ending {
+            invocation,
+            attempt,
+            function: function.id,
+            revision: function.revision,
+            outcome,
+            cold,
+            init,
+            duration: ended.duration,
+            usage: ended.usage,
+            sandbox_kept: kept,
+            input_bytes: work.input_bytes,
+        };
+        self.send(Message::ToController(Letter::Finished { vm: id, ending }));
+        if kept {
+            self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
+        } else {
+            // Burying the dead is the Invoker's next turn.
+            self.agenda.plan(self.now, Timer::Buried(id, sandbox));
+        }
+    }
+}
+
+impl Tally {
+    fn stopped(&mut self, why: StopWhy) {
+        let count = match why {
+            StopWhy::Expired => &mut self.decisions.stopped_expired,
+            StopWhy::MemoryNeeded => &mut self.decisions.stopped_for_memory,
+            StopWhy::Outdated | StopWhy::Draining => &mut self.decisions.stopped_otherwise,
+        };
+        *count += 1;
+    }
+}
