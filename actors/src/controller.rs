@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use messages::{
-    Answer, Cancel, ControllerAlive, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry, Notice,
-    Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
+    Answer, Cancel, ControllerAlive, Demanded, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry,
+    Notice, Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Again, Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -37,6 +37,8 @@ use crate::{chance, resource_monitor, telemetry};
 
 /// How often it says that it lives.
 const ANNOUNCE: Duration = Duration::from_millis(500);
+/// Every so many announcements it says what it is asked for.
+const ANNOUNCEMENTS_PER_DEMAND: u64 = 4;
 /// Functions whose place in the store is remembered for pre-warming.
 const PATHS_KEPT: usize = 100_000;
 
@@ -96,6 +98,7 @@ pub struct Shell {
     alarm: Alarm,
     credits: Credits,
     outputs: Vec<Output>,
+    announced: u64,
     _tasks: Tasks,
 }
 
@@ -163,6 +166,7 @@ impl Actor for Controller {
             alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
+            announced: 0,
             _tasks: tasks,
             given,
         })
@@ -367,6 +371,11 @@ impl Shell {
     async fn announce(&mut self, leaving: bool) {
         let alive = ControllerAlive { controller: self.id, leaving };
         self.given.bus.send(subjects::ANNOUNCE_CONTROLLER.into(), &alive).await;
+        self.announced += 1;
+        if self.announced.is_multiple_of(ANNOUNCEMENTS_PER_DEMAND) {
+            let demanded = Demanded { controller: self.id, demand: self.dispatch.demand() };
+            self.given.bus.send(subjects::demand(self.id), &demanded).await;
+        }
     }
 
     async fn carry_out(&mut self, output: Output) {

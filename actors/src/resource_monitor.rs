@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use messages::{Notice, Report, subjects};
+use messages::{Demanded, Drain, Notice, Report, subjects};
 use policies::provisioning::{self, Input as Fact, Output, Provisioning, RetireWhy, Target};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::JoinSet;
@@ -81,6 +81,8 @@ pub enum Input {
     ListAsked(String),
     /// There should be more or fewer VMs from now on.
     Target(Target),
+    /// A Controller sums up what it is asked for.
+    Demanded(Demanded),
     /// Time has passed.
     Tick,
 }
@@ -103,6 +105,34 @@ pub fn target(settings: &Settings) -> Result<Target, String> {
         other => return Err(format!("resource_monitor.kind = '{other}' is neither 'harvest' nor 'regular'")),
     };
     Ok(Target { vms: monitor.vms, kind, size: Resources::new(monitor.cpu, monitor.memory) })
+}
+
+/// The mind that the configuration wants.
+fn mind(settings: &Settings, target: Target, first_free: u64) -> Result<Provisioning, String> {
+    let monitor = &settings.resource_monitor;
+    let constants = provisioning::Settings {
+        vm_silence: Span::millis(settings.controller.vm_silence_ms).scaled(PATIENCE, 1),
+        launch_patience: Span::millis(monitor.launch_patience_ms),
+        ..provisioning::Settings::default()
+    };
+    let mind = Provisioning::new(constants, target, first_free);
+    if monitor.fleet == "count" {
+        return Ok(mind);
+    }
+    let size = Resources::new(monitor.cpu, monitor.memory);
+    let limits = policies::fleet::Settings {
+        least: Resources::new(monitor.least_cpu, monitor.least_memory),
+        most: Resources::new(monitor.most_cpu, monitor.most_memory),
+        regular: size,
+        harvest: size,
+        price_harvest: monitor.harvest_price,
+        budget: monitor.budget,
+        idle_for: Span::millis(monitor.idle_for_ms),
+        ..policies::fleet::Settings::default()
+    };
+    let rule = policies::fleet::by_name(&monitor.fleet, &limits)
+        .ok_or_else(|| format!("resource_monitor.fleet: there is no '{}'", monitor.fleet))?;
+    Ok(mind.with_rule(rule))
 }
 
 /// The actor; everything it knows is in its [`Shell`].
@@ -145,14 +175,8 @@ impl Actor for ResourceMonitor {
         }
         let mut tasks = JoinSet::new();
         listen(&mut tasks, &me, &arguments).await?;
-        let patience = Span::millis(arguments.settings.controller.vm_silence_ms);
-        let constants = provisioning::Settings {
-            vm_silence: patience.scaled(PATIENCE, 1),
-            launch_patience: Span::millis(arguments.settings.resource_monitor.launch_patience_ms),
-            ..provisioning::Settings::default()
-        };
         let mut shell = Shell {
-            mind: Provisioning::new(constants, target, first_free),
+            mind: mind(&arguments.settings, target, first_free)?,
             me,
             target,
             fleet: Fleet::default(),
@@ -221,6 +245,9 @@ impl Actor for ResourceMonitor {
                 shell.target = target;
                 shell.decide(Fact::Target(target));
             }
+            Input::Demanded(Demanded { controller, demand }) => {
+                shell.decide(Fact::Demanded { controller, demand });
+            }
             Input::Tick => shell.tick(),
         }
         Ok(())
@@ -242,6 +269,7 @@ impl Shell {
         for output in outputs {
             match output {
                 Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Drain { vm } => self.drain(vm),
                 Output::Retire { vm, why } => self.retire(vm, why),
             }
         }
@@ -272,6 +300,15 @@ impl Shell {
         }
         self.arguments.metrics.retired(why);
         self.order_end(vm);
+    }
+
+    /// It is retired when it has reported that nothing runs there any more.
+    fn drain(&mut self, vm: VmId) {
+        tracing::info!(%vm, "a VM that is not needed shall finish what it has");
+        let bus = self.arguments.bus.clone();
+        self.tasks.spawn(async move {
+            bus.send(subjects::vm_drain(vm), &Drain { then_leave: false }).await;
+        });
     }
 
     fn order_end(&mut self, vm: VmId) {
@@ -351,6 +388,16 @@ async fn listen(
         while let Some(message) = notices.next().await {
             let Some(notice) = intake::read::<Notice>(&message, &metrics.common) else { continue };
             if actor.cast(Input::Noticed(notice)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut demands = client.subscribe(subjects::DEMANDS).await?;
+    let (actor, metrics) = (me.clone(), arguments.metrics.clone());
+    tasks.spawn(async move {
+        while let Some(message) = demands.next().await {
+            let Some(demanded) = read::<Demanded>(&message, &metrics) else { continue };
+            if actor.cast(Input::Demanded(demanded)).is_err() {
                 return;
             }
         }

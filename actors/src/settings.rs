@@ -189,7 +189,24 @@ pub struct ResourceMonitor {
     pub log_files: bool,
     /// So many VMs.
     pub vms: u32,
-    /// `harvest` or `regular`.
+    /// How many there should be: `count` (as many as `vms` says), `load-aware` (as the load needs, within the limits below), or
+    /// `sosp21` (the released rule: at least `least_cpu`, whatever the load).
+    pub fleet: String,
+    /// The least that a fleet of another rule than `count` has, all VMs together: CPU, millicores.
+    pub least_cpu: u32,
+    /// And memory, MiB.
+    pub least_memory: u32,
+    /// The most that it has: CPU, millicores.
+    pub most_cpu: u32,
+    /// And memory, MiB.
+    pub most_memory: u32,
+    /// Price of a harvest VM's core per hour, in thousandths of a regular one's.
+    pub harvest_price: u32,
+    /// What the fleet may cost per hour, in thousandths of a regular core; 0 for whatever is needed.
+    pub budget: u64,
+    /// `load-aware`: a VM that is not needed stays for so long, in ms.
+    pub idle_for_ms: u64,
+    /// `harvest` or `regular`, where `fleet` is `count`.
     pub kind: String,
     /// CPU of a new VM, millicores.
     pub cpu: u32,
@@ -209,6 +226,14 @@ impl Default for ResourceMonitor {
             folder: ".windfall/vms".into(),
             log_files: true,
             vms: 3,
+            fleet: "count".into(),
+            least_cpu: 1_000,
+            least_memory: 1_024,
+            most_cpu: 1_000_000,
+            most_memory: 4_000_000,
+            harvest_price: 250,
+            budget: 0,
+            idle_for_ms: 300_000,
             kind: "harvest".into(),
             cpu: 1000,
             memory: 1024,

@@ -25,7 +25,7 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    ControllerAlive, Drain, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Notice, Prewarm, Report,
+    ControllerAlive, Demanded, Drain, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Notice, Prewarm, Report,
 };
 pub use invocation::{
     Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,

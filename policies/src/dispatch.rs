@@ -10,8 +10,10 @@
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `sending` (who goes next,
 //! and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there), `vms` (which
-//! kinds of VMs a function may run on), `queues` (who waits), `hopeless` (who waits without any VM).
+//! kinds of VMs a function may run on), `queues` (who waits), `hopeless` (who waits without any VM), `demand` (what is asked
+//! of the fleet).
 
+mod demand;
 mod eviction;
 mod fleet;
 mod hopeless;

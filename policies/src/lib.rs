@@ -8,12 +8,13 @@
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
 //! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much), [`reliability`] (which kind
-//! of VM) and [`keep_alive`] (how long a sandbox stays), and learn
+//! of VM), [`keep_alive`] (how long a sandbox stays) and [`fleet`] (how many VMs), and learn
 //! from [`profile`].
 
 pub mod allocation;
 mod chance;
 pub mod dispatch;
+pub mod fleet;
 pub mod hash;
 pub mod keep_alive;
 pub mod placement;

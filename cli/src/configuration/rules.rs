@@ -73,6 +73,14 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("resource_monitor.cluster", Name),
         ("resource_monitor.folder", Name),
         ("resource_monitor.vms", Whole(0, 10_000)),
+        ("resource_monitor.fleet", OneOf(fleet_rules())),
+        ("resource_monitor.least_cpu", Whole(0, 1_000_000_000)),
+        ("resource_monitor.least_memory", Whole(0, 4_000_000_000)),
+        ("resource_monitor.most_cpu", Whole(10, 1_000_000_000)),
+        ("resource_monitor.most_memory", Whole(64, 4_000_000_000)),
+        ("resource_monitor.harvest_price", Whole(0, 1_000_000)),
+        ("resource_monitor.budget", Whole(0, 1_000_000_000_000)),
+        ("resource_monitor.idle_for_ms", Whole(0, 86_400_000)),
         ("resource_monitor.kind", OneOf(vec!["harvest", "regular"])),
         ("resource_monitor.cpu", Whole(10, 1_000_000)),
         ("resource_monitor.memory", Whole(64, 100_000_000)),
@@ -111,8 +119,15 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
+/// A plain number of VMs, and the rules that follow something else.
+fn fleet_rules() -> Vec<&'static str> {
+    ["count"].into_iter().chain(policies::fleet::NAMES).collect()
+}
+
 /// Pairs of which the first may not be more than the second.
-const ORDERED: [(&str, &str); 8] = [
+const ORDERED: [(&str, &str); 10] = [
+    ("resource_monitor.least_cpu", "resource_monitor.most_cpu"),
+    ("resource_monitor.least_memory", "resource_monitor.most_memory"),
     ("limits.cpu_min", "limits.cpu_default"),
     ("limits.cpu_default", "limits.cpu_max"),
     ("limits.memory_min", "limits.memory_default"),

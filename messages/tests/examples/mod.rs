@@ -148,6 +148,16 @@ pub fn report() -> Report {
     }
 }
 
+pub fn demanded() -> Demanded {
+    let load = Load {
+        running: Resources::new(4_000, 2_048),
+        waiting: Resources::new(1_000, 512),
+        predicted: Resources::new(3_000, 1_024),
+        largest: Resources::new(500, 256),
+    };
+    Demanded { controller: ControllerId(0xc0), demand: Demand { regular: Load::default(), harvest: load } }
+}
+
 pub fn fleet_list() -> FleetList {
     let vm = FleetVm {
         vm: VmId(0x1f),
@@ -226,6 +236,7 @@ macro_rules! every_message {
             };
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
             frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe) };
+            demanded: Demanded = examples::demanded();
             fleet_list: FleetList = examples::fleet_list();
         }
     };

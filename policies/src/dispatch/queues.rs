@@ -55,6 +55,11 @@ impl Queues {
         self.queues.len() as u32
     }
 
+    /// How many wait, of each function with somebody waiting; in no order that means anything.
+    pub fn by_function(&self) -> impl Iterator<Item = (FunctionId, u32)> {
+        self.queues.iter().map(|(&function, queue)| (function, queue.live))
+    }
+
     /// How many of this function wait.
     pub fn live(&self, function: FunctionId) -> u32 {
         self.queues.get(&function).map_or(0, |queue| queue.live)

@@ -77,6 +77,9 @@ impl World {
         for output in outputs {
             match output {
                 Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Drain { vm } => {
+                    self.send(Message::ToVm(vm, residency::Input::Standing(VmStanding::Draining)));
+                }
                 Output::Retire { vm, why } => {
                     self.tally.decisions.retires += 1;
                     match why {

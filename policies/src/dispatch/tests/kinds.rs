@@ -155,3 +155,23 @@ fn while_there_is_no_vm_at_all_nothing_is_called_too_large() {
     assert_eq!(house.told(Input::Woke), NOTHING);
     assert_eq!(house.told(Input::VmReported(status(1, 2))), ["run 1.1 on vm-1"]);
 }
+
+#[test]
+fn what_is_asked_of_the_fleet_is_counted_for_the_kind_that_is_wanted_first() {
+    let mut house = mixed("no-failure", &[VmKind::Harvest]);
+    let short = |id| FunctionCard { timeout: Span::seconds(5), ..rerun(id) };
+    house.submit(1, short(1));
+    house.submit(2, short(1));
+    house.submit(3, short(2));
+    let durable = |id, card| Submission { durable: true, ..house_submission(id, card) };
+    house.told(Input::Submitted(durable(4, patient(3, OnEviction::Rerun))));
+    let demand = house.mind.demand();
+    assert_eq!(demand.harvest.running, Resources::new(2_000, 512));
+    assert_eq!(demand.harvest.waiting, Resources::new(1_000, 256));
+    assert_eq!(demand.regular.waiting, Resources::new(1_000, 256), "it waits for a VM that is not there");
+    assert_eq!(demand.regular.largest, Resources::new(1_000, 256));
+    assert_eq!(demand.regular.needs(), Resources::new(1_000, 256));
+    // Two arrivals of a function that takes 100 ms, within a moment: 0.2 at once.
+    house.finish(1, 1, 1, 1);
+    assert_eq!(house.mind.demand().harvest.predicted, Resources::new(200, 51));
+}
