@@ -17,7 +17,9 @@ mod durable;
 pub mod http;
 mod nats_door;
 pub mod openwhisk;
+pub mod peers;
 mod recovery;
+pub mod throttle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,6 +163,12 @@ impl Actor for Frontend {
         let results = client.queue_subscribe(subjects::RESULT_ALL, subjects::FRONTENDS.into()).await?;
         tasks.spawn(nats_door::answer_results(results, given.bus.clone(), given.store.clone()));
         tasks.spawn(durable::pull(given.store.clone(), me.clone(), durable_places.clone()));
+        let others = client.subscribe(subjects::ANNOUNCE_FRONTEND).await?;
+        let (peers, throttle) = (given.desk.peers().clone(), Arc::clone(given.desk.throttle()));
+        tasks.spawn(peers.listen(id, others, throttle, Arc::clone(&given.metrics)));
+        let questions = client.subscribe(subjects::ANNOUNCE_FUNCTIONS).await?;
+        let (bus, store, metrics) = (given.bus.clone(), given.store.clone(), Arc::clone(&given.metrics));
+        tasks.spawn(peers::answer(id, questions, bus, store, metrics));
         tasks.tick(&me, TICK, || FrontendMessage::Tick);
         given.desk.attach(me);
         tracing::info!(frontend = %id, "Frontend is up");
@@ -394,10 +402,10 @@ impl Shell {
         let now = self.now();
         if now.since(self.announced) >= Span::millis(500) {
             self.announced = now;
-            self.given
-                .bus
-                .send(subjects::ANNOUNCE_FRONTEND.into(), &FrontendAlive { frontend: self.id })
-                .await;
+            let throttle = self.given.desk.throttle();
+            let alive = FrontendAlive { frontend: self.id, calls: throttle.calls() };
+            throttle.learn_limits(self.given.store.namespaces().list().iter().map(|known| &**known));
+            self.given.bus.send(subjects::ANNOUNCE_FRONTEND.into(), &alive).await;
         }
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;

@@ -28,10 +28,8 @@ pub use resource_monitor::ResourceMonitorMetrics;
 
 use std::time::Duration;
 
-use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use prometheus::{Encoder, Registry, TextEncoder};
 
@@ -88,15 +86,9 @@ impl Metrics {
             .without_target_info()
             .build()
             .map_err(|error| MetricsError::Page(error.to_string()))?;
-        let resource = Resource::builder_empty()
-            .with_attributes([
-                KeyValue::new("service.name", format!("windfall-{role}")),
-                KeyValue::new("service.namespace", "windfall"),
-                KeyValue::new("service.instance.id", instance.to_owned()),
-                KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            ])
-            .build();
-        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(page);
+        let mut provider = SdkMeterProvider::builder()
+            .with_resource(crate::telemetry::resource(role, instance))
+            .with_reader(page);
         if !telemetry.otlp_endpoint.is_empty() {
             let exporter = opentelemetry_otlp::MetricExporter::builder()
                 .with_http()

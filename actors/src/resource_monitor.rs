@@ -99,11 +99,7 @@ pub async fn spawn_linked(arguments: Arguments, supervisor: ActorCell) -> Result
 /// The target that the configuration names.
 pub fn target(settings: &Settings) -> Result<Target, String> {
     let monitor = &settings.resource_monitor;
-    let kind = match monitor.kind.as_str() {
-        "harvest" => VmKind::Harvest,
-        "regular" => VmKind::Regular,
-        other => return Err(format!("resource_monitor.kind = '{other}' is neither 'harvest' nor 'regular'")),
-    };
+    let kind = monitor.kind.parse().map_err(|error| format!("resource_monitor.kind: {error}"))?;
     Ok(Target { vms: monitor.vms, kind, size: Resources::new(monitor.cpu, monitor.memory) })
 }
 

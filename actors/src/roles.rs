@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow, bail};
 use ractor::{Actor, ActorRef};
 use sandbox::{Enforce, Launcher, Workshop, WorkshopSettings};
 use tokio::sync::{Notify, watch};
-use vocabulary::{Span, VmId, VmKind};
+use vocabulary::{Span, VmId};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
@@ -119,7 +119,7 @@ async fn doors(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyhow:
     let metrics = Metrics::new("frontend", &settings.frontend.http, &settings.telemetry)?;
     metrics.watch_bus(&bus);
     let counts = FrontendMetrics::new(&metrics);
-    let desk = frontend::desk::Desk::new(store.clone(), &settings.frontend);
+    let desk = frontend::desk::Desk::new(bus.clone(), store.clone(), &settings);
     let arguments = frontend::Arguments {
         settings: Arc::clone(&settings),
         bus,
@@ -268,7 +268,7 @@ pub struct VmProgram {
 pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Result<RoleHandle> {
     let settings = Arc::new(settings.clone());
     let vm = vm_id(&settings.vm.id)?;
-    let kind = vm_kind(&settings.vm.kind)?;
+    let kind = settings.vm.kind.parse().map_err(|error| anyhow!("vm.kind: {error}"))?;
     let store = Store::open(&bus, &settings.store).await?;
     let metrics = Metrics::new("vm", &vm.to_string(), &settings.telemetry)?;
     metrics.watch_bus(&bus);
@@ -372,15 +372,6 @@ fn vm_id(text: &str) -> anyhow::Result<VmId> {
     text.parse().with_context(|| format!("vm.id = '{text}'"))
 }
 
-/// What `vm.kind` and `resource_monitor.kind` mean.
-pub fn vm_kind(text: &str) -> anyhow::Result<VmKind> {
-    match text {
-        "harvest" => Ok(VmKind::Harvest),
-        "regular" => Ok(VmKind::Regular),
-        other => bail!("a VM is 'harvest' or 'regular', not '{other}'"),
-    }
-}
-
 /// Where sandboxes live, and whether the folder is removed at the end.
 fn scratch_folder(settings: &Settings, vm: VmId) -> anyhow::Result<(PathBuf, bool)> {
     let (folder, ours) = match &settings.vm.scratch {
@@ -415,6 +406,7 @@ fn workshop_settings(
         node: given.node.clone(),
         enforce,
         sandboxes_limit: given.sandboxes_limit,
+        python_spares: given.python_spares,
         ..WorkshopSettings::new(scratch, launcher)
     })
 }

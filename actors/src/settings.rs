@@ -281,6 +281,8 @@ pub struct Vm {
     pub queue_limit: u32,
     /// Sandboxes at once.
     pub sandboxes_limit: u32,
+    /// Python processes that wait, made in advance, to become a sandbox; each holds about 2 MiB. 0: none.
+    pub python_spares: usize,
     /// Address of `/metrics`.
     pub metrics: String,
 }
@@ -304,6 +306,7 @@ impl Default for Vm {
             keep_alive_ms: 600_000,
             queue_limit: 256,
             sandboxes_limit: 1024,
+            python_spares: 2,
             metrics: "127.0.0.1:0".into(),
         }
     }

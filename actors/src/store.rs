@@ -60,7 +60,7 @@ impl Store {
             functions: Functions::open(bus, &context, settings).await?,
             code: Code::open(&context, settings).await?,
             namespaces: Namespaces::open(bus, &context, settings).await?,
-            records: Records::open(bus, &context, settings).await?,
+            records: Records::open(&context, settings).await?,
             submissions: Submissions::open(&context, settings).await?,
         };
         Ok(Self { kept: Arc::new(kept) })

@@ -172,20 +172,24 @@ fn exporting(endpoint: &str, role: &str, instance: &str) -> Result<SdkTracerProv
         .with_max_export_batch_size(2_048)
         .with_scheduled_delay(Duration::from_secs(1))
         .build();
-    let resource = Resource::builder_empty()
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource(role, instance))
+        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
+        // Which calls are traced is drawn in `start`, before a span is built; what is built is sent.
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
+        .build())
+}
+
+/// Who sends: a process of a role.
+pub(crate) fn resource(role: &str, instance: &str) -> Resource {
+    Resource::builder_empty()
         .with_attributes([
             KeyValue::new("service.name", format!("windfall-{role}")),
             KeyValue::new("service.namespace", "windfall"),
             KeyValue::new("service.instance.id", instance.to_owned()),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         ])
-        .build();
-    Ok(SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches).build())
-        // Which calls are traced is drawn in `start`, before a span is built; what is built is sent.
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
-        .build())
+        .build()
 }
 
 /// Sending spans must not make spans.

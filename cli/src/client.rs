@@ -30,6 +30,8 @@ pub struct Client {
 /// What the cluster answered, whatever it was.
 #[derive(Debug)]
 pub struct Reply {
+    /// What was asked.
+    path: String,
     /// HTTP status.
     pub status: u16,
     /// The body, `Null` when there is none.
@@ -102,7 +104,7 @@ impl Client {
                 )
             })?
         };
-        Ok(Reply { status, body })
+        Ok(Reply { path: path.to_owned(), status, body })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -132,6 +134,12 @@ impl Client {
             || reply.body.to_string(),
             |error| error.as_str().map_or_else(|| error.to_string(), str::to_owned),
         );
+        let code = reply.body.get("code").and_then(Value::as_str).unwrap_or("none");
+        if reply.status == 404
+            && let Some(missing) = missing(&reply.path)
+        {
+            return Failure::new(Exit::Refused, format!("{missing} (HTTP 404, request {code})"));
+        }
         let advice = match reply.status {
             401 => format!(
                 ". The key comes from {}; give another with --auth or WINDFALL_AUTH",
@@ -139,13 +147,47 @@ impl Client {
             ),
             409 => ". To replace what is there, use `windfall function update`".into(),
             429 => ". Try again later, or ask the operator to raise the limit".into(),
-            503 => ". Are VMs running? See `windfall vm list`".into(),
+            503 if said.contains("VM") => ". Are VMs running? See `windfall vm list`".into(),
+            503 => ". Try again; if that does not help, the logs of frontend and nats-server tell why".into(),
             _ => String::new(),
         };
-        let code = reply.body.get("code").and_then(Value::as_str).unwrap_or("none");
         let said = said.trim_end_matches('.');
         Failure::new(Exit::Refused, format!("{said} (HTTP {}, request {code}){advice}", reply.status))
     }
+}
+
+/// What is not there, in the user's words; `None` where the path names nothing that a user would look for.
+fn missing(path: &str) -> Option<String> {
+    let path = path.split('?').next().unwrap_or_default();
+    if let Some((_, name)) = path.split_once("/actions/") {
+        let name = decoded(name);
+        return Some(format!(
+            "there is no function '{name}'; `windfall function list` shows those there are"
+        ));
+    }
+    let (_, rest) = path.split_once("/activations/")?;
+    let id = rest.split('/').next().unwrap_or_default();
+    Some(format!("there is no record of {id}: it is unknown, still running, or older than what is kept"))
+}
+
+/// What [`encoded`] made of a text, for people.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// One segment of a path or query, percent-encoded.
@@ -183,6 +225,16 @@ pub fn function_path(name: &str) -> Outcome<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_as_its_user_named_it() {
+        let path = function_path("a b/grün").expect("a name");
+        let said = missing(&format!("{path}?overwrite=true")).expect("a function");
+        assert!(said.contains("'a b/grün'"), "{said}");
+        let said = missing("/namespaces/_/activations/00ff/logs").expect("a record");
+        assert!(said.contains("record of 00ff:"), "{said}");
+        assert_eq!(missing("/namespaces/_/limits"), None);
+    }
 
     #[test]
     fn functions_are_named_as_openwhisk_clients_do() {

@@ -147,6 +147,8 @@ fn unknown(key: &str, source: &Source, known: &[String]) -> String {
     let mut text = format!("{key} (from {source}): there is no such key");
     if let Some(close) = closest(key, known) {
         text.push_str(&format!("; did you mean {close}?"));
+    } else {
+        text.push(';');
     }
     text.push_str(" `windfall config` lists them all");
     text

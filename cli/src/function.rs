@@ -159,6 +159,10 @@ async fn update(update: Update) -> Outcome {
     let body = update.properties.body(update.file.as_deref())?;
     let client = Client::new(&update.connection)?;
     let path = client::function_path(&update.name)?;
+    if update.file.is_none() {
+        // Without code the API takes an unknown name for a new function that lacks it, and says so in its own words.
+        client.get(&format!("{path}?code=false")).await?;
+    }
     let made = client.put(&format!("{path}?overwrite=true"), &body).await?;
     println!("updated {}", described(&made));
     Ok(())

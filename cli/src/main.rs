@@ -33,7 +33,7 @@ use role::{Role, RoleFlags};
 
 /// Windfall runs functions on resources that nobody is using.
 #[derive(Debug, Parser)]
-#[command(name = "windfall", version, after_help = EXIT_CODES, after_long_help = LONG_HELP)]
+#[command(name = "windfall", version, after_help = EXIT_CODES, after_long_help = format!("{LONG_HELP}\n{EXIT_CODES}"))]
 struct Arguments {
     #[command(flatten)]
     flags: Flags,
@@ -56,15 +56,7 @@ Environment:
   WSK_CONFIG_FILE             a .wskprops file with APIHOST and AUTH, as OpenWhisk's clients use
   WINDFALL_NATS_SERVER        the nats-server that `windfall up` starts
   WINDFALL_ONNXRUNTIME        the ONNX Runtime library (libonnxruntime.so)
-
-Exit codes:
-  0  done
-  1  failed
-  2  the command line or the configuration is wrong
-  3  nobody answers: is the cluster running, is the address right?
-  4  the cluster said no (unknown name, wrong key, limit reached, ...)
-  5  the function ran and ended in an error
-  6  the invocation goes on; its result is not there yet";
+";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use messages::{Drain, FleetList, FleetVm, Report, subjects};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vocabulary::{VmId, VmKind, VmStanding};
+use vocabulary::{VmId, VmStanding};
 
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
@@ -141,7 +141,7 @@ pub fn table(fleet: &FleetList) -> String {
 fn row(vm: &FleetVm) -> Vec<String> {
     vec![
         vm.vm.to_string(),
-        kind(vm.kind).into(),
+        vm.kind.to_string(),
         standing(vm.standing).into(),
         vm.capacity.cpu.to_string(),
         vm.used.cpu.to_string(),
@@ -156,7 +156,7 @@ fn row(vm: &FleetVm) -> Vec<String> {
 fn as_json(vm: &FleetVm) -> Value {
     json!({
         "vm": vm.vm.to_string(),
-        "kind": kind(vm.kind),
+        "kind": vm.kind.to_string(),
         "standing": standing(vm.standing),
         "cpu_millicores": vm.capacity.cpu.0,
         "cpu_used_millicores": vm.used.cpu.0,
@@ -169,13 +169,6 @@ fn as_json(vm: &FleetVm) -> Value {
         "pid": vm.pid,
         "metrics": vm.metrics,
     })
-}
-
-fn kind(kind: VmKind) -> &'static str {
-    match kind {
-        VmKind::Regular => "regular",
-        VmKind::Harvest => "harvest",
-    }
 }
 
 fn standing(standing: Option<VmStanding>) -> &'static str {

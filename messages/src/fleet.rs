@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, ControllerId, Demand, FrontendId, FunctionCard, InvocationId, Resources, Span, VmId, VmKind,
-    VmStanding, VmStatus,
+    Attempt, ControllerId, Demand, FrontendId, FunctionCard, InvocationId, Resources, Revision, Span, VmId,
+    VmKind, VmStanding, VmStatus,
 };
 
 use crate::FunctionPath;
@@ -103,8 +103,39 @@ pub struct Demanded {
 }
 
 /// Frontend -> everyone, on `windfall.announce.frontend`: every half second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrontendAlive {
+    /// Who.
+    pub frontend: FrontendId,
+    /// Who calls there, the busiest namespaces, so that limits hold across Frontends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<NamespaceCalls>,
+}
+
+/// What one namespace does at one Frontend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceCalls {
+    /// Who.
+    pub namespace: String,
+    /// The minute that is counted, from the Unix epoch, by the Frontend's clock.
+    pub minute: u64,
+    /// Calls in it so far.
+    pub calls: u64,
+    /// Calls that are open.
+    pub open: u64,
+}
+
+/// Frontend -> all Frontends, on `windfall.announce.functions` (request): "a definition has changed; say when you serve
+/// it". Whoever changed it answers its user when all have, or after a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatchUp {
+    /// At which revision of the bucket.
+    pub revision: Revision,
+}
+
+/// A Frontend's reply to [`CatchUp`]: "mine are as new as that".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaughtUp {
     /// Who.
     pub frontend: FrontendId,
 }

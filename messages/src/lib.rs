@@ -25,7 +25,8 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    ControllerAlive, Demanded, Drain, FleetList, FleetVm, FrontendAlive, HandBack, HandedBack, Notice, Prewarm, Report,
+    CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, FleetList, FleetVm, FrontendAlive, HandBack,
+    HandedBack, NamespaceCalls, Notice, Prewarm, Report,
 };
 pub use invocation::{
     Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,

@@ -182,6 +182,9 @@ pub const ANNOUNCE_CONTROLLER: &str = "windfall.announce.controller";
 /// Frontends announce themselves here.
 pub const ANNOUNCE_FRONTEND: &str = "windfall.announce.frontend";
 
+/// Frontends tell each other here that a function has changed.
+pub const ANNOUNCE_FUNCTIONS: &str = "windfall.announce.functions";
+
 /// The Resource Monitor answers here.
 pub const FLEET_LIST: &str = "windfall.fleet.list";
 

@@ -23,6 +23,7 @@ mod code_cache;
 mod nursery;
 mod register;
 mod slots;
+mod spares;
 mod start;
 mod workshop;
 

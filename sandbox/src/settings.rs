@@ -45,6 +45,9 @@ pub struct WorkshopSettings {
     pub node: Option<PathBuf>,
     /// Python modules that every Python function finds already imported.
     pub zygote_preload: Vec<String>,
+    /// Processes for Python functions that are made in advance, so that a cold start need not wait for its fork. Each
+    /// holds about 2 MiB of its own. 0: none. Default 2.
+    pub python_spares: usize,
     /// Whether to enforce limits and isolation.
     pub enforce: Enforce,
     /// How to run [`crate::sandbox_main`].
@@ -86,6 +89,7 @@ impl WorkshopSettings {
             ]
             .map(String::from)
             .to_vec(),
+            python_spares: 2,
             enforce: Enforce::Auto,
             launcher,
             sandboxes_limit: 1_000,

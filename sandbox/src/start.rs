@@ -26,6 +26,7 @@ use crate::measure::Meter;
 use crate::pipes::{self, Tap};
 use crate::process::{self, ProcessSandbox};
 use crate::slots::Slot;
+use crate::spares::{Spare, Spares};
 use crate::talk::{self, Bounds, Ended, Talk};
 use crate::wire;
 use crate::workshop::Shared;
@@ -62,11 +63,11 @@ impl<'a> Start<'a> {
         let place = self.place(&slot, &code)?;
 
         let host = |doing: &'static str| move |error| StartError::host(doing, error);
-        let pipes = Pipes::make(!by_zygote).map_err(host("make the pipes of a sandbox"))?;
         let nursery = match &self.shared.python {
             Some(zygote) if by_zygote => zygote,
             _ => &self.shared.exec,
         };
+        let spare = self.shared.spares.as_ref().filter(|_| by_zygote).and_then(Spares::take);
         let request = Request {
             id: 0,
             name: self.order.name.clone(),
@@ -76,8 +77,22 @@ impl<'a> Start<'a> {
             home: place.home.clone(),
             work: if by_zygote { Work::Python } else { Work::Program },
         };
-        let (born, group) = tokio::join!(nursery.birth(request, &pipes.theirs), self.group());
-        drop(pipes.theirs);
+        // What a spare is told before its letter: who it is to be.
+        let mut orders = Vec::new();
+        let (born, pipes, group) = match spare {
+            Some(Spare { pid, process, pipes }) => {
+                orders =
+                    serde_json::to_vec(&request).map_err(|error| host("write a letter")(error.into()))?;
+                orders.push(b'\n');
+                (Ok((pid, process)), pipes, self.group().await)
+            }
+            None => {
+                let mut pipes = Pipes::make(!by_zygote).map_err(host("make the pipes of a sandbox"))?;
+                let theirs = std::mem::take(&mut pipes.theirs);
+                let (born, group) = tokio::join!(nursery.birth(request, &theirs), self.group());
+                (born, pipes, group)
+            }
+        };
         let (pid, process) = match born {
             Ok(born) => born,
             Err(error) => {
@@ -130,7 +145,7 @@ impl<'a> Start<'a> {
         };
         let loaded = match refused {
             Some(error) => Err(StartError::host("put a process into its group", io::Error::other(error))),
-            None => self.load(&mut talk, &hold, pipes.status, &place, &code).await,
+            None => self.load(&mut talk, &hold, pipes.status, &place, &code, orders).await,
         };
         let talk = Arc::new(tokio::sync::Mutex::new(talk));
         match loaded {
@@ -258,6 +273,7 @@ impl<'a> Start<'a> {
         status: Option<Tap>,
         place: &Place,
         code: &CodeInUse,
+        mut line: Vec<u8>,
     ) -> Result<Vec<LogLine>, StartError> {
         let mut env = Vec::new();
         if place.scratch.is_some() {
@@ -273,13 +289,14 @@ impl<'a> Start<'a> {
             talk.in_step = true;
             return Ok(Vec::new());
         }
-        let mut line = serde_json::to_vec(&serde_json::json!({
+        let letter = serde_json::to_vec(&serde_json::json!({
             "folder": place.folder,
             "main": self.order.main.as_deref().filter(|main| !main.is_empty()).unwrap_or("main"),
             "archive": code.is_archive,
             "env": env.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         }))
         .map_err(|error| StartError::host("write a letter", error.into()))?;
+        line.extend(letter);
         line.push(b'\n');
 
         let bounds = Bounds { timeout: self.time_left().into(), answer_limit: INIT_ANSWER_MAX };
@@ -378,18 +395,18 @@ struct Place {
 }
 
 /// All pipes of one sandbox.
-struct Pipes {
+pub(crate) struct Pipes {
     orders: pipes::Spout,
     stdout: Tap,
     stderr: Tap,
     answers: Tap,
     status: Option<Tap>,
     /// Their ends, in the order of the descriptors they become.
-    theirs: Vec<OwnedFd>,
+    pub(crate) theirs: Vec<OwnedFd>,
 }
 
 impl Pipes {
-    fn make(with_status: bool) -> io::Result<Self> {
+    pub(crate) fn make(with_status: bool) -> io::Result<Self> {
         let (orders, their_stdin) = pipes::to_sandbox()?;
         let (stdout, their_stdout) = pipes::from_sandbox()?;
         let (stderr, their_stderr) = pipes::from_sandbox()?;

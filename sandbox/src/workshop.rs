@@ -19,6 +19,7 @@ use crate::nursery::Nursery;
 use crate::pipes;
 use crate::register::Register;
 use crate::slots::Slots;
+use crate::spares::Spares;
 use crate::start::Start;
 use crate::{Enforce, Enforcement, Family, Kind, Sandbox, StartError, StartOrder, WorkshopSettings};
 
@@ -57,7 +58,9 @@ pub(crate) struct Shared {
     pub(crate) group: Option<Group>,
     pub(crate) exec: Nursery,
     /// None where Python cannot fork itself into a sandbox; it is executed then, which takes longer.
-    pub(crate) python: Option<Nursery>,
+    pub(crate) python: Option<Arc<Nursery>>,
+    /// Python's forks that are made in advance.
+    pub(crate) spares: Option<Arc<Spares>>,
 }
 
 /// What is in the scratch folder.
@@ -86,7 +89,11 @@ impl Workshop {
         })
         .await
         .map_err(|error| host("look for runtimes", io::Error::other(error)))?;
-        let python = open_zygote(&settings, &folders, &enforcement, &catalogue).await;
+        let python = open_zygote(&settings, &folders, &enforcement, &catalogue).await.map(Arc::new);
+        let spares = python
+            .as_ref()
+            .filter(|_| settings.python_spares > 0)
+            .map(|zygote| Spares::keep(zygote.clone(), settings.python_spares));
 
         let limits = CodeLimits {
             unpacked: settings.unpacked_limit,
@@ -107,6 +114,7 @@ impl Workshop {
             group,
             exec,
             python,
+            spares,
         };
         Ok(Workshop { shared, catalogue, kinds, watch, own_group })
     }
@@ -128,7 +136,7 @@ impl Workshop {
 
     /// How often a process that makes sandboxes died and was started anew.
     pub fn nursery_restarts(&self) -> u64 {
-        self.shared.exec.restarts() + self.shared.python.as_ref().map_or(0, Nursery::restarts)
+        self.shared.exec.restarts() + self.shared.python.as_ref().map_or(0, |zygote| zygote.restarts())
     }
 
     /// The processes that make sandboxes, for those who want to see what happens when one dies.
@@ -138,6 +146,11 @@ impl Workshop {
             pids.extend(python.pid().await);
         }
         pids
+    }
+
+    /// Processes for Python functions that wait to be taken.
+    pub fn python_spares(&self) -> usize {
+        self.shared.spares.as_ref().map_or(0, |spares| spares.count())
     }
 
     /// Starts a sandbox: process made and code loaded.

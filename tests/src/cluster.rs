@@ -174,7 +174,8 @@ impl Cluster {
         http
     }
 
-    async fn store(&self) -> Store {
+    /// The cluster's store.
+    pub async fn store(&self) -> Store {
         let url = self.settings["nats.url"].clone();
         let settings = actors::settings::Nats { url, ..Default::default() };
         let until = Instant::now() + Duration::from_secs(60);

@@ -227,6 +227,34 @@ async fn a_submission_that_comes_twice_under_one_id_has_one_record_and_is_answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_another_attempt_has_left_its_record_the_caller_is_told_what_that_says() {
+    let cluster = Cluster::start().await;
+    cluster.http.deploy("echo", &python(ECHO)).await;
+    let nats = cluster.nats().await;
+    // Ids from before a Frontend's connection are looked up at once; this one is new enough to be run.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let id = vocabulary::InvocationId::new(actors::clock::unix_ms(), 0x7a1c);
+    let ran = cluster.http.submit("echo", &json!({ "attempt": "lost" })).await;
+    cluster.http.record(&ran).await;
+    let store = cluster.store().await;
+    let lost = store.records().get("guest", ran.parse().expect("an id")).await.expect("a store");
+    let lost = messages::Record { invocation: id, ..lost.expect("a record") };
+    store.records().write(lost).await.expect("stored");
+    let id = id.to_string();
+    let mut answers = nats.client.subscribe("windfall.reply.guest.lost").await.expect("subscribed");
+    let headers = [
+        ("Windfall-Invocation", id.as_str()),
+        ("Nats-Msg-Id", &id),
+        ("Windfall-Reply-To", "windfall.reply.guest.lost"),
+    ];
+    nats.submit("echo", &headers, &json!({ "attempt": "valid" })).await.expect("accepted");
+    let answer = tokio::time::timeout(windfall_tests::PATIENCE, answers.next()).await.expect("in time");
+    let answer = NatsAnswer::of(&answer.expect("a message")).json();
+    assert_eq!(answer, json!({ "attempt": "lost" }), "one story for the caller and the record");
+    assert_eq!(cluster.http.record(&id).await["response"]["result"], answer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn namespaces_that_choose_the_same_id_do_not_hear_each_other() {
     let cluster = Cluster::start().await;
     let other = cluster.namespace("other", NamespaceLimits::default()).await;

@@ -1,5 +1,8 @@
 //! A VM as it describes itself once a second.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Attempt, FunctionCard, FunctionId, Grant, InvocationId, Resources, Revision, VmId};
@@ -13,6 +16,24 @@ pub enum VmKind {
     /// Made of what is left over: grows, shrinks, is evicted with short notice. A spot VM is a harvest
     /// VM that does not change size.
     Harvest,
+}
+
+impl fmt::Display for VmKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Regular => "regular",
+            Self::Harvest => "harvest",
+        })
+    }
+}
+
+impl FromStr for VmKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Regular, Self::Harvest].into_iter().find(|kind| kind.to_string() == text);
+        found.ok_or_else(|| format!("'{text}' is neither 'harvest' nor 'regular'"))
+    }
 }
 
 /// Whether a VM takes new work.

@@ -16,7 +16,10 @@ use tokio::sync::oneshot;
 use vocabulary::{InvocationId, Span};
 
 use super::call::{Call, CallError, CallResult};
+use super::peers::Peers;
+use super::throttle::Throttle;
 use super::{FrontendMessage, Waiter};
+use crate::bus::Bus;
 use crate::store::{Store, StoreError};
 use crate::{chance, settings};
 
@@ -34,6 +37,8 @@ pub struct Desk {
     frontend: Arc<RwLock<Option<ActorRef<FrontendMessage>>>>,
     store: Store,
     room: Arc<Room>,
+    throttle: Arc<Throttle>,
+    peers: Peers,
 }
 
 /// What may be open at once.
@@ -102,8 +107,20 @@ fn full(reason: String) -> CallError {
 
 impl Desk {
     /// A desk with nobody behind it yet.
-    pub fn new(store: Store, settings: &settings::Frontend) -> Self {
-        Self { frontend: Arc::default(), store, room: Room::new(settings.open_limit, settings.held_mib) }
+    pub fn new(bus: Bus, store: Store, settings: &settings::Settings) -> Self {
+        let room = Room::new(settings.frontend.open_limit, settings.frontend.held_mib);
+        let throttle = Arc::new(Throttle::new(&settings.limits));
+        Self { frontend: Arc::default(), store, room, throttle, peers: Peers::new(bus) }
+    }
+
+    /// What namespaces may do, at every door of this process.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
+    /// The other Frontends.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     /// The actor that serves from now on.

@@ -13,7 +13,7 @@ use vocabulary::InvocationId;
 
 use super::argument;
 use super::call::{Call, CallError, CallResult};
-use super::{Shell, Waiter};
+use super::{Shell, Waiter, throttle};
 use crate::bus::Bus;
 use crate::metrics::Refusal;
 use crate::store::Store;
@@ -30,6 +30,8 @@ const RESULT_LOOKUPS: usize = 64;
 pub struct NatsWaiter {
     reply: Option<async_nats::Subject>,
     format: BodyFormat,
+    /// Its place among the open calls of its namespace.
+    place: Option<throttle::Place>,
 }
 
 impl NatsWaiter {
@@ -142,13 +144,23 @@ impl Shell {
             return tracing::warn!(reply = ?message.reply, "dropped a call whose answer would go to the house itself");
         }
         let format = format_of(message.headers.as_ref());
-        let waiter = NatsWaiter {
+        let mut waiter = NatsWaiter {
             reply: message.reply.clone(),
             format: *format.as_ref().unwrap_or(&BodyFormat::Json),
+            place: None,
         };
         match format.map_err(|reason| (415, reason)).and_then(|format| self.read_door(&message, format)) {
             Ok(call) => match self.given.desk.room().enter(call.payload.len()) {
-                Ok(place) => self.open(call, Waiter::Nats(waiter), place).await,
+                Ok(place) => match self.given.desk.throttle().enter_without_key(&call.namespace) {
+                    Ok(in_namespace) => {
+                        waiter.place = Some(in_namespace);
+                        self.open(call, Waiter::Nats(waiter), place).await;
+                    }
+                    Err(throttled) => {
+                        self.given.metrics.refused(Refusal::NamespaceLimit);
+                        waiter.refuse(&self.given.bus, 429, throttled.to_string()).await;
+                    }
+                },
                 Err(error) => {
                     self.given.metrics.refused(Refusal::FrontendFull);
                     waiter.refuse(&self.given.bus, error_code(&error), error.to_string()).await;
@@ -208,7 +220,7 @@ pub(super) async fn answer_results(questions: async_nats::Subscriber, bus: Bus, 
                     return;
                 }
                 let format = format_of(question.headers.as_ref()).unwrap_or_default();
-                let waiter = NatsWaiter { reply: question.reply.clone(), format };
+                let waiter = NatsWaiter { reply: question.reply.clone(), format, place: None };
                 let namespace = question.subject.rsplit('.').next().and_then(subjects::name);
                 let asked = std::str::from_utf8(&question.payload).ok().map(str::trim);
                 let Some((namespace, invocation)) =

@@ -19,10 +19,8 @@ mod later;
 mod manifest;
 mod names;
 mod put;
-mod throttle;
 
 pub use manifest::{Manifest, ManifestRuntime};
-pub use throttle::{Throttle, Throttled};
 
 use std::sync::Arc;
 
@@ -41,7 +39,6 @@ use crate::metrics::Refusal as Refused;
 /// The door with what it keeps between requests.
 pub struct Door {
     given: HttpDoor,
-    throttle: Throttle,
     held: Held,
 }
 
@@ -52,7 +49,7 @@ impl Door {
     /// A door with nothing in hand.
     pub fn new(given: HttpDoor) -> Self {
         let held = Held::new(given.settings.frontend.held_mib);
-        Self { throttle: Throttle::new(&given.settings.limits), held, given }
+        Self { held, given }
     }
 
     /// Answers one request.

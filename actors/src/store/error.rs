@@ -42,7 +42,7 @@ pub enum StoreError {
     },
     /// Nobody answered in time. It may or may not have been done.
     #[error(
-        "JetStream did not answer ({doing}): {detail}. Is a nats-server reachable and has its cluster a leader?"
+        "JetStream did not answer ({doing}): {detail}. Is a nats-server reachable, has its disk room, and has its cluster a leader?"
     )]
     Unreachable {
         /// What we were doing.

@@ -434,15 +434,20 @@ impl Functions {
         Ok(definition)
     }
 
-    /// Removes a function that is at revision `expected`.
+    /// Waits until what is known here is as new as `revision`; false when `patience` ended first.
+    pub async fn shown(&self, revision: Revision, patience: Duration) -> bool {
+        self.watched.shown(revision.0, patience).await
+    }
+
+    /// Removes a function that is at revision `expected`. Answers the revision at which it is gone.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it is at another revision.
-    pub async fn delete(&self, path: &FunctionPath, expected: Revision) -> Result<(), StoreError> {
+    pub async fn delete(&self, path: &FunctionPath, expected: Revision) -> Result<Revision, StoreError> {
         let revision = self.bucket.remove(&key(path), expected.0).await?;
         self.watched.learn(path.clone(), revision, None);
         self.watched.shown(revision, SHOWN_WITHIN).await;
-        Ok(())
+        Ok(Revision(revision))
     }
 
     /// The functions of a namespace, or of one package in it, the one changed last first.

@@ -21,7 +21,6 @@ use vocabulary::InvocationId;
 
 use super::error::StoreError;
 use super::{code, streams};
-use crate::bus::Bus;
 use crate::settings;
 
 const LOG_BUCKET: &str = "WINDFALL_LOGS";
@@ -109,15 +108,10 @@ fn next_departure() -> tokio::time::Instant {
 #[derive(Clone)]
 pub struct Records {
     inner: Arc<Inner>,
-    bus: Bus,
 }
 
 impl Records {
-    pub(super) async fn open(
-        bus: &Bus,
-        context: &Context,
-        settings: &settings::Store,
-    ) -> Result<Self, StoreError> {
+    pub(super) async fn open(context: &Context, settings: &settings::Store) -> Result<Self, StoreError> {
         let age = Duration::from_secs(settings.record_age_h.saturating_mul(3600));
         let size = streams::mebibytes(settings.record_size_mib);
         let config = Config {
@@ -149,7 +143,7 @@ impl Records {
             places: Arc::new(Semaphore::new(places_in_all as usize)),
             places_in_all,
         };
-        Ok(Self { inner: Arc::new(inner), bus: bus.clone() })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Stores a record; resolves when it is acknowledged, or when the invocation turns out to have one already.
@@ -259,10 +253,6 @@ impl Records {
 
     pub(super) fn stream(&self) -> &Stream {
         &self.inner.stream
-    }
-
-    pub(super) fn bus(&self) -> &Bus {
-        &self.bus
     }
 
     async fn place(&self) -> tokio::sync::OwnedSemaphorePermit {

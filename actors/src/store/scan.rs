@@ -1,16 +1,17 @@
 //! Lists of records, newest first.
 //!
 //! **Promises:** the server works in proportion to what is looked for: windows that double, from the end of the
-//! stream back, of which only headers are sent; then only the records that are shown are read.
+//! stream back, of which only headers are sent, and no more of them than were asked for; then only the records
+//! that are shown are read.
 //! **Gives up:** an order by start that is exact across pages: records lie in the order in which invocations
-//! *ended*, and what is read of them is put in the order of their starts. With `upto`, records that were stored
-//! more than an hour after their start are not looked for. A count between two times, and a list whose matches
-//! lie far back, stop after 200,000 records were looked at.
+//! *ended*, and what is read of them is put in the order of their starts. With `upto`, records of what began before
+//! it are looked for among the 8,192 that were stored next, and within an hour; who ran longer than that is missing
+//! in such a list. A count between two times, and a list whose matches lie far back, stop after 200,000 records
+//! were looked at.
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::jetstream::consumer::push::OrderedConfig;
-use async_nats::jetstream::consumer::{Consumer, DeliverPolicy, Info, ReplayPolicy};
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, Info, ReplayPolicy, pull};
 use futures::{StreamExt, TryStreamExt};
 use messages::{Record, subjects};
 
@@ -42,6 +43,16 @@ const LOOKED_AT_LIMIT: usize = 200_000;
 
 /// A record is stored at most so long after its invocation began: time limits, and NATS being away.
 const STORED_WITHIN: Duration = Duration::from_secs(3600);
+
+/// Among so many records that were stored after a moment, those are looked for that began before it. A bound on the
+/// work: within an hour a busy house stores millions.
+const STORED_NEXT: u64 = 8_192;
+
+/// Headers that are asked for at once.
+const HEADERS_AT_ONCE: u64 = 4_096;
+
+/// An abandoned consumer goes after this long.
+const ABANDONED: Duration = Duration::from_secs(5);
 
 /// Clocks of VMs and of the server differ by less than this.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
@@ -124,7 +135,10 @@ impl Records {
         let mut window = if wanted == usize::MAX { u64::MAX } else { FIRST_WINDOW };
         let mut end = match query.upto {
             Some(upto) => {
-                self.place_of(upto, STORED_WITHIN.as_millis() as i64).await?.min(state.last_sequence)
+                let within = self.place_of(upto, STORED_WITHIN.as_millis() as i64);
+                let next = self.place_of(upto, 0);
+                let (within, next) = futures::try_join!(within, next)?;
+                within.min(next.saturating_add(STORED_NEXT)).min(state.last_sequence)
             }
             None => state.last_sequence,
         };
@@ -161,8 +175,7 @@ impl Records {
     async fn look(&self, filter_subject: String, deliver_policy: DeliverPolicy) -> Result<Info, StoreError> {
         let consumer = self.consumer(filter_subject, deliver_policy).await?;
         let info = consumer.cached_info().clone();
-        // It would go by itself after a few seconds without a listener.
-        let _ = self.stream().delete_consumer(&info.name).await;
+        self.forget(&info.name).await;
         Ok(info)
     }
 
@@ -170,49 +183,35 @@ impl Records {
         &self,
         filter_subject: String,
         deliver_policy: DeliverPolicy,
-    ) -> Result<Consumer<OrderedConfig>, StoreError> {
-        let config = OrderedConfig {
-            deliver_subject: self.bus().client().new_inbox(),
+    ) -> Result<Consumer<pull::Config>, StoreError> {
+        let config = pull::Config {
             description: Some("windfall: list".into()),
             filter_subject,
             deliver_policy,
+            ack_policy: AckPolicy::None,
             replay_policy: ReplayPolicy::Instant,
+            inactive_threshold: ABANDONED,
             headers_only: true,
+            memory_storage: true,
+            num_replicas: 1,
             ..Default::default()
         };
         self.stream().create_consumer(config).await.map_err(|error| StoreError::of("listing records", &error))
     }
 
-    /// Headers of all messages of the filter from `start` to `end`.
+    /// A consumer that is not needed any more would also go by itself.
+    async fn forget(&self, consumer: &str) {
+        let _ = self.stream().delete_consumer(consumer).await;
+    }
+
+    /// Headers of all messages of the filter from `start` to `end`. They are asked for in parts: a consumer that pushes
+    /// would send everything behind `end` as well before it hears that nobody wants it.
     async fn window(&self, query: &RecordQuery, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
-        const DOING: &str = "listing records";
-        let failed = |error: &(dyn std::error::Error + 'static)| StoreError::of(DOING, error);
         let from = DeliverPolicy::ByStartSequence { start_sequence: start };
         let consumer = self.consumer(query.subject(), from).await?;
-        let mut found = Vec::new();
-        if consumer.cached_info().num_pending == 0 {
-            return Ok(found);
-        }
-        let mut messages = consumer.messages().await.map_err(|error| failed(&error))?;
-        while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
-            let message = message.map_err(|error| failed(&error))?;
-            let info = message.info().map_err(|error| StoreError::Damaged {
-                what: "a record".into(),
-                detail: chain(error.as_ref()),
-            })?;
-            if info.stream_sequence > end {
-                break;
-            }
-            let started = message.headers.as_ref().and_then(|headers| headers.get(HEADER_STARTED));
-            found.push(Found {
-                sequence: info.stream_sequence,
-                started_unix_ms: started.and_then(|text| text.as_str().parse().ok()).unwrap_or_default(),
-            });
-            if info.pending == 0 || found.len() >= LOOKED_AT_LIMIT {
-                break;
-            }
-        }
-        Ok(found)
+        let found = read_window(&consumer, end).await;
+        self.forget(&consumer.cached_info().name).await;
+        found
     }
 
     /// The record at a place in the stream; `None` if it has expired.
@@ -226,4 +225,40 @@ impl Records {
             },
         }
     }
+}
+
+async fn read_window(consumer: &Consumer<pull::Config>, end: u64) -> Result<Vec<Found>, StoreError> {
+    const DOING: &str = "listing records";
+    let mut found: Vec<Found> = Vec::new();
+    let mut pending = consumer.cached_info().num_pending;
+    let mut next = 0;
+    while pending > 0 && next <= end && found.len() < LOOKED_AT_LIMIT {
+        let wanted = HEADERS_AT_ONCE.min(pending).min((end - next.min(end)).saturating_add(1));
+        let fetched = consumer.fetch().max_messages(wanted as usize).messages().await;
+        let mut messages = fetched.map_err(|error| StoreError::of(DOING, &error))?;
+        let mut came = 0;
+        while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
+            let message = message.map_err(|error| StoreError::of(DOING, error.as_ref()))?;
+            let info = message.info().map_err(|error| StoreError::Damaged {
+                what: "a record".into(),
+                detail: chain(error.as_ref()),
+            })?;
+            came += 1;
+            pending = info.pending;
+            next = info.stream_sequence + 1;
+            if info.stream_sequence > end {
+                break;
+            }
+            let started = message.headers.as_ref().and_then(|headers| headers.get(HEADER_STARTED));
+            found.push(Found {
+                sequence: info.stream_sequence,
+                started_unix_ms: started.and_then(|text| text.as_str().parse().ok()).unwrap_or_default(),
+            });
+        }
+        if came == 0 {
+            // What was pending has expired meanwhile.
+            break;
+        }
+    }
+    Ok(found)
 }

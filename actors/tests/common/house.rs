@@ -71,7 +71,14 @@ impl House {
 
     /// Another Frontend of the same house.
     pub async fn another_door(&self) -> OpenDoor {
-        let bus = self.server.bus("another").await;
+        self.door_at(self.server.port).await
+    }
+
+    /// Another Frontend, which reaches NATS at this port.
+    pub async fn door_at(&self, port: u16) -> OpenDoor {
+        let nats =
+            actors::settings::Nats { url: format!("nats://127.0.0.1:{port}"), ..self.server.settings() };
+        let bus = Bus::connect(&nats, "another").await.expect("a connection");
         let store = Store::open(&bus, &self.settings.store).await.expect("a store");
         open_door(&bus, &store, &self.settings).await
     }
@@ -86,6 +93,11 @@ impl House {
     pub async fn action(&self, name: &str) {
         let reply = self.http.put(&action(name), &python("def main(args): return args")).await;
         assert_eq!(reply.status, 200, "{reply:?}");
+    }
+
+    /// The revision of the function that was submitted last.
+    pub fn last_revision(&self) -> u64 {
+        self.submitted.lock().unwrap().last().map_or(0, |submit| submit.function.revision.0)
     }
 
     pub fn last_submit(&self) -> Submit {
@@ -119,7 +131,7 @@ pub fn manifest() -> Manifest {
 async fn open_door(bus: &Bus, store: &Store, settings: &Arc<Settings>) -> OpenDoor {
     let metrics = Metrics::new("frontend", "test", &settings.telemetry).expect("metrics");
     let counts = FrontendMetrics::new(&metrics);
-    let desk = Desk::new(store.clone(), &settings.frontend);
+    let desk = Desk::new(bus.clone(), store.clone(), settings);
     let arguments = frontend::Arguments {
         settings: Arc::clone(settings),
         bus: bus.clone(),

@@ -97,6 +97,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("vm.keep_alive_ms", Whole(0, 86_400_000)),
         ("vm.queue_limit", some(1_000_000)),
         ("vm.sandboxes_limit", some(100_000)),
+        ("vm.python_spares", Whole(0, 64)),
         ("vm.metrics", AddressOrNone),
         ("limits.cpu_default", some(1_000_000)),
         ("limits.cpu_min", some(1_000_000)),

@@ -235,8 +235,14 @@ macro_rules! every_message {
                 items: vec![HandedBack { invocation: INVOCATION, attempt: Attempt(2) }],
             };
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
-            frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe) };
             demanded: Demanded = examples::demanded();
+            frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe), calls: vec![] };
+            frontend_alive_with_calls: FrontendAlive = FrontendAlive {
+                frontend: FrontendId(0xfe),
+                calls: vec![NamespaceCalls { namespace: "guest".into(), minute: 28_333_333, calls: 17, open: 3 }],
+            };
+            catch_up: CatchUp = CatchUp { revision: Revision(7) };
+            caught_up: CaughtUp = CaughtUp { frontend: FrontendId(0xfe) };
             fleet_list: FleetList = examples::fleet_list();
         }
     };

@@ -153,10 +153,13 @@ def log(descriptor):
     return open(descriptor, 'w', buffering=1, encoding='utf-8', errors='backslashreplace', closefd=False)
 
 
-def live():
+def orders_of():
+    return os.fdopen(0, 'rb', buffering=65536, closefd=False)
+
+
+def live(orders):
     """The whole life of a function's process, once its descriptors are 0 to 3."""
     import io
-    orders = os.fdopen(0, 'rb', buffering=65536, closefd=False)
     # The orders are not the function's to read.
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO())
     # Made anew: the zygote's own stand on files, not pipes. Line by line, so that what was printed before
@@ -226,8 +229,8 @@ class Kernel:
         self.check('restrict privileges', self.library.prctl(option, *arguments))
 
 
-def be_born(request, descriptors, kernel, open_files):
-    """Turns a fork of the zygote into a function's process. Mirrors `birth/child.rs`."""
+def be_born(descriptors, kernel):
+    """Turns a fork of the zygote into a process of its own. With `settle`, mirrors `birth/child.rs`."""
     import resource
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -235,11 +238,17 @@ def be_born(request, descriptors, kernel, open_files):
     os.setsid()
     if kernel:
         kernel.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC)
+        kernel.mount(b'proc', b'/proc', b'proc', MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
+
+
+def settle(request, kernel, open_files):
+    """Gives it its code and its scratch space, and takes everything else from it."""
+    import resource
+    if kernel:
         kernel.set_host_name(request['name'].encode())
         kernel.mount(os.fsencode(request['code']), b'/run/function', None, MS_BIND, None)
         options = 'size=%d,mode=0700,uid=%d,gid=%d' % (request['tmp'], request['uid'], request['uid'])
         kernel.mount(b'tmpfs', b'/tmp', b'tmpfs', MS_NOSUID | MS_NODEV, options.encode())
-        kernel.mount(b'proc', b'/proc', b'proc', MS_NOSUID | MS_NODEV | MS_NOEXEC, None)
     os.chdir(request['home'])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
@@ -335,12 +344,19 @@ def become(request, descriptors, kernel, open_files):
     import gc
     try:
         try:
-            be_born(request, descriptors, kernel, open_files)
+            be_born(descriptors, kernel)
+            orders = orders_of()
+            if request['work'] == 'Spare':
+                line = orders.readline()
+                if not line:
+                    os._exit(0)
+                request = json.loads(line)
+            settle(request, kernel, open_files)
             gc.enable()
         except BaseException as error:
             os.write(ANSWER, b'?' + json.dumps(text_of(error)).encode() + b'\n')
             os._exit(1)
-        live()
+        live(orders)
     except BaseException as error:
         print_error(error, 0)
         flush()
@@ -352,4 +368,4 @@ if __name__ == '__main__':
     if sys.argv[1] == 'zygote':
         zygote(int(sys.argv[2]), sys.argv[3:])
     else:
-        live()
+        live(orders_of())

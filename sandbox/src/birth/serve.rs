@@ -39,6 +39,8 @@ pub(crate) struct Request {
 pub(crate) enum Work {
     /// A Python function, by the zygote.
     Python,
+    /// A Python function, by the zygote; which one is said by a request of its own, as the first line of its orders.
+    Spare,
     /// A program, as its letter says.
     Program,
 }

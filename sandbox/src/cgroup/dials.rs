@@ -13,8 +13,9 @@ use std::sync::OnceLock;
 use vocabulary::{MilliCores, Span};
 
 use super::files;
-use super::group::{Counters, Group, cpu_file, weight_file};
+use super::group::{Counters, Group};
 use super::hierarchies::Controller;
+use super::limits::{cpu_file, weight_file};
 
 /// Open files of one group.
 #[derive(Debug)]

@@ -22,11 +22,13 @@ mod files;
 mod group;
 mod hierarchies;
 mod inhabitants;
+mod limits;
 mod watch;
 
 pub use dials::Dials;
-pub use group::{Counters, Group, GroupError, Limits};
+pub use group::{Counters, Group, GroupError};
 pub use hierarchies::{Controller, Hierarchies};
+pub use limits::Limits;
 pub use watch::Watch;
 
 /// The first part of the paths of all our groups.

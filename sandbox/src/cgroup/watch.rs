@@ -9,8 +9,9 @@ use std::io;
 use vocabulary::{Mebibytes, MilliCores};
 
 use super::files;
-use super::group::{Group, Limits, cpu_limit, memory_limit};
+use super::group::Group;
 use super::hierarchies::Controller;
+use super::limits::{Limits, cpu_limit, memory_limit};
 
 /// The limits of a group, ready to be read again and again.
 #[derive(Debug)]

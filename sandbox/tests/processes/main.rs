@@ -12,6 +12,7 @@ mod house;
 mod isolation;
 mod limits;
 mod logs;
+mod spares;
 mod unenforced;
 
 fn main() {
@@ -27,6 +28,7 @@ fn main() {
     tests.extend(isolation::tests());
     tests.extend(limits::tests());
     tests.extend(logs::tests());
+    tests.extend(spares::tests());
     tests.extend(unenforced::tests());
     std::process::exit(harness::run(&tests));
 }

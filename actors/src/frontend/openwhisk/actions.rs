@@ -78,7 +78,8 @@ impl Door {
     async fn delete(&self, path: &FunctionPath) -> Answered {
         let functions = self.given.store.functions();
         let function = functions.read(path).await?.ok_or_else(Refusal::not_found)?;
-        functions.delete(path, function.revision).await?;
+        let revision = functions.delete(path, function.revision).await?;
+        self.given.desk.peers().caught_up(revision).await;
         self.with_code(function).await
     }
 
@@ -126,6 +127,8 @@ impl Door {
             None => checked.create(&path.namespace, &path.name, stored, limits, unix_ms())?,
         };
         let function = functions.put(new, expected).await?;
+        // Whoever has this answer may call through any Frontend and finds what he has put.
+        self.given.desk.peers().caught_up(function.revision).await;
         match code {
             Some(code) => {
                 let size = code.text.len();

@@ -11,8 +11,9 @@ use super::answer::{self, Refusal};
 use super::asked::{Asked, malformed};
 use super::auth::Caller;
 use super::entity::{self, Activation};
-use super::{Answered, Door, Throttled};
+use super::{Answered, Door};
 use crate::frontend::call::{Call, CallError};
+use crate::frontend::throttle::Throttled;
 use crate::metrics::Refusal as Refused;
 use crate::store::FunctionDefinition;
 use crate::telemetry;
@@ -45,7 +46,8 @@ impl Door {
             let error = "Request defines parameters that are not allowed (e.g., reserved properties).";
             return Err(Refusal::bad_request(error));
         }
-        let place = self.throttle.enter(caller.own(), &caller.namespace.limits).map_err(|throttled| {
+        let throttle = self.given.desk.throttle();
+        let place = throttle.enter(caller.own(), &caller.namespace.limits).map_err(|throttled| {
             self.given.metrics.refused(Refused::NamespaceLimit);
             too_many(throttled)
         })?;

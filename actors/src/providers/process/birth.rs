@@ -65,13 +65,9 @@ impl Cradle<'_> {
         size: Resources,
         group: Option<&Group>,
     ) -> Vec<(&'static str, String)> {
-        let kind = match kind {
-            VmKind::Regular => "regular",
-            VmKind::Harvest => "harvest",
-        };
         let mut identity = vec![
             ("WINDFALL_VM__ID", vm.to_string()),
-            ("WINDFALL_VM__KIND", kind.to_owned()),
+            ("WINDFALL_VM__KIND", kind.to_string()),
             ("WINDFALL_VM__SCRATCH", self.ledger.scratch(vm).display().to_string()),
         ];
         match group {
