@@ -398,7 +398,7 @@ impl Dispatch {
                 self.handed_back(vm, invocation, attempt, outputs);
             }
             Input::Finished { vm, ending } => {
-                freed = Some(ending.function);
+                freed = Some((vm, ending.function));
                 self.finished(vm, ending, outputs);
             }
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
@@ -414,7 +414,7 @@ impl Dispatch {
         self.see_to_the_rest(None, outputs);
     }
 
-    fn see_to_the_rest(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
+    fn see_to_the_rest(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
         self.give_up_waiting(outputs);
         self.give_up_unplaceable(outputs);

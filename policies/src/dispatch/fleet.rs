@@ -38,12 +38,24 @@ pub(super) struct Vm {
     /// What has ended there since the report before the last: a report that was written before may still list it.
     pub just_ended: Vec<(InvocationId, Attempt)>,
     ended_before_last_report: usize,
+    /// When a run ended there last, and the time between two endings lately.
+    ended: Option<Moment>,
+    pub pace: Option<Span>,
 }
 
 impl Vm {
     /// How old it is.
     pub fn age_at(&self, now: Moment) -> Span {
         self.age.1 + now.since(self.age.0)
+    }
+
+    /// A run of ours has ended there.
+    pub fn ended_at(&mut self, now: Moment) {
+        if let Some(last) = self.ended.replace(now) {
+            let gap = now.since(last);
+            // The last eight or so.
+            self.pace = Some(self.pace.map_or(gap, |pace| Span((pace.0 * 7 + gap.0) / 8)));
+        }
     }
 
     pub fn has_ended(&mut self, id: InvocationId, attempt: Attempt) {
@@ -102,6 +114,8 @@ impl Dispatch {
                 foreign: BTreeMap::new(),
                 just_ended: Vec::new(),
                 ended_before_last_report: 0,
+                ended: None,
+                pace: None,
             },
         );
         slot

@@ -137,6 +137,9 @@ impl Dispatch {
             return;
         }
         self.learn(&ending);
+        if let Some(book) = self.vms.get_mut(&vm) {
+            book.ended_at(self.now);
+        }
         let was_cancelled = ending.outcome.is_none();
         let others: Vec<(VmId, Attempt)> = self.open[&id]
             .live()

@@ -2,11 +2,12 @@
 //!
 //! **Knows:** who waits, and the books.
 //! **Promises:** functions take turns; a function whose sandbox has just become idle may go before its turn if that
-//! costs the next one no more waiting than a cold start costs. One who has waited too long gets a VM that is kept free until
-//! it fits. Nobody waits for a busy sandbox longer than making another would take.
+//! costs the next one no more waiting than a cold start costs, and room on a VM goes first to those whose sandbox is idle
+//! there, by a cold start and a quarter of the longest wait. One who has waited too long gets a VM that is kept free until it
+//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take.
 //! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
 
-use vocabulary::{FunctionId, InvocationId, Moment, Span};
+use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
 
 use super::open::Running;
 use super::{Dispatch, Output};
@@ -18,6 +19,10 @@ use crate::reliability::Kinds;
 const NEXT_LOOK: Span = Span::millis(1);
 /// Between two searches of all VMs for one who starves.
 const STARVING_LOOK: Span = Span::millis(100);
+/// So many VMs with an idle sandbox are looked at.
+const IDLE: usize = 8;
+/// So many functions with an idle sandbox on a VM are looked at when there is room on it.
+const OVERTAKING: usize = 512;
 /// So many of the oldest are looked at when one to keep a VM free for is sought.
 const OLDEST: usize = 16;
 
@@ -30,7 +35,7 @@ impl Dispatch {
             let Ok(choice) = self.placement.place(self.now, &self.books, &Ask { kind, ..ask }) else {
                 continue;
             };
-            if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, ask.function) {
+            if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, &Ask { kind, ..ask }) {
                 return false;
             }
             self.send(id, choice, outputs);
@@ -70,14 +75,14 @@ impl Dispatch {
         Some((Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind }, kinds))
     }
 
-    /// Whether a busy sandbox of its function should be free before a new one could be made. Bounded by the time that
-    /// making one takes: who has waited that long, waits no more.
-    fn is_better_off_waiting(&mut self, id: InvocationId, function: FunctionId) -> bool {
+    /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
+    /// on a full VM. Bounded by the time that making one takes: who has waited that long, waits no more.
+    fn is_better_off_waiting(&mut self, id: InvocationId, ask: &Ask) -> bool {
         if !self.settings.wait_for_warm {
             return false;
         }
-        let ahead = u64::from(self.queues.live(function).max(1));
-        let Some(function) = self.functions.get_mut(&function) else { return false };
+        let ahead = u64::from(self.queues.live(ask.function).max(1));
+        let Some(function) = self.functions.get_mut(&ask.function) else { return false };
         let (Some(init), Some(duration)) = (function.profile.init(), function.profile.duration()) else {
             return false;
         };
@@ -86,7 +91,33 @@ impl Dispatch {
         }
         let busy = u64::from(function.in_flight).saturating_sub(function.making.len() as u64);
         let waited = self.open.get(&id).map_or(Span::ZERO, |open| self.now.since(open.since));
-        busy > 0 && waited < init && duration.scaled(ahead, busy) < init
+        if waited >= init {
+            return false;
+        }
+        (busy > 0 && duration.scaled(ahead, busy) < init)
+            || self.room_beside_an_idle_one(ask).is_some_and(|wait| wait.scaled(ahead, 1) < init)
+    }
+
+    /// How long it should take until there is room on some VM that has a sandbox of the function idle: as many endings as free
+    /// what is missing, at the pace at which runs have ended there lately.
+    fn room_beside_an_idle_one(&self, ask: &Ask) -> Option<Span> {
+        let idle = self.books.idle_anywhere(ask.function, ask.revision).iter();
+        let full = idle.filter(|&&(slot, count)| {
+            count > 0 && self.books.accepts(slot, ask.kind) && ask.demand.fits_in(self.books.capacity(slot))
+        });
+        full.take(IDLE)
+            .filter_map(|&(slot, _)| {
+                let vm = self.vms.get(&self.books.vm(slot))?;
+                let missing = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
+                let own = self.books.booked_by_us(slot);
+                let runs = vm.open.len() as u64;
+                let endings = |missing: u32, booked: u32| {
+                    (u64::from(missing) * runs).div_ceil(u64::from(booked.max(1))).max(1)
+                };
+                let needed = endings(missing.cpu.0, own.cpu.0).max(endings(missing.memory.0, own.memory.0));
+                (runs >= needed).then_some(vm.pace?.scaled(needed, 1))
+            })
+            .min()
     }
 
     fn send(&mut self, id: InvocationId, choice: Choice, outputs: &mut Vec<Output>) {
@@ -154,8 +185,8 @@ impl Dispatch {
         }
     }
 
-    /// Sends out who can go. `freed`: a function of which something has just ended.
-    pub(super) fn pump(&mut self, freed: Option<FunctionId>, outputs: &mut Vec<Output>) {
+    /// Sends out who can go. `freed`: where something has just ended, and of which function.
+    pub(super) fn pump(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         if self.queues.is_empty() {
             self.books.hold(None);
             self.pump_due = None;
@@ -167,10 +198,11 @@ impl Dispatch {
         if let Some((_, function)) = self.books.held() {
             self.try_head(function, outputs);
         }
-        if let Some(function) = freed
-            && self.may_go_before_its_turn(function)
-        {
-            self.try_head(function, outputs);
+        if let Some((vm, function)) = freed {
+            if self.may_go_before_its_turn(function) {
+                self.try_head(function, outputs);
+            }
+            self.serve_whose_sandbox_is_idle_at(vm, outputs);
         }
         if self.pumped != self.books.version() {
             self.pumped = self.books.version();
@@ -202,6 +234,42 @@ impl Dispatch {
         since <= others + saved.unwrap_or(Span::ZERO)
     }
 
+    /// Room on a VM goes to those whose sandbox is idle there rather than to whose turn it is, who would need a new one: the more
+    /// cores go into making sandboxes, the longer all wait. They overtake by a cold start and a quarter of the longest wait.
+    fn serve_whose_sandbox_is_idle_at(&mut self, vm: VmId, outputs: &mut Vec<Output>) {
+        if !self.settings.wait_for_warm || self.binds_early() {
+            return;
+        }
+        let Some(slot) = self.books.slot(vm).filter(|&slot| self.books.accepts(slot, self.books.kind(slot)))
+        else {
+            return;
+        };
+        let Some((oldest, id)) = self.queues.oldest().next() else { return };
+        let spared = self.open.get(&id).and_then(|open| self.functions.get(&open.submission.function.id));
+        let spared = spared.and_then(|function| function.profile.init()).unwrap_or(Span::ZERO);
+        let latest = oldest + spared + self.now.since(oldest).scaled(1, 4);
+        let here: Vec<FunctionId> = self.books.functions_idle_at(slot).take(OVERTAKING).collect();
+        let mut candidates: Vec<(Moment, FunctionId)> = here
+            .into_iter()
+            .filter_map(|function| {
+                let (id, since) = self.queues.head(function)?;
+                let revision = self.open.get(&id)?.submission.function.revision;
+                let is_warm = self.books.idle(function, revision, slot) > 0;
+                (is_warm && since <= latest).then_some((since, function))
+            })
+            .collect();
+        candidates.sort_unstable();
+        let mut vain = 0;
+        for (_, function) in candidates {
+            if !self.try_head(function, outputs) {
+                vain += 1;
+            }
+            if vain >= self.settings.tries_per_event.max(1) {
+                break;
+            }
+        }
+    }
+
     /// Large ones starve while small ones slip into every gap. So one VM is kept free for the oldest of those who have
     /// waited too long, until it fits.
     fn look_after_the_oldest(&mut self, outputs: &mut Vec<Output>) {
@@ -230,7 +298,7 @@ impl Dispatch {
             let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
             if let Some(slot) = asks().find_map(|ask| self.any_with_room(&ask)) {
                 let warm = self.books.idle(ask.function, ask.revision, slot) > 0;
-                if warm || !self.is_better_off_waiting(head, ask.function) {
+                if warm || !self.is_better_off_waiting(head, &ask) {
                     self.send(head, Choice { vm: self.books.vm(slot), slot, warm }, outputs);
                     continue;
                 }

@@ -589,3 +589,40 @@ fn a_placement_that_sizes_containers_itself_does_so_in_the_run_that_is_sent() {
     let Some(&Output::Run { grant, .. }) = outputs.last() else { panic!("{outputs:?}") };
     assert_eq!(grant, Grant { booked: Resources::new(4_000, 256), ceiling: Resources::new(4_000, 256) });
 }
+
+#[test]
+fn it_waits_for_room_beside_its_idle_sandbox_if_that_is_sooner_than_making_another() {
+    let mut house = House::of(&[1]);
+    house.submit(1, rerun(1));
+    house.finish(1, 1, 1, 1); // 300 ms to make
+    house.submit(2, rerun(2));
+    house.now = 100;
+    house.finish(1, 2, 1, 2); // 100 ms since the ending before
+    assert_eq!(house.submit(3, rerun(2)), ["run 3.1 on vm-1"]);
+    house.told(Input::VmReported(status(2, 1)));
+    assert_eq!(house.submit(4, rerun(1)), NOTHING, "vm-2 has room, but no sandbox");
+    assert_eq!(house.mind.next_wakeup(), Some(at(400)));
+    house.now = 150;
+    assert_eq!(house.finish(1, 3, 1, 2), ["forget 3", "run 4.1 on vm-1"]);
+    assert_eq!(house.submit(5, rerun(2)), NOTHING);
+    house.now = 450;
+    assert_eq!(house.told(Input::Woke), ["run 5.1 on vm-2"], "not longer than making one takes");
+}
+
+#[test]
+fn room_goes_to_whose_sandbox_is_idle_there_before_one_who_has_waited_a_little_longer() {
+    let mut house = House::of(&[1]);
+    for function in [2, 3] {
+        house.submit(function.into(), rerun(function));
+        house.finish(1, function.into(), 1, function);
+    }
+    house.submit(4, rerun(3));
+    house.submit(10, rerun(9));
+    house.now = 100;
+    house.submit(11, rerun(2));
+    house.submit(12, rerun(8));
+    house.now = 400;
+    // A quarter of the 400 ms that 10 has waited is what 11 came later.
+    assert_eq!(house.finish(1, 4, 1, 3), ["forget 4", "run 11.1 on vm-1"]);
+    assert_eq!(house.finish(1, 11, 1, 2), ["forget 11", "run 10.1 on vm-1"]);
+}

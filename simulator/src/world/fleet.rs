@@ -1,6 +1,7 @@
 //! The Resource Monitor, where a house has one.
 
 use policies::provisioning::{Input, Output, Provisioning, RetireWhy};
+use vocabulary::VmStanding;
 
 use super::*;
 use crate::house;

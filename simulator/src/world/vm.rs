@@ -179,13 +179,19 @@ impl World {
         if passed >= SECOND {
             let Reading { delivered, could, memory } = vm.machine.read(now);
             let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
-            vm.window.see(Resources { cpu, memory: memory + vm.idle });
+            let used = Resources { cpu, memory: memory + vm.idle };
+            vm.window.see(used);
             vm.sampled = now;
             self.tally.used(now, vm.kind, delivered);
             if delivered > could {
                 self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
             }
+            // Only an Invoker that admits by measured use looks at it.
+            if matches!(self.house.residency.admission, residency::Admission::Measured { .. }) {
+                self.tell_vm(id, residency::Input::Uses(used));
+            }
         }
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let used = vm.window.most();
         let index = self.statuses_free.pop().unwrap_or_else(|| {
             self.statuses.push(VmStatus {
