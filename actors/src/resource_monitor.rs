@@ -392,7 +392,7 @@ async fn listen(
     let (actor, metrics) = (me.clone(), arguments.metrics.clone());
     tasks.spawn(async move {
         while let Some(message) = demands.next().await {
-            let Some(demanded) = read::<Demanded>(&message, &metrics) else { continue };
+            let Some(demanded) = intake::read::<Demanded>(&message, &metrics.common) else { continue };
             if actor.cast(Input::Demanded(demanded)).is_err() {
                 return;
             }

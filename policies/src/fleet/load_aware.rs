@@ -43,9 +43,10 @@ impl LoadAware {
     }
 
     /// Of each kind, the one that is bought first coming first. What the least size asks for beyond the load is harvest.
-    fn wishes(&self, demand: Demand) -> [(VmKind, Resources); 2] {
+    fn wishes(&self, view: View<'_>, demand: Demand) -> [(VmKind, Resources); 2] {
         let regular = self.wants(demand.regular);
-        let harvest = self.wants(demand.harvest).max(self.settings.least - regular);
+        let there = regular.max(view.has(VmKind::Regular));
+        let harvest = self.wants(demand.harvest).max(self.settings.least - there);
         [(VmKind::Regular, regular), (VmKind::Harvest, harvest)]
     }
 
@@ -70,14 +71,9 @@ impl LoadAware {
         }
     }
 
-    fn shrink(
-        &mut self,
-        now: Moment,
-        view: View<'_>,
-        wishes: [(VmKind, Resources); 2],
-        orders: &mut Vec<Order>,
-    ) {
-        for (kind, wanted) in wishes {
+    fn shrink(&mut self, now: Moment, view: View<'_>, demand: Demand, orders: &mut Vec<Order>) {
+        for (kind, load) in [(VmKind::Regular, demand.regular), (VmKind::Harvest, demand.harvest)] {
+            let wanted = self.wants(load);
             let Some(vm) = self.not_needed(view, kind, wanted) else {
                 self.spare_since.remove(&kind);
                 continue;
@@ -128,12 +124,12 @@ impl Fleet for LoadAware {
         // Nobody has said what is asked for: what is there stays.
         let Some(demand) = view.demand else {
             self.spare_since.clear();
-            return self.grow(view, self.wishes(Demand::default()), orders);
+            return self.grow(view, self.wishes(view, Demand::default()), orders);
         };
-        let wishes = self.wishes(demand);
+        let wishes = self.wishes(view, demand);
         self.grow(view, wishes, orders);
         if orders.is_empty() {
-            self.shrink(now, view, wishes, orders);
+            self.shrink(now, view, demand, orders);
         } else {
             self.spare_since.clear();
         }

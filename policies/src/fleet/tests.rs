@@ -215,3 +215,42 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Under a load that does not change the fleet comes to rest: nothing that was let go is ordered again.
+    #[test]
+    fn a_steady_load_is_answered_once(
+        sizes in prop::collection::vec((any::<bool>(), 1_u32..30), 0..8),
+        load in (0_u32..60, 0_u32..60),
+        least in 0_u32..40,
+    ) {
+        let settings = Settings { least: Resources::new(least * 1_000, 1_024), ..settings() };
+        let mut rule = load_aware::LoadAware::new(settings);
+        let mut fleet: Vec<Member> = sizes
+            .iter()
+            .enumerate()
+            .map(|(id, &(regular, cores))| {
+                member(id as u64, if regular { REGULAR } else { HARVEST }, cores, Stage::Open, 0)
+            })
+            .collect();
+        let (mut next, mut drained) = (100, false);
+        for round in 0..40 {
+            for order in looks(&mut rule, 400 * round, &fleet, cores(load.0, load.1)) {
+                match order {
+                    Order::Launch { kind, size, count } => {
+                        prop_assert!(!drained, "a VM was let go, and another ordered");
+                        for _ in 0..count {
+                            next += 1;
+                            fleet.push(Member { vm: VmId(next), kind, size, stage: Stage::Open, running: 0 });
+                        }
+                    }
+                    Order::Drain(vm) | Order::Retire(vm) => {
+                        drained = true;
+                        fleet.retain(|member| member.vm != vm);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(looks(&mut rule, 40_000, &fleet, cores(load.0, load.1)), vec![]);
+    }
+}
