@@ -108,8 +108,9 @@ fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
     let placement =
         policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
             .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
-    let allocator = policies::allocation::by_name(&settings.allocation)
-        .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
+    let allocator =
+        policies::allocation::by_name(&settings.allocation, &policies::allocation::Settings::default())
+            .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
     let reliability = policies::reliability::by_name(&settings.reliability)
         .ok_or_else(|| format!("controller.reliability: there is no '{}'", settings.reliability))?;
     let dispatch = policies::dispatch::Settings {
@@ -258,6 +259,7 @@ impl Shell {
             input_bytes: u32::try_from(submit.payload.0.len()).unwrap_or(u32::MAX),
             give_up_at: self.now() + submit.patience,
             durable: submit.durable,
+            truth: None,
         };
         self.held.insert(submit);
         let before = Instant::now();

@@ -274,7 +274,9 @@ impl Shell {
                 self.residents.kill(sandbox);
             }
             Output::HandBack { invocation, attempt, why } => self.hand_back((invocation, attempt), why),
-            Output::Resize { sandbox, ceiling } => self.residents.set_ceiling(sandbox, ceiling),
+            Output::Resize { sandbox, ceiling, weight } => {
+                self.residents.set_share(sandbox, ceiling, weight);
+            }
             Output::Duplicate { invocation, attempt } => {
                 self.given.metrics.duplicate_run();
                 self.forget_unless_open((invocation, attempt));
@@ -299,7 +301,7 @@ impl Shell {
         grant: vocabulary::Grant,
         cold: bool,
     ) {
-        self.residents.set_ceiling(id, grant.ceiling);
+        self.residents.set_share(id, grant.ceiling, grant.cpu_weight());
         let Some(here) = self.runs.get(&key).cloned() else { return };
         let Some(Lent { sandbox, definition, init, init_logs }) = self.residents.lend(id) else { return };
         let start = if cold { Start::Cold } else { Start::Warm };

@@ -130,6 +130,12 @@ struct FirstAnswer {
     duration: Span,
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct FirstGrant {
+    booked: Resources,
+    ceiling: Resources,
+}
+
 #[test]
 fn an_old_reader_takes_what_a_new_writer_sends() {
     let submit = examples::submit();
@@ -142,6 +148,9 @@ fn an_old_reader_takes_what_a_new_writer_sends() {
     assert_eq!((old.sequence, old.status), (9, examples::report().status));
     let old: FirstAnswer = decode(&encode(&examples::answer())).expect("unknown fields are skipped");
     assert_eq!(old.result, examples::answer().result);
+    let grant = examples::lending_grant();
+    let old: FirstGrant = decode(&encode(&grant)).expect("unknown fields are skipped");
+    assert_eq!(old, FirstGrant { booked: grant.booked, ceiling: grant.ceiling });
 }
 
 #[test]
@@ -188,5 +197,7 @@ fn a_new_reader_takes_what_an_old_writer_sends() {
     };
     let read: Answer = decode(&encode(&old)).expect("what is missing has a default");
     assert_eq!(read, Answer { vm: None, grant: None, timed_out: false, ..new });
+    let old = FirstGrant { booked: Resources::new(250, 128), ceiling: Resources::new(500, 256) };
+    assert_eq!(decode::<Grant>(&encode(&old)).expect("what is missing has a default"), examples::grant());
     assert_eq!(decode::<Drain>(&[0x80]).expect("an empty map"), Drain::default());
 }

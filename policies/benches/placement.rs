@@ -116,6 +116,7 @@ fn call(criterion: &mut Criterion) {
                         input_bytes: 100,
                         give_up_at: now + Span::seconds(60),
                         durable: false,
+                        truth: None,
                     };
                     outputs.clear();
                     dispatch.handle(now, Input::Submitted(submission), &mut outputs);

@@ -8,19 +8,21 @@
 //! **Gives up:** knowing what happened on a VM between its last report and its loss: what was there is run again, unless
 //! its function forbids it.
 //!
-//! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `sending` (who goes next,
-//! and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there), `vms` (which
-//! kinds of VMs a function may run on), `queues` (who waits), `hopeless` (who waits without any VM), `demand` (what is asked
-//! of the fleet).
+//! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `granting` (how much), `sending`
+//! (who goes next, and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
+//! `vms` (which kinds of VMs a function may run on), `shrinks` (how much VMs tend to lose), `queues` (who waits), `hopeless`
+//! (who waits without any VM), `demand` (what is asked of the fleet).
 
 mod demand;
 mod eviction;
 mod fleet;
+mod granting;
 mod hopeless;
 mod lifecycle;
 mod open;
 mod queues;
 mod sending;
+mod shrinks;
 mod vms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +33,7 @@ use vocabulary::{
     Revision, Span, Usage, VmId, VmKind, VmStatus,
 };
 
-use crate::allocation::Allocator;
+use crate::allocation::{Allocator, Truth};
 use crate::hash::Map;
 use crate::placement::{Books, Placement};
 use crate::profile::Profile;
@@ -63,6 +65,9 @@ pub enum Input {
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
     /// The Invoker ended an attempt.
     Finished { vm: VmId, ending: Ending },
+    /// The kernel killed an attempt for want of memory, and not because it wanted more than its reservation: part of that
+    /// had been lent, or the VM had no more. It goes again, with all that was reserved.
+    Starved { vm: VmId, ending: Ending },
     /// Nobody waits for it any more.
     Withdrawn(InvocationId),
     /// The moment asked for by [`Dispatch::next_wakeup`] has come.
@@ -85,6 +90,8 @@ pub struct Submission {
     pub give_up_at: Moment,
     /// Durable submissions are put off, never refused for lack of room in the function's queue or of a VM.
     pub durable: bool,
+    /// What it truly needs, as only a rehearsal can know.
+    pub truth: Option<Truth>,
 }
 
 /// How an attempt ended, with what was learned.
@@ -194,6 +201,9 @@ pub enum GivenUp {
     /// Its VMs were lost again and again.
     #[error("it lost its VM {attempts} times")]
     TooManyAttempts { attempts: u32 },
+    /// Its VM had no memory left and its function forbids a second run.
+    #[error("its VM {vm} ran out of memory and the function must not run twice (on-eviction: never)")]
+    StarvedAndNever { vm: VmId },
     /// It needs more than any VM has had for long.
     #[error("no VM it may run on has been large enough for {needs} within {within} ({largest} at most)")]
     TooLarge { needs: Resources, largest: Resources, within: Span },
@@ -400,6 +410,10 @@ impl Dispatch {
             Input::Finished { vm, ending } => {
                 freed = Some((vm, ending.function));
                 self.finished(vm, ending, outputs);
+            }
+            Input::Starved { vm, ending } => {
+                freed = Some((vm, ending.function));
+                self.starved(vm, &ending, outputs);
             }
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}

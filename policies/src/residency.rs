@@ -2,7 +2,7 @@
 //!
 //! **Knows:** the VM's size, its sandboxes, what they run, and what waits for room.
 //! **Promises:** bookings of runs plus the ceilings of idle sandboxes never exceed the VM's memory, nor bookings its CPU, except
-//! for what was already running when the VM shrank. Each attempt is begun at most once; an attempt older than one seen
+//! for what was already running when the VM shrank, and for what a run had lent and was given back (see `lending`). Each attempt is begun at most once; an attempt older than one seen
 //! is never begun. What is taken is executed, handed back, or superseded.
 //! **Gives up:** fairness between functions: what waits here goes first in, first out. The Controller sends only what
 //! should fit, so a queue here is short and means that the VM has shrunk, or that two Controllers had the same idea.
@@ -10,9 +10,11 @@
 //! With an [`Admission`] other than `Booked` it behaves as the released invokers of the SOSP'21 authors do, and promises only what
 //! they did; see `admission`.
 //!
-//! The files beside: `runs` (what is asked for), `admission` (whether there is room), `sandboxes` (what serves it), `seen` (what was asked for before).
+//! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
+//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before).
 
 mod admission;
+mod lending;
 mod runs;
 mod sandboxes;
 mod seen;
@@ -21,13 +23,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, RunningOnVm, Span, VmStanding, VmStatus,
-    WarmOnVm,
+    Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, RunningOnVm, Span, VmStanding,
+    VmStatus, WarmOnVm,
 };
 
+use crate::harvest_pool::HarvestPool;
 use crate::keep_alive::KeepAlive;
 use crate::keep_alive::fixed::Fixed;
+use crate::safeguard::{self, Sample};
+
 use admission::Recent;
+use lending::Book;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
@@ -55,6 +61,8 @@ pub enum Input {
     RunEnded { sandbox: SandboxId, kept: bool },
     /// An idle sandbox was found dead.
     SandboxDied(SandboxId),
+    /// What a run that lends ([`Residency::watched`]) uses: every 20 ms, or when the kernel says so.
+    Sampled { sandbox: SandboxId, sample: Sample },
     /// The VM's size is now this.
     Capacity(Resources),
     /// Take nothing new and hand back what waits; or, with `Open`, take work again.
@@ -73,7 +81,7 @@ pub enum Input {
 pub enum Output {
     /// Make a sandbox, with this ceiling; `SandboxReady` or `SandboxFailed` must follow.
     Start { sandbox: SandboxId, function: FunctionCard, ceiling: Resources },
-    /// Run it there, after setting the sandbox's ceiling to the grant's; `RunEnded` must follow. `cold`: the
+    /// Run it there, after setting the sandbox's ceiling and weight to the grant's; `RunEnded` must follow. `cold`: the
     /// sandbox was made for it.
     Execute { sandbox: SandboxId, invocation: InvocationId, attempt: Attempt, grant: Grant, cold: bool },
     /// End an idle sandbox.
@@ -82,8 +90,8 @@ pub enum Output {
     Kill { sandbox: SandboxId, invocation: InvocationId, attempt: Attempt },
     /// To the Controller that sent it: not begun, run it elsewhere.
     HandBack { invocation: InvocationId, attempt: Attempt, why: HandBackWhy },
-    /// Change what a running or idle sandbox may use.
-    Resize { sandbox: SandboxId, ceiling: Resources },
+    /// Change what a running sandbox may use, and its part of the CPU when there is not enough for all.
+    Resize { sandbox: SandboxId, ceiling: Resources, weight: MilliCores },
     /// A repeated or outdated `Run` was dropped; to the counters.
     Duplicate { invocation: InvocationId, attempt: Attempt },
 }
@@ -114,6 +122,34 @@ pub enum HandBackWhy {
     Cancelled,
 }
 
+/// What becomes of the part of a reservation that a grant leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lending {
+    /// Others may be placed there. Grants are done as they come, and nothing is given back: Freyr's baselines as published.
+    #[default]
+    Off,
+    /// A ceiling is what is booked and what was borrowed from the pool; whoever lends is held to what is left.
+    Hard,
+    /// Whoever lends CPU may still use all of its reservation, and goes before others by weight; whoever wants more than its
+    /// reservation may use whatever is idle. Only bookings shrink.
+    Elastic,
+}
+
+impl Lending {
+    /// All of them by name.
+    pub const NAMES: [&str; 3] = ["off", "hard", "elastic"];
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::Off, Self::Hard, Self::Elastic]
+            .into_iter()
+            .zip(Self::NAMES)
+            .find(|(_, n)| *n == name)
+            .map(|(l, _)| l)
+    }
+}
+
 /// The Invoker's limits and constants. Take what you do not want to set from [`Settings::default`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -130,6 +166,13 @@ pub struct Settings {
     pub seen_for: Span,
     /// ...and of how many invocations at most.
     pub seen_limit: u32,
+    /// What becomes of the part of a reservation that a grant leaves.
+    pub lending: Lending,
+    /// When it is given back.
+    pub safeguard: safeguard::Settings,
+    /// `elastic`: the weight of a lender in hundredths of its reservation. Four times as much as others per core keeps all of a
+    /// reservation for one who wants it back on a VM where four times its size has been promised.
+    pub lender_weight: u32,
 }
 
 impl Default for Settings {
@@ -141,6 +184,9 @@ impl Default for Settings {
             sandboxes_limit: 1_024,
             seen_for: Span::seconds(300),
             seen_limit: 262_144,
+            lending: Lending::Off,
+            safeguard: safeguard::Settings::default(),
+            lender_weight: 400,
         }
     }
 }
@@ -160,6 +206,18 @@ pub struct Gauges {
     pub booked: Resources,
     /// What the VM has.
     pub capacity: Resources,
+    /// What running invocations have left of their reservations, lent or not.
+    pub harvested: Resources,
+    /// What of it is lent through the pool.
+    pub lent: Resources,
+    /// What of it lies in the pool.
+    pub pool: Resources,
+    /// Runs that lend, and runs that have borrowed.
+    pub lenders: u32,
+    /// See above.
+    pub borrowers: u32,
+    /// Runs to which their reservation was given back while they ran, since the VM was started.
+    pub safeguarded: u64,
 }
 
 /// The Invoker's mind.
@@ -177,6 +235,7 @@ pub struct Residency {
     /// What waits for room.
     queue: VecDeque<Run>,
     seen: Seen,
+    book: Book,
 }
 
 impl Residency {
@@ -199,6 +258,7 @@ impl Residency {
             recent: Recent::default(),
             runs: BTreeMap::new(),
             queue: VecDeque::new(),
+            book: Book::default(),
         }
     }
 
@@ -207,8 +267,10 @@ impl Residency {
         self.now = self.now.max(now);
         match input {
             Input::Run { invocation, attempt, function, grant } => {
-                self.asked_to_run(Run { invocation, attempt, function, grant, killed: false }, outputs);
+                let run = Run { invocation, attempt, function, grant, killed: false };
+                self.asked_to_run(run, outputs);
             }
+            Input::Sampled { sandbox, sample } => self.sampled(sandbox, &sample, outputs),
             Input::Cancel { invocation, attempt } => self.cancelled(invocation, attempt, outputs),
             Input::SandboxReady(sandbox) => self.sandbox_ready(sandbox, outputs),
             Input::SandboxFailed(sandbox) => self.sandbox_failed(sandbox),
@@ -223,6 +285,7 @@ impl Residency {
         self.seen.forget_old(self.now);
         self.begin_what_fits(outputs);
         self.keep_alive_and_prewarm(outputs);
+        self.settle(outputs);
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
@@ -283,6 +346,27 @@ impl Residency {
         self.sandboxes.serves(sandbox)
     }
 
+    /// Sandboxes whose runs lend: what they use must be told with [`Input::Sampled`].
+    pub fn watched(&self) -> impl Iterator<Item = SandboxId> {
+        self.book.watched.iter().copied()
+    }
+
+    /// What is lent by whom on this VM.
+    pub fn pool(&self) -> &HarvestPool {
+        &self.book.pool
+    }
+
+    /// What is promised to the run of a sandbox now: its grant, or all of its reservation where that was given back.
+    pub fn grant_on(&self, sandbox: SandboxId) -> Option<Grant> {
+        let (invocation, _) = self.sandboxes.serves(sandbox)?;
+        self.runs.get(&invocation).filter(|(on, _)| *on == sandbox).map(|(_, run)| run.grant)
+    }
+
+    /// Whether what the run of this sandbox had lent was given back to it while it ran; ask before [`Input::RunEnded`].
+    pub fn was_safeguarded(&self, sandbox: SandboxId) -> bool {
+        self.book.entries.get(&sandbox).is_some_and(|entry| entry.restored.any())
+    }
+
     /// What can be counted at a glance.
     pub fn gauges(&self) -> Gauges {
         let [making, idle, running] = self.sandboxes.counts();
@@ -293,6 +377,12 @@ impl Residency {
             idle,
             booked: self.booked(),
             capacity: self.capacity,
+            harvested: self.book.pool.idle() + self.book.pool.lent(),
+            lent: self.book.pool.lent(),
+            pool: self.book.pool.idle(),
+            lenders: self.book.pool.counts().0,
+            borrowers: self.book.pool.counts().1,
+            safeguarded: self.book.safeguarded,
         }
     }
 }

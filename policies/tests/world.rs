@@ -9,7 +9,8 @@ use policies::dispatch::{self, Dispatch, Ending, Submission};
 use policies::keep_alive;
 use policies::placement::{self, Binding};
 use policies::released;
-use policies::residency::{self, Admission, Residency};
+use policies::residency::{self, Admission, Lending, Residency};
+use policies::safeguard::Sample;
 use proptest::prelude::*;
 use vocabulary::{
     Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, OnEviction,
@@ -101,6 +102,9 @@ struct World {
     /// The name of the placement, and whether it promises that no VM gets more than it offers.
     algorithm: &'static str,
     keeps_to_room: bool,
+    lending: Lending,
+    /// Where each attempt was sent last, and the most that may be booked for it there: with lending, all that it reserved.
+    promised: BTreeMap<InvocationId, (VmId, Resources)>,
     log: Vec<String>,
 }
 
@@ -120,10 +124,11 @@ fn card(function: u64) -> FunctionCard {
 }
 
 impl World {
-    fn new(seed: u64, algorithm: &'static str) -> Self {
+    fn new(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Self {
         let placement = placement::by_name(algorithm, &placement::Settings::default()).unwrap();
         let keeps_to_room = placement.binding() == Binding::Late;
-        let allocator = policies::allocation::by_name("fixed").unwrap();
+        let allocator =
+            policies::allocation::by_name(allocation, &policies::allocation::Settings::default()).unwrap();
         let mut settings =
             dispatch::Settings { queue_limit: 60, function_queue_limit: 25, ..dispatch::Settings::default() };
         released::fit_dispatch(algorithm, &mut settings);
@@ -148,6 +153,8 @@ impl World {
             last_capacity: BTreeMap::new(),
             trouble: true,
             algorithm,
+            lending,
+            promised: BTreeMap::new(),
             keeps_to_room,
             log: Vec::new(),
         };
@@ -169,6 +176,7 @@ impl World {
         let mut settings = residency::Settings { queue_limit: 8, ..Default::default() };
         released::fit_residency(self.algorithm, &mut settings);
         settings.keep_alive = Span::seconds(5);
+        settings.lending = self.lending;
         let name = keep_alive::NAMES[self.chance.below(keep_alive::NAMES.len() as u64) as usize];
         let keep_alive = keep_alive::by_name(name, settings.keep_alive).unwrap();
         let residency = Residency::with_keep_alive(settings, capacity, keep_alive);
@@ -190,6 +198,7 @@ impl World {
             input_bytes: 10,
             give_up_at: self.now + Span::seconds(1 + self.chance.below(20)),
             durable: self.chance.one_in(5),
+            truth: None,
         };
         let submitted = Event::ToController(dispatch::Input::Submitted(submission));
         if self.chance.one_in(10) {
@@ -299,8 +308,12 @@ impl World {
             if sent_to.contains(&vm) {
                 assert!(booked.fits_in(capacity), "{vm} has {capacity}, we sent {booked}");
             } else if !booked.fits_in(capacity) {
+                // What was lent may have gone back to who reserved it, after its room was promised to others.
+                let reserved: Resources =
+                    self.promised.values().filter(|(on, _)| *on == vm).map(|&(_, most)| most).sum();
                 let before = before.get(&vm).copied().unwrap_or(Resources::ZERO);
-                assert!(booked.fits_in(before), "{vm} is overbooked, and got more");
+                let bound = if self.lending == Lending::Off { before } else { before.max(reserved) };
+                assert!(booked.fits_in(bound), "{vm} is overbooked, and got more");
             }
         }
     }
@@ -315,6 +328,7 @@ impl World {
                 self.calls.entry(invocation).or_default().sent.insert(attempt, vm);
                 assert_eq!(self.ends[&invocation], 0, "{invocation} was sent after its end");
                 sent_to.insert(vm);
+                self.promised.insert(invocation, (vm, self.cards[&invocation].reservation.max(grant.booked)));
                 let delay = self.chance.below(5);
                 if !self.vms.contains_key(&vm) {
                     if self.chance.one_in(2) {
@@ -395,6 +409,7 @@ impl World {
         if let residency::Input::Capacity(capacity) = input {
             vm.capacity = capacity;
         }
+        let gives_back = matches!(input, residency::Input::Sampled { .. });
         let (was_booked, was_size) = (vm.residency.booked(), vm.capacity);
         let mut outputs = Vec::new();
         vm.residency.handle(self.now, input, &mut outputs);
@@ -405,6 +420,7 @@ impl World {
         let booked = self.vms[&id].residency.booked();
         assert!(
             released::admission(self.algorithm) != Admission::Booked
+                || gives_back
                 || booked.fits_in(was_size)
                 || booked.fits_in(was_booked),
             "{id} has {was_size}, had booked {was_booked}, now {booked}"
@@ -418,13 +434,33 @@ impl World {
                 let delay = 20 + self.chance.below(400);
                 self.after(delay, Event::ToVm(id, I::SandboxReady(sandbox)));
             }
-            O::Execute { sandbox, invocation, attempt, cold, .. } => {
+            O::Execute { sandbox, invocation, attempt, grant, cold } => {
                 let vm = self.vms.get_mut(&id).unwrap();
                 assert!(vm.begun.insert((invocation, attempt)), "{invocation} {attempt} was begun twice");
                 let function = self.cards[&invocation];
                 let duration = 1 + self.chance.below(700);
                 let kept = !self.chance.one_in(15);
+                let reserved = function.reservation.memory;
+                let starves =
+                    self.lending != Lending::Off && grant.booked.memory < reserved && self.chance.one_in(10);
+                let kept = kept && !starves;
                 self.after(duration, Event::ToVm(id, I::RunEnded { sandbox, kept }));
+                if self.lending != Lending::Off {
+                    let sample = Sample {
+                        cpu: MilliCores(self.chance.below(1_500) as u32),
+                        memory: Mebibytes(self.chance.below(150) as u32),
+                        ..Sample::default()
+                    };
+                    let during = self.chance.below(duration);
+                    self.after(during, Event::ToVm(id, I::Sampled { sandbox, sample }));
+                }
+                let usage = Usage {
+                    cpu_time: Span::millis(duration / 2),
+                    cpu_peak: MilliCores(100 + self.chance.below(900) as u32),
+                    memory_peak: Mebibytes(20 + self.chance.below(60) as u32),
+                    throttled: Span::millis(if self.chance.one_in(5) { duration } else { 0 }),
+                    safeguarded: self.chance.one_in(20),
+                };
                 let ending = Ending {
                     invocation,
                     attempt,
@@ -434,16 +470,15 @@ impl World {
                     cold,
                     init: Span::millis(if cold { 200 } else { 0 }),
                     duration: Span::millis(duration),
-                    usage: Usage {
-                        cpu_time: Span::millis(duration / 2),
-                        cpu_peak: MilliCores(500),
-                        memory_peak: Mebibytes(50),
-                        throttled: Span::ZERO,
-                    },
+                    usage,
                     sandbox_kept: kept,
                     input_bytes: 10,
                 };
-                let finished = Event::ToController(dispatch::Input::Finished { vm: id, ending });
+                let finished = Event::ToController(if starves {
+                    dispatch::Input::Starved { vm: id, ending }
+                } else {
+                    dispatch::Input::Finished { vm: id, ending }
+                });
                 let delay = duration + self.chance.below(20);
                 self.after(duration + 1, Event::Answer(invocation, attempt));
                 if self.trouble && self.chance.one_in(20) {
@@ -556,11 +591,15 @@ impl World {
 }
 
 fn story(seed: u64, algorithm: &'static str) -> Vec<String> {
-    play(seed, algorithm).log
+    play(seed, algorithm, "fixed", Lending::Off).log
 }
 
-fn play(seed: u64, algorithm: &'static str) -> World {
-    let mut world = World::new(seed, algorithm);
+fn lending_story(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Vec<String> {
+    play(seed, algorithm, allocation, lending).log
+}
+
+fn play(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> World {
+    let mut world = World::new(seed, algorithm, allocation, lending);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         world.live(250);
         world.heal_and_wait();
@@ -568,7 +607,10 @@ fn play(seed: u64, algorithm: &'static str) -> World {
     }));
     if let Err(panic) = result {
         let tail = world.log.len().saturating_sub(60);
-        eprintln!("seed {seed}, {algorithm}; the last that happened:\n{}", world.log[tail..].join("\n"));
+        eprintln!(
+            "seed {seed}, {algorithm}, {allocation}, {lending:?}; the last that happened:\n{}",
+            world.log[tail..].join("\n")
+        );
         std::panic::resume_unwind(panic);
     }
     world
@@ -586,6 +628,19 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_lent_every_accepted_invocation_ends_exactly_once(
+        seed in any::<u64>(),
+        allocation in prop::sample::select(&policies::allocation::NAMES),
+        lending in prop::sample::select(&[Lending::Off, Lending::Hard, Lending::Elastic]),
+    ) {
+        lending_story(seed, "mws", allocation, lending);
+    }
+}
+
 #[test]
 fn the_same_inputs_in_the_same_order_give_the_same_outputs() {
     for name in placement::NAMES {
@@ -597,7 +652,7 @@ fn the_same_inputs_in_the_same_order_give_the_same_outputs() {
 
 #[test]
 fn the_worlds_have_notices_after_which_two_attempts_race() {
-    let worlds: Vec<World> = (0..10).map(|seed| play(seed, "mws")).collect();
+    let worlds: Vec<World> = (0..10).map(|seed| play(seed, "mws", "fixed", Lending::Off)).collect();
     let reruns: u32 = worlds.iter().map(|world| world.reruns).sum();
     let calls = worlds.iter().flat_map(|world| world.calls.values());
     let older_won = calls.filter(|call| call.answered < call.sent.keys().next_back().copied()).count();

@@ -87,6 +87,8 @@ impl Meter {
             cpu_peak: self.cpu_peak.max(mean),
             memory_peak: Mebibytes::holding(self.memory_peak.max(memory)),
             throttled,
+            // Who lends knows that, not who measures.
+            safeguarded: false,
         };
         (usage, duration)
     }

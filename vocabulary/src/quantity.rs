@@ -5,6 +5,8 @@ use std::ops::{Add, AddAssign, Sub, SubAssign};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Span;
+
 /// A whole number of one unit, with arithmetic that stops at the ends instead of wrapping around: a book
 /// that is wrong by a little must not become wrong by four billion.
 macro_rules! quantity {
@@ -172,14 +174,38 @@ impl fmt::Display for Resources {
 pub struct Grant {
     /// What placement counts against the VM's capacity.
     pub booked: Resources,
-    /// What the kernel lets it use.
+    /// What the kernel lets it use at most. Above the booking only as far as there is something to lend.
     pub ceiling: Resources,
+    /// Its part of the CPU when there is not enough for all, in proportion to the others'; zero: as its ceiling.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub weight: MilliCores,
+    /// How long it is expected to run, so that what it lends can be lent for as long; zero: nobody knows.
+    #[serde(default, skip_serializing_if = "is_no_time")]
+    pub lasts: Span,
+}
+
+fn is_zero(weight: &MilliCores) -> bool {
+    *weight == MilliCores::ZERO
+}
+
+fn is_no_time(span: &Span) -> bool {
+    *span == Span::ZERO
 }
 
 impl Grant {
+    /// So much booked, so much allowed.
+    pub fn new(booked: Resources, ceiling: Resources) -> Self {
+        Self { booked, ceiling, weight: MilliCores::ZERO, lasts: Span::ZERO }
+    }
+
     /// The same amount booked and allowed.
     pub fn fixed(amount: Resources) -> Self {
-        Self { booked: amount, ceiling: amount }
+        Self::new(amount, amount)
+    }
+
+    /// Its part of the CPU when there is not enough for all.
+    pub fn cpu_weight(self) -> MilliCores {
+        if self.weight == MilliCores::ZERO { self.ceiling.cpu } else { self.weight }
     }
 
     /// What was taken from `reservation`: harvested, where the booking is less.
@@ -215,10 +241,10 @@ mod tests {
     #[test]
     fn a_grant_says_what_it_took_and_what_it_gave() {
         let reservation = Resources::new(1000, 256);
-        let lender = Grant { booked: Resources::new(400, 256), ceiling: reservation };
+        let lender = Grant::new(Resources::new(400, 256), reservation);
         assert_eq!(lender.harvested(reservation), Resources::new(600, 0));
         assert_eq!(lender.supplemental(reservation), Resources::ZERO);
-        let borrower = Grant { booked: reservation, ceiling: Resources::new(1600, 256) };
+        let borrower = Grant::new(reservation, Resources::new(1600, 256));
         assert_eq!(borrower.harvested(reservation), Resources::ZERO);
         assert_eq!(borrower.supplemental(reservation), Resources::new(600, 0));
     }

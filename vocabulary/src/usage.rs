@@ -59,4 +59,8 @@ pub struct Usage {
     pub memory_peak: Mebibytes,
     /// How long the kernel held it back at its CPU ceiling.
     pub throttled: Span,
+    /// Whether part of its reservation had been lent and was given back to it while it ran, because it came near to
+    /// what was left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub safeguarded: bool,
 }

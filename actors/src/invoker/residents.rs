@@ -1,7 +1,7 @@
 //! The sandboxes of this VM: which there are, what each may use, what they have used.
 //!
 //! **Knows:** every sandbox that lives, at rest or lent to a run.
-//! **Promises:** a ceiling is written only where it changes, and a CPU-second is counted once.
+//! **Promises:** a ceiling or a weight is written only where it changes, and a CPU-second is counted once.
 //! **Gives up:** deciding; which sandbox runs what, and which one goes, is `policies::residency`'s.
 
 use std::collections::HashMap;
@@ -20,6 +20,8 @@ struct Resident {
     sandbox: Option<Box<dyn Sandbox>>,
     limits: Arc<dyn Limits>,
     ceiling: Resources,
+    /// Its part of the CPU when there is not enough for all.
+    weight: MilliCores,
     definition: Arc<FunctionDefinition>,
     /// What making it took, and what loading the code logged; told with its first run.
     init: Span,
@@ -48,6 +50,8 @@ impl Residents {
             limits: ready.sandbox.limits(),
             sandbox: Some(ready.sandbox),
             ceiling,
+            // As the workshop makes them.
+            weight: ceiling.cpu,
             definition: ready.definition,
             init: ready.init,
             init_logs: ready.init_logs,
@@ -88,9 +92,15 @@ impl Residents {
         }
     }
 
-    /// It may use this much from now on.
-    pub fn set_ceiling(&mut self, id: SandboxId, ceiling: Resources) {
+    /// It may use this much from now on, and weighs so much.
+    pub fn set_share(&mut self, id: SandboxId, ceiling: Resources, weight: MilliCores) {
         let Some(resident) = self.0.get_mut(&id) else { return };
+        if resident.weight != weight {
+            match resident.limits.set_weight(weight) {
+                Ok(()) => resident.weight = weight,
+                Err(error) => tracing::warn!(%error, sandbox = id.0, "could not change a weight"),
+            }
+        }
         if resident.ceiling == ceiling {
             return;
         }

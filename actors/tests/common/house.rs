@@ -205,7 +205,7 @@ async fn respond(bus: Bus, store: Store, submit: Submit) {
         result: result.into(),
         vm: Some(VmId(0x1f)),
         start,
-        grant: Some(Grant { booked: submit.function.reservation, ceiling: submit.function.reservation }),
+        grant: Some(Grant::fixed(submit.function.reservation)),
         started_unix_ms: unix_ms(),
         waited: Span::millis(3),
         init,

@@ -22,7 +22,11 @@ pub fn path() -> FunctionPath {
 }
 
 pub fn grant() -> Grant {
-    Grant { booked: Resources::new(250, 128), ceiling: Resources::new(500, 256) }
+    Grant::new(Resources::new(250, 128), Resources::new(500, 256))
+}
+
+pub fn lending_grant() -> Grant {
+    Grant { weight: MilliCores(2_000), lasts: Span::millis(80), ..grant() }
 }
 
 pub fn trace() -> TraceContext {
@@ -38,6 +42,7 @@ pub fn usage() -> Usage {
         cpu_peak: MilliCores(400),
         memory_peak: Mebibytes(64),
         throttled: Span::micros(3),
+        safeguarded: false,
     }
 }
 
@@ -204,6 +209,12 @@ pub fn record() -> Record {
     }
 }
 
+pub fn finishes_safeguarded() -> Finishes {
+    let mut finishes = finishes();
+    finishes.endings.iter_mut().for_each(|ending| ending.usage.safeguarded = true);
+    finishes
+}
+
 /// Calls `$each!(file_name: Type = example)` for every message that crosses NATS.
 #[macro_export]
 macro_rules! every_message {
@@ -212,6 +223,7 @@ macro_rules! every_message {
             submit: Submit = examples::submit();
             refused: Refused = examples::refused();
             run: Run = examples::run();
+            run_that_lends: Run = Run { grant: examples::lending_grant(), ..examples::run() };
             fence: Fence = examples::fence();
             fence_with_two: Fence = Fence { also: Some(Attempt(1)), ..examples::fence() };
             cancel: Cancel = Cancel { invocation: INVOCATION, attempt: Attempt(2) };
@@ -220,6 +232,7 @@ macro_rules! every_message {
             reply_refused: Reply = Reply::Refused(examples::refused());
             reply_fence: Reply = Reply::Fence(examples::fence());
             finishes: Finishes = examples::finishes();
+            finishes_safeguarded: Finishes = examples::finishes_safeguarded();
             inquiry: Inquiry = Inquiry { invocations: vec![INVOCATION] };
             unknown: Unknown = Unknown { invocations: vec![INVOCATION] };
             record: Record = examples::record();

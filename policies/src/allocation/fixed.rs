@@ -17,7 +17,7 @@ impl Allocator for Fixed {
         "fixed"
     }
 
-    fn grant(&mut self, request: Request<'_>) -> Grant {
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
         Grant::fixed(request.reservation)
     }
 }

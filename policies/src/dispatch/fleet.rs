@@ -10,6 +10,7 @@ use vocabulary::{
     Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus,
 };
 
+use super::shrinks::Shrinks;
 use super::{Again, Dispatch, Ending, Output, VmGone};
 use crate::hash::Map;
 use crate::placement::Slot;
@@ -31,6 +32,8 @@ pub(super) struct Vm {
     /// Up to which age it is counted in the rate of evictions, and at which it was evicted.
     pub watched: Span,
     pub evicted_at: Option<Span>,
+    /// How its size has changed.
+    pub shrinks: Shrinks,
     /// Our attempts there.
     pub open: Map<InvocationId, Attempt>,
     /// Attempts there that are not ours (any more).
@@ -82,6 +85,7 @@ impl Dispatch {
             self.prewarm_elsewhere(status.vm, outputs);
         }
         let book = self.vms.get_mut(&status.vm).expect("known_slot has just made it");
+        book.shrinks.see(self.now, status.capacity.cpu);
         book.standing = status.standing;
         let silent_at = self.now + self.settings.vm_silence;
         self.silences.remove(&(book.silent_at, status.vm));
@@ -110,6 +114,7 @@ impl Dispatch {
                 evicted_at: None,
                 notice: self.early_notices.remove(&status.vm),
                 silent_at: Moment::ORIGIN,
+                shrinks: Shrinks::default(),
                 open: Map::default(),
                 foreign: BTreeMap::new(),
                 just_ended: Vec::new(),
@@ -144,12 +149,16 @@ impl Dispatch {
             self.foreign.remove(&(id, attempt, status.vm));
         }
         let mut listed = BTreeMap::new();
+        let mut rebooked = Vec::new();
         for running in &status.running {
             listed.insert(running.invocation, running.attempt);
             let (id, attempt) = (running.invocation, running.attempt);
             let ours = self.open.get(&id);
-            let is_ours = ours.is_some_and(|open| open.on(status.vm, attempt).is_some());
-            if is_ours || just_ended.contains(&(id, attempt)) {
+            if ours.is_some_and(|open| open.on(status.vm, attempt).is_some()) {
+                rebooked.push((id, attempt, running.grant.booked));
+                continue;
+            }
+            if just_ended.contains(&(id, attempt)) {
                 continue;
             }
             book.foreign.insert((id, attempt), running.grant.booked);
@@ -162,6 +171,17 @@ impl Dispatch {
             function.card = function.card.or(Some(running.function));
         }
         self.books.set_foreign(slot, book.foreign.values().copied().sum());
+        for (id, attempt, booked) in rebooked {
+            let running = self.open.get_mut(&id).and_then(|open| open.on_mut(status.vm, attempt));
+            if let Some(running) = running
+                && running.booked != booked
+            {
+                // Its VM has given it back what it had lent.
+                self.books.release_own(slot, running.booked);
+                self.books.book_own(slot, booked);
+                running.booked = booked;
+            }
+        }
         just_ended.drain(..book.ended_before_last_report.min(just_ended.len()));
         book.ended_before_last_report = just_ended.len();
         book.just_ended = just_ended;

@@ -8,7 +8,6 @@ use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEvic
 
 use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
-use crate::placement::Ran;
 
 impl Dispatch {
     /// A Frontend wants this run.
@@ -73,6 +72,7 @@ impl Dispatch {
         for (_, id) in unused {
             self.functions.remove(&id);
             self.placement.forget(id);
+            self.allocator.forget(id);
         }
         let mut kept: Vec<_> =
             self.functions.values().filter_map(|function| Some(function.card?.application())).collect();
@@ -136,7 +136,7 @@ impl Dispatch {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending);
+        self.learn(&ending, false);
         if let Some(book) = self.vms.get_mut(&vm) {
             book.ended_at(self.now);
         }
@@ -156,22 +156,6 @@ impl Dispatch {
             outputs.push(Output::Cancel { vm, invocation: id, attempt });
         }
         self.forget(id, outputs);
-    }
-
-    fn learn(&mut self, ending: &Ending) {
-        let ran = matches!(
-            ending.outcome,
-            Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
-        );
-        if ran && let Some(function) = self.functions.get_mut(&ending.function) {
-            let Ending { function: id, duration, usage, .. } = *ending;
-            function.profile.ended(duration, ending.cold.then_some(ending.init), usage);
-            function.tails.learn(duration);
-            if let Some(card) = function.card {
-                self.applications.entry(card.application()).or_default().learn(duration);
-            }
-            self.placement.ended(self.now, &Ran { function: id, duration, usage });
-        }
     }
 
     /// An Invoker gave an attempt back unbegun.
@@ -254,7 +238,7 @@ impl Dispatch {
 
     /// One attempt is out of the books. If another lives, that one goes on; else it waits for a place again: accepted once,
     /// it is not refused now, however many wait, and it goes before them.
-    fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if open.running.is_some() {
             self.tell_fence(id, outputs);
@@ -297,14 +281,14 @@ impl Dispatch {
     }
 
     /// It has ended, and somebody knows its answer or nobody wants it.
-    fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+    pub(super) fn forget(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         self.queues.leave(id);
         if self.open.remove(&id).is_some() {
             outputs.push(Output::Forget(id));
         }
     }
 
-    fn is_live(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
+    pub(super) fn is_live(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
         self.open.get(&id).is_some_and(|open| open.on(vm, attempt).is_some())
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Open {
     pub withdrawn: bool,
     /// Decided when it is first tried to be placed, and again after a loss.
     pub grant: Option<Grant>,
+    /// It was killed for want of memory: nothing is taken from it again.
+    pub starved: bool,
     /// The newest attempt that lives; `None`: it waits.
     pub running: Option<Running>,
     /// The one before it, on a VM that must go.
@@ -73,6 +75,7 @@ impl Open {
             losses: 0,
             withdrawn: false,
             grant: None,
+            starved: false,
             running: None,
             older: None,
         }

@@ -11,7 +11,6 @@ use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
 
 use super::open::Running;
 use super::{Dispatch, Output};
-use crate::allocation::Request;
 use crate::placement::{Ask, Binding, Choice, Slot};
 use crate::reliability::Kinds;
 
@@ -50,27 +49,14 @@ impl Dispatch {
 
     /// What it needs, and where it may go.
     fn ask(&mut self, id: InvocationId) -> Option<(Ask, Kinds)> {
-        let open = self.open.get_mut(&id)?;
-        let card = open.submission.function;
+        let grant = self.granted(id)?;
+        let card = self.open.get(&id)?.submission.function;
         let function = self.functions.entry(card.id).or_default();
-        let grant = *open.grant.get_or_insert_with(|| {
-            let grant = self.allocator.grant(Request {
-                reservation: card.reservation,
-                input_bytes: open.submission.input_bytes,
-                profile: &function.profile,
-            });
-            self.placement.grant(&self.books, &card, grant)
-        });
         // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
         let concurrency_milli = function.profile.concurrency_milli(self.now).max(at_once * 1_000);
         let kinds = self.kinds(&card);
-        let mut demand = grant.booked;
-        // An allocator that gives more than any VM has gives what was asked for instead.
-        if !self.binds_early() && !self.could_ever_hold(kinds, demand) {
-            demand = card.reservation;
-            self.open.get_mut(&id)?.grant = Some(vocabulary::Grant::fixed(demand));
-        }
+        let demand = grant.booked;
         let kind = kinds.first();
         Some((Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind }, kinds))
     }

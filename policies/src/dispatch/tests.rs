@@ -80,6 +80,7 @@ impl House {
             input_bytes: 0,
             give_up_at: at(self.now + 60_000),
             durable: false,
+            truth: None,
         }
     }
 
@@ -123,6 +124,8 @@ fn say(output: &Output) -> String {
         Output::Stale { invocation, attempt } => format!("stale {}.{attempt}", invocation.0),
     }
 }
+
+mod granting;
 
 const NOTHING: [&str; 0] = [];
 
@@ -573,7 +576,7 @@ fn a_placement_that_sizes_containers_itself_does_so_in_the_run_that_is_sent() {
     mind.handle(at(0), Input::Submitted(submission), &mut outputs);
     let Some(&Output::Run { grant, .. }) = outputs.last() else { panic!("{outputs:?}") };
     // Not profiled: one core is taken to be used, two are allowed.
-    assert_eq!(grant, Grant { booked: Resources::new(1_000, 256), ceiling: Resources::new(2_000, 256) });
+    assert_eq!(grant, Grant::new(Resources::new(1_000, 256), Resources::new(2_000, 256)));
     // 3 cores for 100 ms: limit = ceil(2.0 * 3.0), at most 4; use = ceil(1.5 * 3.0), at most 4.
     let used = Usage { cpu_time: Span::millis(300), ..Usage::default() };
     mind.handle(
@@ -587,7 +590,7 @@ fn a_placement_that_sizes_containers_itself_does_so_in_the_run_that_is_sent() {
         &mut outputs,
     );
     let Some(&Output::Run { grant, .. }) = outputs.last() else { panic!("{outputs:?}") };
-    assert_eq!(grant, Grant { booked: Resources::new(4_000, 256), ceiling: Resources::new(4_000, 256) });
+    assert_eq!(grant, Grant::new(Resources::new(4_000, 256), Resources::new(4_000, 256)));
 }
 
 #[test]

@@ -75,6 +75,9 @@ struct Sizes {
     /// Their CPU, and what is booked of it, in millicores.
     cpu: u64,
     cpu_booked: u64,
+    /// The same of memory, in MiB.
+    memory: u64,
+    memory_booked: u64,
     /// How many of them have, or once had, each size; by CPU, then memory.
     counts: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
@@ -183,6 +186,19 @@ impl Books {
     /// CPU of all VMs of this kind that take work, and what is booked of it, in millicores.
     pub fn open_cpu(&self, kind: VmKind) -> (u64, u64) {
         (self.sizes(kind).cpu, self.sizes(kind).cpu_booked)
+    }
+
+    /// What the VMs that take work have, and what of it is not booked.
+    pub fn open_resources(&self) -> (Resources, Resources) {
+        let narrow = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
+        let sum = |of: fn(&Sizes) -> u64| self.by_kind.iter().map(of).sum::<u64>();
+        let (cpu, memory) = (sum(|kind| kind.cpu), sum(|kind| kind.memory));
+        let all = Resources::new(narrow(cpu), narrow(memory));
+        let free = Resources::new(
+            narrow(cpu.saturating_sub(sum(|kind| kind.cpu_booked))),
+            narrow(memory.saturating_sub(sum(|kind| kind.memory_booked))),
+        );
+        (all, free)
     }
 
     /// All VMs.
@@ -387,15 +403,18 @@ impl Books {
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
         let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
         let open = |book: &Book| {
-            let (cpu, booked) = (book.capacity.cpu.0, (book.own + book.foreign).cpu.0);
-            if book.takes_work { (u64::from(cpu), u64::from(booked)) } else { (0, 0) }
+            let (has, booked) = (book.capacity, book.own + book.foreign);
+            let all = [has.cpu.0, booked.cpu.0, has.memory.0, booked.memory.0];
+            if book.takes_work { all.map(u64::from) } else { [0; 4] }
         };
         let before = open(book);
         change(book);
         let after = open(book);
         let sizes = &mut self.by_kind[book.kind as usize];
-        sizes.cpu = sizes.cpu - before.0 + after.0;
-        sizes.cpu_booked = sizes.cpu_booked - before.1 + after.1;
+        sizes.cpu = sizes.cpu - before[0] + after[0];
+        sizes.cpu_booked = sizes.cpu_booked - before[1] + after[1];
+        sizes.memory = sizes.memory - before[2] + after[2];
+        sizes.memory_booked = sizes.memory_booked - before[3] + after[3];
     }
 
     fn book(&self, slot: Slot) -> &Book {
@@ -497,6 +516,24 @@ mod tests {
         assert_eq!(books.add(VmId(2), VmKind::Regular, Resources::new(1, 1)), slot);
         assert_eq!(books.idle(F, R, slot), 0);
         assert_eq!((books.len(), books.open()), (1, 0));
+    }
+
+    #[test]
+    fn sums_follow_every_change_of_the_vms_that_take_work() {
+        let (mut books, slot) = one_vm();
+        let other = books.add(VmId(2), VmKind::Regular, Resources::new(1_000, 512));
+        assert_eq!(books.open_resources().0, Resources::new(2_000, 1_024));
+        books.book_own(other, Resources::new(300, 100));
+        books.set_takes_work(other, true);
+        books.book_own(slot, Resources::new(500, 200));
+        books.set_foreign(slot, Resources::new(50, 20));
+        assert_eq!(books.open_resources(), (Resources::new(3_000, 1_536), Resources::new(2_150, 1_216)));
+        books.set_capacity(slot, Resources::new(1_000, 1_024));
+        books.release_own(slot, Resources::new(500, 200));
+        assert_eq!(books.open_resources(), (Resources::new(2_000, 1_536), Resources::new(1_650, 1_416)));
+        books.remove(other);
+        books.remove(slot);
+        assert_eq!(books.open_resources(), (Resources::ZERO, Resources::ZERO));
     }
 
     #[test]

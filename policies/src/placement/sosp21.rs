@@ -125,10 +125,10 @@ impl Profile {
     /// What is counted and what is allowed.
     pub fn grant(&self, function: &FunctionCard) -> Grant {
         let memory = function.reservation.memory;
-        Grant {
-            booked: Resources { cpu: self.cpu(), memory },
-            ceiling: Resources { cpu: self.limit(function.reservation), memory },
-        }
+        Grant::new(
+            Resources { cpu: self.cpu(), memory },
+            Resources { cpu: self.limit(function.reservation), memory },
+        )
     }
 }
 
@@ -186,6 +186,7 @@ mod tests {
             cpu_peak: MilliCores(0),
             memory_peak: Mebibytes(0),
             throttled: Span::ZERO,
+            safeguarded: false,
         };
         profile.ended(Span::millis(ms), &usage);
     }

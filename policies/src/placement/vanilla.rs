@@ -110,7 +110,7 @@ impl Placement for Vanilla {
         let Resources { cpu, memory } = function.reservation;
         let largest = [VmKind::Regular, VmKind::Harvest].map(|kind| books.largest(kind).cpu);
         let all = largest.into_iter().fold(cpu, MilliCores::max);
-        Grant { booked: grant.booked, ceiling: Resources { cpu: all, memory } }
+        Grant { ceiling: Resources { cpu: all, memory }, ..grant }
     }
 }
 

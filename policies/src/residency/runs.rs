@@ -8,7 +8,7 @@
 use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
-use super::{HandBackWhy, Output, Residency, SandboxId, StopWhy};
+use super::{HandBackWhy, Lending, Output, Residency, SandboxId, StopWhy};
 
 /// One attempt that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -146,7 +146,11 @@ impl Residency {
         if !room || !self.make_seat(outputs) {
             return false;
         }
-        let ceiling = run.grant.ceiling;
+        // Who lends may use all that it reserved until it begins; making a sandbox is not what was measured.
+        let ceiling = match self.settings.lending {
+            Lending::Off => run.grant.ceiling,
+            _ => run.function.reservation.max(run.grant.booked),
+        };
         let made_for = Some((run.invocation, run.attempt));
         let sandbox = self.sandboxes.make(self.now, run.function, ceiling, made_for, booked);
         outputs.push(Output::Start { sandbox, function: run.function, ceiling });
@@ -155,7 +159,7 @@ impl Residency {
     }
 
     fn execute(&mut self, id: SandboxId, run: Run, cold: bool, outputs: &mut Vec<Output>) {
-        let Run { invocation, attempt, grant, .. } = run;
+        let Run { invocation, attempt, mut grant, .. } = run;
         self.sandboxes.change(id, |sandbox| {
             sandbox.doing = Doing::Running(invocation, attempt);
             sandbox.unused = false;
@@ -163,6 +167,10 @@ impl Residency {
             (sandbox.booked, sandbox.held) = (grant.booked, grant.booked.memory);
         });
         self.runs.insert(invocation, (id, run));
+        if self.settings.lending != Lending::Off {
+            self.begin_lending(id, &run, outputs);
+            (grant.ceiling, grant.weight) = self.allowed(id);
+        }
         outputs.push(Output::Execute { sandbox: id, invocation, attempt, grant, cold });
     }
 
@@ -198,6 +206,7 @@ impl Residency {
         if self.runs.get(&invocation).is_some_and(|&(sandbox, _)| sandbox == id) {
             self.runs.remove(&invocation);
         }
+        self.end_lending(id);
         if kept {
             self.serve_or_rest(id, outputs);
         } else {

@@ -261,7 +261,7 @@ fn no_more_sandboxes_exist_than_may() {
 #[test]
 fn a_ceiling_above_its_booking_is_held_only_while_idle_and_only_if_it_fits() {
     let mut vm = vm(4, 512);
-    let grant = Grant { booked: Resources::new(500, 128), ceiling: Resources::new(1_000, 600) };
+    let grant = Grant::new(Resources::new(500, 128), Resources::new(1_000, 600));
     let run = Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(1, 1), grant };
     told(&mut vm, at(0), run);
     told(&mut vm, at(0), ready(1));

@@ -272,6 +272,7 @@ impl<P: Copy> Task<P> {
             cpu_peak: MilliCores(u32::try_from(peak).unwrap_or(u32::MAX)),
             memory_peak: self.memory(),
             throttled: if sampled { Span(self.throttled_us) } else { Span::ZERO },
+            safeguarded: false,
         };
         Ended { payload: self.payload, fate, duration, usage, delivered: self.cpu_done }
     }

@@ -35,7 +35,8 @@ impl Scenario {
         let unread = "a scenario is checked when it is read";
         house.seed = self.seed;
         house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
-        house.allocator = allocation::by_name(&self.allocation).expect(unread);
+        house.allocator =
+            allocation::by_name(&self.allocation, &allocation::Settings::default()).expect(unread);
         house.residency =
             residency::Settings { keep_alive: seconds(self.keep_alive_seconds), ..Default::default() };
         house.network = Network { delay: Span(self.message_us), jitter: Span(self.message_jitter_us) };

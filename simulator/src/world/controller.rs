@@ -27,6 +27,7 @@ impl World {
                     input_bytes: open.call.work.input_bytes,
                     give_up_at: self.now + self.house.patience,
                     durable: false,
+                    truth: None,
                 })
             }
             Letter::Finished { vm, ending } => I::Finished { vm, ending },
@@ -95,7 +96,9 @@ impl World {
                 O::GiveUp { invocation, why, .. } => {
                     let count: fn(&mut Tally, u32) = match why {
                         GivenUp::Waited { .. } => |tally, call| tally.waited_too_long(call),
-                        GivenUp::LostAndNever { .. } => |tally, call| tally.lost_and_never(call),
+                        GivenUp::LostAndNever { .. } | GivenUp::StarvedAndNever { .. } => {
+                            |tally, call| tally.lost_and_never(call)
+                        }
                         GivenUp::TooManyAttempts { .. } => |tally, call| tally.lost_too_often(call),
                         GivenUp::TooLarge { .. } => |tally, call| tally.refused(call),
                     };

@@ -296,10 +296,10 @@ impl World {
                     self.task_ended(id, ended);
                 }
             }
-            O::Resize { sandbox, ceiling } => {
+            O::Resize { sandbox, ceiling, weight } => {
                 self.tally.decisions.resizes += 1;
                 if let Some(task) = vm.bodies.get(&sandbox).and_then(|body| body.task) {
-                    vm.machine.resize(now, task, ceiling, u64::from(ceiling.cpu.0), &mut self.plans);
+                    vm.machine.resize(now, task, ceiling, u64::from(weight.0), &mut self.plans);
                 }
             }
             O::Duplicate { .. } => self.tally.decisions.duplicates += 1,
@@ -333,7 +333,7 @@ impl World {
         let load = Load {
             work,
             ceiling: grant.ceiling,
-            weight: u64::from(grant.ceiling.cpu.0),
+            weight: u64::from(grant.cpu_weight().0),
             timeout: function.timeout,
             resident: body.memory,
         };

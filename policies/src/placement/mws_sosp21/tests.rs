@@ -70,6 +70,7 @@ impl House {
             cpu_peak: MilliCores(0),
             memory_peak: Mebibytes(0),
             throttled: Span::ZERO,
+            safeguarded: false,
         };
         let ran = Ran { function: F, duration: Span::millis(ms), usage };
         (0..5).for_each(|_| self.mws.ended(at(0), &ran));

@@ -1,0 +1,84 @@
+//! By what has been learned of a function and a size of input: ours, and no model.
+//!
+//! **Knows:** the [`Expectation`] for this size: the highest CPU rate and memory of the recent runs, their saturation point, and
+//! how many of them there were.
+//! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back, nor
+//! memory from a function that must not run twice or has lately been killed for it. What is left is the highest that was
+//! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known. A
+//! function that would be faster with more than it reserved wishes for its saturation point.
+//! **Gives up:** weighing one function against another: whoever can use more asks for it, and the pool decides.
+
+use vocabulary::{Grant, MilliCores, Resources};
+
+use super::{Allocator, Request, Settings};
+use crate::profile::Expectation;
+
+/// Nobody is left with less CPU than this: a runtime must be able to wake up.
+const CPU_MIN: u32 = 50;
+/// Nor with less memory.
+const MEMORY_MIN: u32 = 32;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct ByProfile {
+    settings: Settings,
+}
+
+impl ByProfile {
+    /// With these margins.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// What keeps a run that needs `highest` below the safeguard's threshold, with room for doubt.
+    fn with_room(&self, highest: u32, expected: &Expectation) -> u32 {
+        let doubt = u64::from(self.settings.doubt) * u64::from(expected.uncertainty) / 1_000;
+        let room = u64::from(highest) * (1_000 + doubt) / u64::from(self.settings.threshold.max(1));
+        u32::try_from(room + 1).unwrap_or(u32::MAX)
+    }
+
+    /// What is left of a reservation; all of it where taking the rest would not be worth while.
+    fn left(&self, reserved: u32, needed: u32) -> u32 {
+        let left = needed.min(reserved);
+        let taken = u64::from(reserved - left);
+        if taken * 1_000 >= u64::from(reserved) * u64::from(self.settings.worthwhile) {
+            left
+        } else {
+            reserved
+        }
+    }
+}
+
+impl Allocator for ByProfile {
+    fn name(&self) -> &'static str {
+        "profile"
+    }
+
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
+        let reservation = request.reservation;
+        let Some(expected) = request.profile.expect(request.input_bytes) else {
+            return Grant::fixed(reservation);
+        };
+        let lasts = expected.duration;
+        if expected.runs < self.settings.calibration_runs {
+            return Grant { lasts, ..Grant::fixed(reservation) };
+        }
+        let mut booked = reservation;
+        if expected.calm_runs >= self.settings.calibration_runs {
+            let cpu = self.with_room(expected.cpu_high.0, &expected).max(CPU_MIN);
+            booked.cpu.0 = self.left(reservation.cpu.0, cpu);
+            if request.may_rerun && expected.memory_is_safe {
+                let memory = self.with_room(expected.memory_high.0, &expected).max(MEMORY_MIN);
+                booked.memory.0 = self.left(reservation.memory.0, memory);
+            }
+        }
+        // A rate is never quite the ceiling; an eighth is what the sketch may be off.
+        let saturation = if expected.saturation > reservation.cpu.scaled(9, 8) {
+            expected.saturation.min(self.settings.grid.most(reservation).cpu)
+        } else {
+            MilliCores::ZERO
+        };
+        let ceiling = Resources { cpu: saturation.max(reservation.cpu), memory: reservation.memory };
+        Grant { lasts, ..Grant::new(booked, ceiling) }
+    }
+}

@@ -1,0 +1,162 @@
+//! How much an invocation is given, and what is learned when it has ended.
+//!
+//! **Knows:** the function's profile, the fleet's totals, and the allocator's answer.
+//! **Promises:** the allocator is asked once for each time that an invocation waits for a place, and hears how each run ended
+//! that it granted. What was killed for want of memory goes again once with all that it reserved, and nothing is taken from
+//! it then.
+//! **Gives up:** asking anew while it waits: what is granted is right for the fleet as it was.
+
+use vocabulary::{Grant, InvocationId, OnEviction, Outcome, VmId};
+
+use super::open::Open;
+use super::{Dispatch, Ending, GivenUp, Output};
+use crate::allocation::{Ended, Fleet, Home, Request};
+use crate::placement::{Ask, Binding, Ran};
+
+impl Dispatch {
+    /// What it gets, decided now or when it was first tried.
+    pub(super) fn granted(&mut self, id: InvocationId) -> Option<Grant> {
+        let open = self.open.get(&id)?;
+        let card = open.submission.function;
+        let early = self.placement.binding() == Binding::Early;
+        let (granted, starved, kinds) = (open.grant, open.starved, self.kinds(&card));
+        if let Some(grant) = granted
+            && (early || self.could_ever_hold(kinds, grant.booked))
+        {
+            return Some(grant);
+        }
+        // An allocator that gives more than any VM has gives what was asked for instead.
+        let fixed = Grant::fixed(card.reservation);
+        let grant = if granted.is_some() || starved { fixed } else { self.ask_allocator(id)? };
+        let grant = self.placement.grant(&self.books, &card, grant);
+        let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
+        self.open.get_mut(&id)?.grant = Some(grant);
+        Some(grant)
+    }
+
+    fn ask_allocator(&mut self, id: InvocationId) -> Option<Grant> {
+        let submission = self.open.get(&id)?.submission;
+        let card = submission.function;
+        let (capacity, free) = self.books.open_resources();
+        let home = self.allocator.looks_ahead().then(|| self.home_of(id)).flatten();
+        let function = self.functions.entry(card.id).or_default();
+        Some(self.allocator.grant(&Request {
+            now: self.now,
+            function: card.id,
+            reservation: card.reservation,
+            input_bytes: submission.input_bytes,
+            profile: &function.profile,
+            may_rerun: card.on_eviction != OnEviction::Never,
+            in_flight: self.in_flight,
+            in_flight_of_function: function.in_flight,
+            waiting: self.queues.len(),
+            fleet: Fleet { capacity, free },
+            home,
+            truth: submission.truth,
+        }))
+    }
+
+    fn home_of(&mut self, id: InvocationId) -> Option<Home> {
+        let card = self.open.get(&id)?.submission.function;
+        let kinds = self.kinds_to_try(self.kinds(&card), card.reservation);
+        let ask = |kind| Ask {
+            function: card.id,
+            revision: card.revision,
+            demand: card.reservation,
+            concurrency_milli: 0,
+            kind,
+        };
+        let mut homes = kinds.filter_map(|kind| self.placement.next_home(&self.books, &ask(kind)));
+        let slot = homes.next()?;
+        drop(homes);
+        let capacity = self.books.capacity(slot);
+        let shrinks = self.vms.get(&self.books.vm(slot)).map(|vm| vm.shrinks);
+        Some(Home {
+            capacity,
+            headroom: capacity - self.books.booked(slot),
+            shrink_per_minute: shrinks.map_or(0, |shrinks| shrinks.per_minute(self.now)),
+        })
+    }
+
+    /// A run has ended: the profile learns, then the allocator.
+    pub(super) fn learn(&mut self, ending: &Ending, starved: bool) {
+        let ran = matches!(
+            ending.outcome,
+            Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
+        );
+        let Some(function) = self.functions.get_mut(&ending.function) else { return };
+        if starved {
+            function.profile.starved();
+        } else if ran {
+            let init = ending.cold.then_some(ending.init);
+            let Ending { function: id, duration, usage, input_bytes, .. } = *ending;
+            function.profile.ended_with(input_bytes, duration, init, usage);
+            function.tails.learn(duration);
+            if let Some(card) = function.card {
+                self.applications.entry(card.application()).or_default().learn(duration);
+            }
+            self.placement.ended(self.now, &Ran { function: id, duration, usage });
+        } else {
+            return;
+        }
+        let Some(&Open { submission, submitted, grant: Some(grant), .. }) = self.open.get(&ending.invocation)
+        else {
+            return;
+        };
+        let waited = self.now.since(submitted) - ending.init - ending.duration;
+        self.allocator.ended(&Ended {
+            now: self.now,
+            function: ending.function,
+            reservation: submission.function.reservation,
+            grant,
+            input_bytes: ending.input_bytes,
+            answered: ending.outcome == Some(Outcome::Success),
+            starved,
+            waited,
+            init: ending.init,
+            duration: ending.duration,
+            usage: ending.usage,
+            profile: &function.profile,
+        });
+    }
+
+    /// It was killed for want of memory that should have been its own.
+    pub(super) fn starved(&mut self, vm: VmId, ending: &Ending, outputs: &mut Vec<Output>) {
+        let (id, attempt) = (ending.invocation, ending.attempt);
+        self.take_foreign(vm, id, attempt);
+        if let Some(book) = self.vms.get_mut(&vm) {
+            book.has_ended(id, attempt);
+            book.ended_at(self.now);
+        }
+        if !self.is_live(vm, id, attempt) {
+            outputs.push(Output::Stale { invocation: id, attempt });
+            return;
+        }
+        // Where nothing had been taken it was the VM that had no more: the function is not to blame.
+        let reservation = self.open[&id].submission.function.reservation;
+        let was_lent = self.open[&id].grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
+        if was_lent {
+            self.learn(ending, true);
+        }
+        self.stop_running(id, attempt);
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.starved = true;
+        open.losses += 1;
+        let (losses, waited) = (open.losses, self.now.since(open.submitted));
+        let why = if open.withdrawn && open.running.is_none() {
+            return self.forget(id, outputs);
+        } else if open.running.is_some() {
+            // Another attempt of it lives.
+            return self.wait_again(id, outputs);
+        } else if open.submission.function.on_eviction == OnEviction::Never {
+            GivenUp::StarvedAndNever { vm }
+        } else if losses >= self.settings.attempts_limit.max(2) {
+            GivenUp::TooManyAttempts { attempts: losses }
+        } else {
+            return self.wait_again(id, outputs);
+        };
+        self.queues.leave(id);
+        self.open.remove(&id);
+        outputs.push(Output::GiveUp { invocation: id, attempt, why, waited });
+    }
+}

@@ -1,0 +1,99 @@
+//! What the allocator is asked and told, and what happens to a run that was left too little memory.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::allocation::{Ended, Request};
+
+/// Leaves half of the memory, and notes how its runs ended.
+struct Half(Arc<Mutex<Vec<String>>>);
+
+impl Allocator for Half {
+    fn name(&self) -> &'static str {
+        "half"
+    }
+
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
+        let mut left = request.reservation;
+        left.memory.0 /= 2;
+        Grant::new(left, request.reservation)
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) {
+        let Ended { grant, starved, .. } = ended;
+        self.0.lock().unwrap().push(format!("{} starved {starved}", grant.booked.memory));
+    }
+}
+
+fn half() -> (House, Arc<Mutex<Vec<String>>>) {
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let placement = placement::by_name("mws", &placement::Settings::default()).unwrap();
+    let settings = Settings { settle: Span::ZERO, ..Settings::default() };
+    let mut house = House { mind: Dispatch::new(settings, placement, Box::new(Half(noted.clone()))), now: 0 };
+    house.told(Input::VmReported(status(1, 2)));
+    (house, noted)
+}
+
+fn starved(id: u128, attempt: u32) -> Input {
+    let ending =
+        Ending { outcome: Some(Outcome::DeveloperError), sandbox_kept: false, ..ending(id, attempt, 1) };
+    Input::Starved { vm: VmId(1), ending }
+}
+
+fn booked(house: &House) -> u32 {
+    house.mind.booked_on(VmId(1)).unwrap().booked_by_us.memory.0
+}
+
+#[test]
+fn what_was_left_too_little_memory_goes_again_once_with_all_that_it_reserved() {
+    let (mut house, noted) = half();
+    assert_eq!(house.submit(1, rerun(1)), ["run 1.1 on vm-1"]);
+    assert_eq!(booked(&house), 128);
+    assert_eq!(house.told(starved(1, 1)), ["fence 1.2", "run 1.2 on vm-1"]);
+    assert_eq!(booked(&house), 256, "nothing is taken from it again");
+    assert_eq!(house.told(starved(1, 1)), ["stale 1.1"]);
+    assert_eq!(house.finish(1, 1, 2, 1), ["forget 1"]);
+    assert_eq!(*noted.lock().unwrap(), ["128 MiB starved true", "256 MiB starved false"]);
+    let profile = house.mind.profile(FunctionId(1)).unwrap();
+    assert!(!profile.expect(0).unwrap().memory_is_safe);
+    assert_eq!(booked(&house), 0);
+}
+
+#[test]
+fn what_must_not_run_twice_ends_with_a_word_why() {
+    let (mut house, _) = half();
+    house.submit(1, card(1, 1, OnEviction::Never));
+    let why = "its VM vm-1 ran out of memory and the function must not run twice (on-eviction: never)";
+    assert_eq!(house.told(starved(1, 1)), [format!("give up 1: {why}")]);
+}
+
+#[test]
+fn one_that_nobody_waits_for_is_not_run_again() {
+    let (mut house, _) = half();
+    house.submit(1, rerun(1));
+    house.told(Input::Withdrawn(InvocationId(1)));
+    assert_eq!(house.told(starved(1, 1)), ["forget 1"]);
+}
+
+#[test]
+fn a_vm_without_memory_does_not_send_the_same_round_for_ever() {
+    let (mut house, noted) = half();
+    house.submit(1, rerun(1));
+    let limit = Settings::default().attempts_limit;
+    for attempt in 1..limit {
+        assert_eq!(house.told(starved(1, attempt)).len(), 2);
+    }
+    assert_eq!(house.told(starved(1, limit)), [format!("give up 1: it lost its VM {limit} times")]);
+    assert_eq!(noted.lock().unwrap().len(), 1, "only the first was for want of what had been taken");
+}
+
+#[test]
+fn the_books_follow_what_a_vm_has_given_back() {
+    let (mut house, _) = half();
+    house.submit(1, rerun(1));
+    let restored = VmStatus { running: vec![running(1, 1, rerun(1))], ..status(1, 2) };
+    house.told(Input::VmReported(restored));
+    assert_eq!(booked(&house), 256);
+    house.finish(1, 1, 1, 1);
+    assert_eq!(booked(&house), 0);
+}

@@ -1,0 +1,246 @@
+//! What has been learned of a function for inputs of about one size.
+//!
+//! **Knows:** how long runs took, how much CPU they wanted, how much memory they held, and how many were seen.
+//! **Promises:** a run that was held back at its ceiling counts as one that wanted more, never as one that was content with it;
+//! what is told errs upwards. At most [`BUCKETS`] sizes per function, three sketches each: 300 bytes while runs are
+//! alike, 500 at worst, so a function never takes more than 6 KB.
+//! **Gives up:** inputs that differ in anything but size, and sizes seen long ago: the one unused longest makes room.
+
+use serde::{Deserialize, Serialize};
+use vocabulary::{Mebibytes, MilliCores, Span, Usage};
+
+use super::narrow;
+use super::sketch::Sketch;
+
+/// Input sizes of one function that are told apart at most.
+pub const BUCKETS: usize = 12;
+/// A run was held back if the kernel stopped it for more than a fiftieth of its time: less is what one thread that is
+/// woken at the wrong moment of a period sees.
+const HELD_BACK: u64 = 50;
+/// A size without runs of its own is judged by the next larger one, if that is at most four times as large.
+const NEIGHBOUR: u8 = 2;
+
+/// Runs with inputs from one power of two up to the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bucket {
+    /// How many binary digits the size has.
+    size: u8,
+    runs: u32,
+    /// Runs since the last one to which its reservation had to be given back.
+    calm: u32,
+    duration_us: Sketch,
+    /// CPU rates that runs reached, or would have.
+    wanted_millicores: Sketch,
+    memory_mib: Sketch,
+    /// Sum of the CPU means, in sixteenths, forgetting as it goes.
+    cpu_mean_16: u64,
+    /// The function's count of runs at the last one of this size.
+    last: u64,
+}
+
+/// What to expect of a run; see [`Profile::expect`](super::Profile::expect).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expectation {
+    /// Runs with inputs of this size that were seen.
+    pub runs: u32,
+    /// Runs of this size since the last one to which its reservation had to be given back while it ran.
+    pub calm_runs: u32,
+    /// How little is known, in thousandths: 1,000 before the first run, 500 after three, 100 after a hundred.
+    pub uncertainty: u32,
+    /// Median time of a run.
+    pub duration: Span,
+    /// Nineteen of twenty take longer.
+    pub duration_low: Span,
+    /// Nineteen of twenty are shorter.
+    pub duration_high: Span,
+    /// Mean CPU rate.
+    pub cpu_mean: MilliCores,
+    /// CPU rate that half of the runs reach, or would.
+    pub cpu_median: MilliCores,
+    /// More CPU than this did not help nine of ten runs: their saturation point.
+    pub saturation: MilliCores,
+    /// The highest CPU rate that any recent run reached, or would have.
+    pub cpu_high: MilliCores,
+    /// The highest memory use of the recent runs.
+    pub memory_high: Mebibytes,
+    /// Half of the runs held less.
+    pub memory_median: Mebibytes,
+    /// Whether memory may be taken from it: not for a while after that has killed a run.
+    pub memory_is_safe: bool,
+}
+
+/// A run that has ended, seen by its profile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub duration: Span,
+    pub cpu_mean: MilliCores,
+    pub usage: Usage,
+}
+
+impl Bucket {
+    fn learn(&mut self, seen: &Seen, function_runs: u64) {
+        let cpu_16 = u64::from(seen.cpu_mean.0) * 16;
+        self.runs = self.runs.saturating_add(1);
+        let weight = u64::from(self.runs.min(16));
+        self.cpu_mean_16 = (self.cpu_mean_16 * (weight - 1) + cpu_16) / weight;
+        self.calm = if seen.usage.safeguarded { 0 } else { self.calm.saturating_add(1) };
+        self.duration_us.learn(seen.duration.as_micros());
+        self.wanted_millicores.learn(wanted(seen));
+        self.memory_mib.learn(u64::from(seen.usage.memory_peak.0));
+        self.last = function_runs;
+    }
+
+    fn expect(&self, distance: u8, memory_is_safe: bool) -> Option<Expectation> {
+        let of = |sketch: &Sketch, thousandths| sketch.quantile(thousandths);
+        let cpu = |thousandths| Some(MilliCores(narrow(of(&self.wanted_millicores, thousandths)?)));
+        let runs = self.runs >> distance;
+        Some(Expectation {
+            runs,
+            calm_runs: self.calm >> distance,
+            uncertainty: (1_000 / (u64::from(runs) + 1).isqrt()) as u32,
+            duration: Span(of(&self.duration_us, 500)?),
+            duration_low: Span(of(&self.duration_us, 50)?),
+            duration_high: Span(of(&self.duration_us, 950)?),
+            cpu_mean: MilliCores(narrow(self.cpu_mean_16.div_ceil(16))),
+            cpu_median: cpu(500)?,
+            saturation: cpu(900)?,
+            cpu_high: cpu(1_000)?,
+            memory_high: Mebibytes(narrow(of(&self.memory_mib, 1_000)?)),
+            memory_median: Mebibytes(narrow(of(&self.memory_mib, 500)?)),
+            memory_is_safe,
+        })
+    }
+}
+
+/// The CPU rate that a run reached, or would have. The kernel counts the time for which it stopped a group on each
+/// processor, so that time over the length of the run is how many more cores would have been busy. A guess from a run
+/// that was stopped all the time is taken in steps: at least a quarter more than it had, and at most four times as much.
+fn wanted(seen: &Seen) -> u64 {
+    let peak = u64::from(seen.usage.cpu_peak.max(seen.cpu_mean).0);
+    let (stopped, wall) = (seen.usage.throttled.as_micros(), seen.duration.as_micros().max(1));
+    if stopped.saturating_mul(HELD_BACK) <= wall {
+        return peak;
+    }
+    let more = u64::try_from(u128::from(stopped) * 1_000 / u128::from(wall)).unwrap_or(u64::MAX);
+    peak.saturating_add(more).clamp(peak + peak / 4, peak.saturating_mul(4))
+}
+
+/// All sizes of one function.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Buckets {
+    /// By size.
+    all: Vec<Bucket>,
+}
+
+/// How many binary digits a size has; 0 for nothing.
+fn size_of(input_bytes: u32) -> u8 {
+    (u32::BITS - input_bytes.leading_zeros()) as u8
+}
+
+impl Buckets {
+    pub fn learn(&mut self, input_bytes: u32, seen: &Seen, function_runs: u64) {
+        let size = size_of(input_bytes);
+        let at = match self.all.binary_search_by_key(&size, |bucket| bucket.size) {
+            Ok(at) => at,
+            Err(_) => {
+                if self.all.len() >= BUCKETS {
+                    let oldest = (0..self.all.len()).min_by_key(|&at| self.all[at].last);
+                    oldest.map(|at| self.all.remove(at));
+                }
+                let at = self.all.partition_point(|bucket| bucket.size < size);
+                self.all.insert(at, Bucket { size, ..Bucket::default() });
+                at
+            }
+        };
+        self.all[at].learn(seen, function_runs);
+    }
+
+    /// By runs of this size; where there are none, by those of the next larger one, which counts for less.
+    pub fn expect(&self, input_bytes: u32, memory_is_safe: bool) -> Option<Expectation> {
+        let size = size_of(input_bytes);
+        let next = self.all.get(self.all.partition_point(|bucket| bucket.size < size))?;
+        let distance = next.size - size;
+        if distance > NEIGHBOUR { None } else { next.expect(distance, memory_is_safe) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(duration_ms: u64, cpu: u32, memory: u32, throttled_ms: u64) -> Seen {
+        Seen {
+            duration: Span::millis(duration_ms),
+            cpu_mean: MilliCores(cpu / 2),
+            usage: Usage {
+                cpu_time: Span::ZERO,
+                cpu_peak: MilliCores(cpu),
+                memory_peak: Mebibytes(memory),
+                throttled: Span::millis(throttled_ms),
+                safeguarded: false,
+            },
+        }
+    }
+
+    fn learned(all: &[(u32, Seen)]) -> Buckets {
+        let mut buckets = Buckets::default();
+        for (number, (input_bytes, seen)) in all.iter().enumerate() {
+            buckets.learn(*input_bytes, seen, number as u64);
+        }
+        buckets
+    }
+
+    #[test]
+    fn large_inputs_are_told_from_small_ones() {
+        let buckets = learned(&[(10, seen(5, 500, 40, 0)), (10_000, seen(900, 3_900, 400, 0))]);
+        let small = buckets.expect(10, true).unwrap();
+        let large = buckets.expect(12_000, true).unwrap();
+        assert!(small.duration < Span::millis(6) && small.saturation < MilliCores(570));
+        assert!(large.duration >= Span::millis(900) && large.memory_high >= Mebibytes(400));
+    }
+
+    #[test]
+    fn a_size_never_seen_is_judged_by_a_little_larger_ones_only() {
+        let buckets = learned(&[(1_000, seen(5, 500, 40, 0)), (1_000, seen(5, 500, 40, 0))]);
+        assert_eq!(buckets.expect(1_000, true).unwrap().runs, 2);
+        assert_eq!(buckets.expect(400, true).unwrap().runs, 1, "half as sure");
+        assert_eq!(buckets.expect(100, true), None, "too far away");
+        assert_eq!(buckets.expect(2_000, true), None, "a larger one may need more");
+    }
+
+    #[test]
+    fn a_run_that_was_held_back_wanted_more_than_it_had() {
+        // Four threads on a quota of one core, for a second: stopped for three core seconds.
+        let four = learned(&[(1, seen(1_000, 1_000, 40, 3_000))]).expect(1, true).unwrap();
+        assert!((4_000..=4_500).contains(&four.saturation.0), "{:?}", four.saturation);
+        let one = learned(&[(1, seen(1_000, 1_000, 40, 10))]).expect(1, true).unwrap();
+        assert!(one.saturation < MilliCores(1_130), "a hiccup of the scheduler is no demand");
+        let a_little = learned(&[(1, seen(1_000, 1_000, 40, 30))]).expect(1, true).unwrap();
+        assert!(a_little.saturation >= MilliCores(1_250), "a small step is a step");
+    }
+
+    #[test]
+    fn uncertainty_falls_with_what_was_seen() {
+        let mut last = 1_001;
+        for count in [1, 3, 15, 99] {
+            let runs: Vec<_> = (0..count).map(|_| (1, seen(5, 500, 40, 0))).collect();
+            let uncertainty = learned(&runs).expect(1, true).unwrap().uncertainty;
+            assert!(uncertainty < last);
+            last = uncertainty;
+        }
+        assert_eq!(last, 100);
+    }
+
+    #[test]
+    fn the_size_that_was_not_seen_for_longest_makes_room() {
+        let mut buckets = Buckets::default();
+        for size in 0..30_u32 {
+            buckets.learn(1 << size, &seen(5, 500, 40, 0), u64::from(size));
+        }
+        assert_eq!(buckets.all.len(), BUCKETS);
+        assert!(buckets.expect(1 << 29, true).is_some() && buckets.expect(1, true).is_none());
+        assert!(buckets.all.is_sorted_by_key(|bucket| bucket.size));
+    }
+}
