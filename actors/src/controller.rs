@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use messages::{
-    Answer, Cancel, ControllerAlive, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry, Notice,
-    Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
+    Answer, Cancel, ControllerAlive, Demanded, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry,
+    Notice, Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
 };
-use policies::dispatch::{Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
+use policies::dispatch::{Again, Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use vocabulary::{Attempt, ControllerId, FunctionId, InvocationId, Moment, Outcome, Span, VmId};
 
@@ -37,6 +37,8 @@ use crate::{chance, resource_monitor, telemetry};
 
 /// How often it says that it lives.
 const ANNOUNCE: Duration = Duration::from_millis(500);
+/// Every so many announcements it says what it is asked for.
+const ANNOUNCEMENTS_PER_DEMAND: u64 = 4;
 /// Functions whose place in the store is remembered for pre-warming.
 const PATHS_KEPT: usize = 100_000;
 
@@ -96,6 +98,7 @@ pub struct Shell {
     alarm: Alarm,
     credits: Credits,
     outputs: Vec<Output>,
+    announced: u64,
     _tasks: Tasks,
 }
 
@@ -108,14 +111,20 @@ fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
     let allocator =
         policies::allocation::by_name(&settings.allocation, &policies::allocation::Settings::default())
             .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
+    let reliability = policies::reliability::by_name(&settings.reliability)
+        .ok_or_else(|| format!("controller.reliability: there is no '{}'", settings.reliability))?;
     let dispatch = policies::dispatch::Settings {
         vm_silence: Span::millis(settings.vm_silence_ms),
         queue_limit: settings.queue_limit,
         function_queue_limit: settings.function_queue_limit,
         attempts_limit: settings.attempts_limit,
+        unplaceable_grace: Span::millis(settings.unplaceable_grace_ms),
+        durable_patience: Span::millis(settings.durable_patience_ms),
+        rerun_at_notice: settings.rerun_at_notice,
+        expected_life: Span::seconds(settings.harvest_life_hours.saturating_mul(3_600)),
         ..Default::default()
     };
-    Ok(Dispatch::new(dispatch, placement, allocator))
+    Ok(Dispatch::new(dispatch, placement, allocator).with_reliability(reliability))
 }
 
 impl Actor for Controller {
@@ -158,6 +167,7 @@ impl Actor for Controller {
             alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
+            announced: 0,
             _tasks: tasks,
             given,
         })
@@ -296,14 +306,19 @@ impl Shell {
 
     async fn report(&mut self, message: &async_nats::Message) {
         let Some(report) = self.read::<Report>(message) else { return };
+        let first = !self.reports_seen.contains_key(&report.status.vm);
         let seen = self.reports_seen.entry(report.status.vm).or_default();
         if report.sequence <= *seen {
             return;
         }
         *seen = report.sequence;
+        let age = Input::VmAge { vm: report.status.vm, age: report.age };
         let uses = Input::VmUses { vm: report.status.vm, used: report.used };
         self.decide(Input::VmReported(report.status)).await;
         self.decide(uses).await;
+        if first {
+            self.decide(age).await;
+        }
         self.show_gauges();
     }
 
@@ -358,6 +373,11 @@ impl Shell {
     async fn announce(&mut self, leaving: bool) {
         let alive = ControllerAlive { controller: self.id, leaving };
         self.given.bus.send(subjects::ANNOUNCE_CONTROLLER.into(), &alive).await;
+        self.announced += 1;
+        if self.announced.is_multiple_of(ANNOUNCEMENTS_PER_DEMAND) {
+            let demanded = Demanded { controller: self.id, demand: self.dispatch.demand() };
+            self.given.bus.send(subjects::demand(self.id), &demanded).await;
+        }
     }
 
     async fn carry_out(&mut self, output: Output) {
@@ -373,9 +393,9 @@ impl Shell {
             Output::GiveUp { invocation, attempt, why, waited } => {
                 self.give_up(invocation, attempt, why, waited).await
             }
-            Output::Fence { invocation, oldest_valid } => {
+            Output::Fence { invocation, oldest_valid, also } => {
                 if let Some(submit) = self.held.get_mut(invocation) {
-                    let fence = Reply::Fence(Fence { invocation, oldest_valid });
+                    let fence = Reply::Fence(Fence { invocation, oldest_valid, also });
                     self.given.bus.send(submit.reply_to.clone(), &fence).await;
                 }
             }
@@ -402,6 +422,10 @@ impl Shell {
                 }
             }
             Output::Stale { .. } => self.given.metrics.stale_ending(),
+            Output::Again { why: Again::Notice, .. } => self.given.metrics.redispatched(Redispatch::Notice),
+            Output::Again { why: Again::Forgotten, .. } => {
+                self.given.metrics.redispatched(Redispatch::Forgotten);
+            }
         }
     }
 
@@ -491,7 +515,7 @@ impl Shell {
 fn refused_why(why: &Refusal) -> RefusedWhy {
     match why {
         Refusal::FunctionQueueFull { .. } | Refusal::QueueFull { .. } => RefusedWhy::QueueFull,
-        Refusal::NoVm => RefusedWhy::NoVm,
+        Refusal::NoVm | Refusal::NoVmOfKind { .. } => RefusedWhy::NoVm,
         Refusal::TooLarge { .. } => RefusedWhy::TooLarge,
     }
 }

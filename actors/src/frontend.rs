@@ -296,7 +296,7 @@ impl Shell {
             Ok(Reply::Refused(refused)) => self.refused(refused).await,
             Ok(Reply::Fence(fence)) => {
                 if let Some(open) = self.book.get_mut(fence.invocation) {
-                    open.oldest_valid = open.oldest_valid.max(fence.oldest_valid);
+                    open.fence(fence);
                 }
             }
             Err(error) => {
@@ -307,8 +307,7 @@ impl Shell {
     }
 
     async fn answered(&mut self, answer: Answer) {
-        let valid =
-            self.book.get_mut(answer.invocation).is_some_and(|open| answer.attempt >= open.oldest_valid);
+        let valid = self.book.get_mut(answer.invocation).is_some_and(|open| open.counts(answer.attempt));
         match self.book.take_if(answer.invocation, valid) {
             Some(open) => self.deliver(open, Ok(answer)).await,
             None => self.given.metrics.stale_answer(),

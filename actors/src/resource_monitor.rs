@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use messages::{Notice, Report, subjects};
+use messages::{Demanded, Drain, Notice, Report, subjects};
 use policies::provisioning::{self, Input as Fact, Output, Provisioning, RetireWhy, Target};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::task::JoinSet;
@@ -88,6 +88,8 @@ pub enum Input {
     Target(Target),
     /// Another Resource Monitor has opened the count of VMs since: it leads, or an acknowledgement was lost.
     Superseded,
+    /// A Controller sums up what it is asked for.
+    Demanded(Demanded),
     /// Time has passed.
     Tick,
 }
@@ -106,6 +108,34 @@ pub fn target(settings: &Settings) -> Result<Target, String> {
     let monitor = &settings.resource_monitor;
     let kind = monitor.kind.parse().map_err(|error| format!("resource_monitor.kind: {error}"))?;
     Ok(Target { vms: monitor.vms, kind, size: Resources::new(monitor.cpu, monitor.memory) })
+}
+
+/// The mind that the configuration wants.
+fn mind(settings: &Settings, target: Target, first_free: u64) -> Result<Provisioning, String> {
+    let monitor = &settings.resource_monitor;
+    let constants = provisioning::Settings {
+        vm_silence: Span::millis(settings.controller.vm_silence_ms).scaled(PATIENCE, 1),
+        launch_patience: Span::millis(monitor.launch_patience_ms),
+        ..provisioning::Settings::default()
+    };
+    let mind = Provisioning::new(constants, target, first_free);
+    if monitor.fleet == "count" {
+        return Ok(mind);
+    }
+    let size = Resources::new(monitor.cpu, monitor.memory);
+    let limits = policies::fleet::Settings {
+        least: Resources::new(monitor.least_cpu, monitor.least_memory),
+        most: Resources::new(monitor.most_cpu, monitor.most_memory),
+        regular: size,
+        harvest: size,
+        price_harvest: monitor.harvest_price,
+        budget: monitor.budget,
+        idle_for: Span::millis(monitor.idle_for_ms),
+        ..policies::fleet::Settings::default()
+    };
+    let rule = policies::fleet::by_name(&monitor.fleet, &limits)
+        .ok_or_else(|| format!("resource_monitor.fleet: there is no '{}'", monitor.fleet))?;
+    Ok(mind.with_rule(rule))
 }
 
 /// The actor; everything it knows is in its [`Shell`].
@@ -148,14 +178,8 @@ impl Actor for ResourceMonitor {
         }
         let mut tasks = JoinSet::new();
         listen(&mut tasks, &me, &arguments).await?;
-        let patience = Span::millis(arguments.settings.controller.vm_silence_ms);
-        let constants = provisioning::Settings {
-            vm_silence: patience.scaled(PATIENCE, 1),
-            launch_patience: Span::millis(arguments.settings.resource_monitor.launch_patience_ms),
-            ..provisioning::Settings::default()
-        };
         let mut shell = Shell {
-            mind: Provisioning::new(constants, target, first_free),
+            mind: mind(&arguments.settings, target, first_free)?,
             me,
             target,
             fleet: Fleet::default(),
@@ -227,6 +251,9 @@ impl Actor for ResourceMonitor {
             }
             // Started anew, we wait until we lead.
             Input::Superseded => return Err("another Resource Monitor may lead".into()),
+            Input::Demanded(Demanded { controller, demand }) => {
+                shell.decide(Fact::Demanded { controller, demand });
+            }
             Input::Tick => shell.tick(),
         }
         Ok(())
@@ -248,6 +275,7 @@ impl Shell {
         for output in outputs {
             match output {
                 Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Drain { vm } => self.drain(vm),
                 Output::Retire { vm, why } => self.retire(vm, why),
             }
         }
@@ -294,6 +322,15 @@ impl Shell {
                 Err(error) => Input::Retired(vm, Err(error.to_string())),
             };
             let _ = me.cast(message);
+        });
+    }
+
+    /// It is retired when it has reported that nothing runs there any more.
+    fn drain(&mut self, vm: VmId) {
+        tracing::info!(%vm, "a VM that is not needed shall finish what it has");
+        let bus = self.arguments.bus.clone();
+        self.tasks.spawn(async move {
+            bus.send(subjects::vm_drain(vm), &Drain { then_leave: false }).await;
         });
     }
 
@@ -374,6 +411,16 @@ async fn listen(
         while let Some(message) = notices.next().await {
             let Some(notice) = intake::read::<Notice>(&message, &metrics.common) else { continue };
             if actor.cast(Input::Noticed(notice)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut demands = client.subscribe(subjects::DEMANDS).await?;
+    let (actor, metrics) = (me.clone(), arguments.metrics.clone());
+    tasks.spawn(async move {
+        while let Some(message) = demands.next().await {
+            let Some(demanded) = intake::read::<Demanded>(&message, &metrics.common) else { continue };
+            if actor.cast(Input::Demanded(demanded)).is_err() {
                 return;
             }
         }

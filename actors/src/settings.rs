@@ -137,6 +137,14 @@ pub struct Controller {
     pub placement: String,
     /// `fixed`.
     pub allocation: String,
+    /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
+    /// `live-and-let-die`; x is a percentage.
+    pub reliability: String,
+    /// Whether what should not end before its VM's eviction is run again elsewhere at the notice, where its function's
+    /// annotation `on-eviction` allows it; the first answer wins. Else at the loss.
+    pub rerun_at_notice: bool,
+    /// How long a harvest VM is expected to live, in hours, until the fleet has been watched for long enough.
+    pub harvest_life_hours: u64,
     /// Invocations that may wait, all together.
     pub queue_limit: u32,
     /// Invocations of one function that may wait.
@@ -147,6 +155,10 @@ pub struct Controller {
     pub attempts_limit: u32,
     /// A VM that has not reported for this long is given up, in ms.
     pub vm_silence_ms: u64,
+    /// A durable invocation that no VM is large enough for ends after this long, in ms.
+    pub unplaceable_grace_ms: u64,
+    /// A durable invocation waits for a place no longer than this, in ms.
+    pub durable_patience_ms: u64,
     /// Address of `/metrics`; `127.0.0.1:0` takes a free port, empty means none.
     pub metrics: String,
 }
@@ -156,11 +168,16 @@ impl Default for Controller {
         Self {
             placement: "mws".into(),
             allocation: "fixed".into(),
+            reliability: "expected-loss".into(),
+            rerun_at_notice: true,
+            harvest_life_hours: 24,
             queue_limit: 10_000,
             function_queue_limit: 1_000,
             held_mib: 1024,
             attempts_limit: 10,
             vm_silence_ms: 3_000,
+            unplaceable_grace_ms: 600_000,
+            durable_patience_ms: 86_400_000,
             metrics: "127.0.0.1:0".into(),
         }
     }
@@ -184,7 +201,24 @@ pub struct ResourceMonitor {
     pub log_files: bool,
     /// So many VMs.
     pub vms: u32,
-    /// `harvest` or `regular`.
+    /// How many there should be: `count` (as many as `vms` says), `load-aware` (as the load needs, within the limits below), or
+    /// `sosp21` (the released rule: at least `least_cpu`, whatever the load).
+    pub fleet: String,
+    /// The least that a fleet of another rule than `count` has, all VMs together: CPU, millicores.
+    pub least_cpu: u32,
+    /// And memory, MiB.
+    pub least_memory: u32,
+    /// The most that it has: CPU, millicores.
+    pub most_cpu: u32,
+    /// And memory, MiB.
+    pub most_memory: u32,
+    /// Price of a harvest VM's core per hour, in thousandths of a regular one's.
+    pub harvest_price: u32,
+    /// What the fleet may cost per hour, in thousandths of a regular core; 0 for whatever is needed.
+    pub budget: u64,
+    /// `load-aware`: a VM that is not needed stays for so long, in ms.
+    pub idle_for_ms: u64,
+    /// `harvest` or `regular`, where `fleet` is `count`.
     pub kind: String,
     /// CPU of a new VM, millicores.
     pub cpu: u32,
@@ -205,6 +239,14 @@ impl Default for ResourceMonitor {
             folder: ".windfall/vms".into(),
             log_files: true,
             vms: 3,
+            fleet: "count".into(),
+            least_cpu: 1_000,
+            least_memory: 1_024,
+            most_cpu: 1_000_000,
+            most_memory: 4_000_000,
+            harvest_price: 250,
+            budget: 0,
+            idle_for_ms: 300_000,
             kind: "harvest".into(),
             cpu: 1000,
             memory: 1024,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, ControllerId, FrontendId, FunctionCard, InvocationId, Resources, Revision, Span, VmId, VmKind,
-    VmStanding, VmStatus,
+    Attempt, ControllerId, Demand, FrontendId, FunctionCard, InvocationId, Resources, Revision, Span, VmId,
+    VmKind, VmStanding, VmStatus,
 };
 
 use crate::FunctionPath;
@@ -133,6 +133,16 @@ pub struct ControllerAlive {
     /// Last words: "I stop now".
     #[serde(default)]
     pub leaving: bool,
+}
+
+/// Controller -> Resource Monitor, on `windfall.demand.controller-<id>`: every two seconds, "this is what I am asked for".
+/// One that is lost is made good by the next; what was said ten seconds ago counts no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demanded {
+    /// Who speaks.
+    pub controller: ControllerId,
+    /// What its functions need, by the kind of VM they should have.
+    pub demand: Demand,
 }
 
 /// Frontend -> everyone, on `windfall.announce.frontend`: every half second.

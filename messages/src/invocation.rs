@@ -132,16 +132,21 @@ pub struct Run {
     pub trace: Option<TraceContext>,
 }
 
-/// "Answers of attempts before this one are void."
+/// "Answers of attempts before this one are void", except perhaps those of one other.
 ///
 /// Sent before the next [`Run`] when a VM was given up, on the connection that carries that `Run`, so that an
-/// answer which a partitioned VM still sends later is recognised.
+/// answer which a partitioned VM still sends later is recognised. Sent, too, when a VM has been given notice and its
+/// invocation is run again elsewhere beside it: then the answer of either counts, whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// Which invocation.
     pub invocation: InvocationId,
     /// The oldest attempt whose answer still counts.
     pub oldest_valid: Attempt,
+    /// One older attempt that lives and whose answer counts, too. (A reader that does not know of it drops that answer,
+    /// and finds the record when it asks.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<Attempt>,
 }
 
 /// Controller -> Invoker, on `windfall.vm-<id>.cancel`: "nobody waits for this any more".

@@ -25,7 +25,7 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    CatchUp, CaughtUp, ControllerAlive, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
+    CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
     HandedBack, Hindrance, NamespaceCalls, Notice, Prewarm, Report, StandingNotice,
 };
 pub use invocation::{

@@ -173,6 +173,14 @@ pub fn vm_notice(vm: VmId) -> String {
 /// All notices.
 pub const NOTICES: &str = "windfall.notice.*";
 
+/// What one Controller is asked for.
+pub fn demand(controller: ControllerId) -> String {
+    format!("windfall.demand.{controller}")
+}
+
+/// What all Controllers are asked for.
+pub const DEMANDS: &str = "windfall.demand.*";
+
 /// Controllers announce themselves here.
 pub const ANNOUNCE_CONTROLLER: &str = "windfall.announce.controller";
 

@@ -27,6 +27,7 @@ fn ask(function: u64) -> Ask {
         demand: Resources::new(1_000, 256),
         // Four VMs of 16 cores, used to 0.8, hold 51.
         concurrency_milli: 48_000,
+        kind: VmKind::Harvest,
     }
 }
 
@@ -105,6 +106,7 @@ fn call(criterion: &mut Criterion) {
                         reservation: Resources::new(1_000, 256),
                         timeout: Span::seconds(60),
                         on_eviction: OnEviction::Rerun,
+                        application: None,
                     };
                     let invocation = InvocationId(u128::from(n));
                     let submission = Submission {

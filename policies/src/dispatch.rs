@@ -2,38 +2,45 @@
 //!
 //! **Knows:** what was submitted to it, what it sent where, and what the VMs reported.
 //! **Promises:** every submission ends exactly once, with [`Output::Forget`], [`Output::GiveUp`] or [`Output::Refuse`]; the
-//! attempts of one invocation grow strictly, each after the [`Output::Fence`] that voids the ones before; no VM is sent
-//! more than it offers, as last reported. No function waits for ever because others are smaller or more.
+//! attempts of one invocation grow strictly, each after the [`Output::Fence`] that says which still count: the newest, and
+//! beside it at most one whose VM has been given notice; no VM is sent more than it offers, as last reported. No function
+//! waits for ever because others are smaller or more, and none for a VM that never comes.
 //! **Gives up:** knowing what happened on a VM between its last report and its loss: what was there is run again, unless
 //! its function forbids it.
 //!
-//! The files beside: `lifecycle` (what happens to one invocation), `sending` (who goes next, and where to),
-//! `granting` (how much), `fleet` (VMs that report, get notice, or are lost), `shrinks` (how much they tend to lose),
-//! `queues` (who waits).
+//! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `granting` (how much), `sending`
+//! (who goes next, and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
+//! `vms` (which kinds of VMs a function may run on), `shrinks` (how much VMs tend to lose), `queues` (who waits), `hopeless`
+//! (who waits without any VM), `demand` (what is asked of the fleet).
 
+mod demand;
+mod eviction;
 mod fleet;
 mod granting;
 mod hopeless;
 mod lifecycle;
+mod open;
 mod queues;
 mod sending;
 mod shrinks;
+mod vms;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Outcome, Resources, Revision, Span,
-    Usage, VmId, VmStatus,
+    ApplicationId, Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Outcome, Resources,
+    Revision, Span, Usage, VmId, VmKind, VmStatus,
 };
 
 use crate::allocation::{Allocator, Truth};
 use crate::hash::Map;
 use crate::placement::{Books, Placement};
 use crate::profile::Profile;
+use crate::reliability::{self, Hazard, Rate, Reliability, Tails};
 
 use fleet::Vm;
-use lifecycle::{Function, Open};
+use open::{Function, Open};
 use queues::Queues;
 
 /// Everything that can happen, seen from the Controller.
@@ -44,6 +51,8 @@ pub enum Input {
     VmReported(VmStatus),
     /// What a VM's sandboxes use, all together; comes with each report. Most policies look at bookings only.
     VmUses { vm: VmId, used: Resources },
+    /// How long a VM has lived; comes with the first report that is heard of it. Without it, its age is counted from there.
+    VmAge { vm: VmId, age: Span },
     /// A VM will be evicted at `deadline`; with `None` the eviction was called off.
     VmNoticed { vm: VmId, deadline: Option<Moment> },
     /// A VM is gone (its process ended, or the Resource Monitor says so).
@@ -122,8 +131,8 @@ pub enum Output {
     Refuse { invocation: InvocationId, why: Refusal },
     /// To the Frontend and the store: it was taken, but cannot be run to an end. Nothing else will follow.
     GiveUp { invocation: InvocationId, attempt: Attempt, why: GivenUp, waited: Span },
-    /// To the Frontend, before the next `Run`: answers of attempts before `oldest_valid` are void.
-    Fence { invocation: InvocationId, oldest_valid: Attempt },
+    /// To the Frontend, before the next `Run`: answers of attempts before `oldest_valid` are void, except those of `also`.
+    Fence { invocation: InvocationId, oldest_valid: Attempt, also: Option<Attempt> },
     /// It has ended (an answer went straight to the Frontend): what is held for it can be forgotten.
     Forget(InvocationId),
     /// To a VM's Invoker: kill or forget this attempt.
@@ -134,6 +143,17 @@ pub enum Output {
     VmGone { vm: VmId, why: VmGone, open_attempts: u32 },
     /// An answer or ending of an attempt that is no longer the current one was dropped; to the counters.
     Stale { invocation: InvocationId, attempt: Attempt },
+    /// It will be dispatched again, and not because its VM is gone; to the counters.
+    Again { invocation: InvocationId, why: Again },
+}
+
+/// Why an invocation is dispatched again although its VM is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Again {
+    /// It should not end before its VM's eviction. Where it runs, it goes on; the first answer wins.
+    Notice,
+    /// Its VM does not know of it: the message was lost.
+    Forgotten,
 }
 
 /// Why a VM was given up.
@@ -160,6 +180,9 @@ pub enum Refusal {
     /// Try later; somebody must start VMs.
     #[error("no VM takes work at the moment")]
     NoVm,
+    /// Try later; somebody must start VMs of this kind, or choose another reliability strategy.
+    #[error("no {} VM takes work at the moment, and it may run on no other (controller.reliability)", word(*.kind))]
+    NoVmOfKind { kind: VmKind },
     /// Ask for less.
     #[error("a reservation of {needs} is more than any VM has ({largest} at most)")]
     TooLarge { needs: Resources, largest: Resources },
@@ -181,6 +204,16 @@ pub enum GivenUp {
     /// Its VM had no memory left and its function forbids a second run.
     #[error("its VM {vm} ran out of memory and the function must not run twice (on-eviction: never)")]
     StarvedAndNever { vm: VmId },
+    /// It needs more than any VM has had for long.
+    #[error("no VM it may run on has been large enough for {needs} within {within} ({largest} at most)")]
+    TooLarge { needs: Resources, largest: Resources, within: Span },
+}
+
+fn word(kind: VmKind) -> &'static str {
+    match kind {
+        VmKind::Regular => "regular",
+        VmKind::Harvest => "harvest",
+    }
 }
 
 /// The Controller's limits and constants. Take what you do not want to set from [`Settings::default`].
@@ -204,6 +237,19 @@ pub struct Settings {
     pub settle: Span,
     /// After the last VM was seen, submissions still wait for the next one for this long before they are refused.
     pub no_vm_grace: Span,
+    /// A durable submission that no VM could hold waits for a larger one for this long before it ends.
+    pub unplaceable_grace: Span,
+    /// A durable submission waits for a place no longer than this, whatever the reason.
+    pub durable_patience: Span,
+    /// Whether what should not end before its VM's eviction is run again elsewhere at the notice, where its function allows
+    /// it; else at the loss. SOSP'21 does neither.
+    pub rerun_at_notice: bool,
+    /// From this probability on, in thousandths, it is taken not to end in time. A second run costs work that may be in vain,
+    /// no second run costs the rest of the notice: one in four is where the caller's time is worth more.
+    pub rerun_risk_milli: u32,
+    /// How long a harvest VM is expected to live, before this fleet has been watched long enough to know better. A day
+    /// is pessimistic: SOSP'21 measured 61.5 days on average.
+    pub expected_life: Span,
     /// Whether to wait for a busy sandbox where that is sooner than making another.
     pub wait_for_warm: bool,
     /// When the oldest waiting invocation has waited this long, a VM is kept free for it.
@@ -227,6 +273,11 @@ impl Default for Settings {
             lost_reports: 2,
             settle: Span::millis(1_200),
             no_vm_grace: Span::seconds(10),
+            unplaceable_grace: Span::seconds(600),
+            durable_patience: Span::seconds(24 * 3_600),
+            rerun_at_notice: true,
+            rerun_risk_milli: 250,
+            expected_life: Span::seconds(24 * 3_600),
             wait_for_warm: true,
             starvation_after: Span::seconds(1),
             prewarm_functions: 16,
@@ -262,6 +313,7 @@ pub struct Dispatch {
     settings: Settings,
     placement: Box<dyn Placement>,
     allocator: Box<dyn Allocator>,
+    reliability: Box<dyn Reliability>,
     now: Moment,
     /// Nothing is sent before; `None` before the first input.
     settled: Option<Moment>,
@@ -282,11 +334,18 @@ pub struct Dispatch {
     /// Attempts that VMs list and that are not ours (any more).
     foreign: BTreeSet<(InvocationId, Attempt, VmId)>,
     functions: Map<FunctionId, Function>,
+    applications: Map<ApplicationId, Tails>,
+    /// How often harvest VMs are evicted; at the ages they have now; and when that was last looked at.
+    hazard: Hazard,
+    evictions: Rate,
+    evictions_checked: Moment,
     open: Map<InvocationId, Open>,
     in_flight: u32,
     queues: Queues,
     /// Heads of queues that wait for a busy sandbox, and until when.
     warm_waits: BTreeSet<(Moment, FunctionId)>,
+    /// Functions with somebody waiting whom no VM could hold, and when they are given up.
+    unplaceable: BTreeSet<(Moment, FunctionId)>,
     /// The books' version for which the waiting were last gone through, and how many are left to go through.
     pumped: u64,
     pass_left: usize,
@@ -295,13 +354,17 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// A mind that knows no VM and no function yet.
+    /// A mind that knows no VM and no function yet. Its reliability strategy is the default one.
     pub fn new(settings: Settings, placement: Box<dyn Placement>, allocator: Box<dyn Allocator>) -> Self {
         Self {
             books: Books::new(settings.functions_limit),
+            hazard: Hazard::new(settings.expected_life),
+            evictions: Rate::once_in(settings.expected_life),
+            evictions_checked: Moment::ORIGIN,
             settings,
             placement,
             allocator,
+            reliability: reliability::by_name(reliability::NAMES[0]).expect("the default has a name"),
             now: Moment::ORIGIN,
             settled: None,
             vms: Map::default(),
@@ -313,15 +376,23 @@ impl Dispatch {
             overslept: Moment::ORIGIN,
             foreign: BTreeSet::new(),
             functions: Map::default(),
+            applications: Map::default(),
             open: Map::default(),
             in_flight: 0,
             queues: Queues::default(),
             warm_waits: BTreeSet::new(),
+            unplaceable: BTreeSet::new(),
             pumped: 0,
             pass_left: 0,
             pump_due: None,
             starving_checked: Moment::ORIGIN,
         }
+    }
+
+    /// The same, with this reliability strategy.
+    pub fn with_reliability(mut self, reliability: Box<dyn Reliability>) -> Self {
+        self.reliability = reliability;
+        self
     }
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
@@ -331,6 +402,7 @@ impl Dispatch {
         match input {
             Input::VmReported(status) => self.vm_reported(&status, outputs),
             Input::VmUses { vm, used } => self.books.uses(vm, used),
+            Input::VmAge { vm, age } => self.vm_has_lived(vm, age),
             Input::VmNoticed { vm, deadline } => self.vm_noticed(vm, deadline, outputs),
             Input::VmLost(vm) => self.lose_vm(vm, VmGone::Told, outputs),
             Input::Submitted(submission) => self.submitted(submission, outputs),
@@ -363,6 +435,7 @@ impl Dispatch {
     fn see_to_the_rest(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
         self.give_up_waiting(outputs);
+        self.give_up_unplaceable(outputs);
         self.refuse_without_vms(outputs);
         self.end_warm_waits(outputs);
         self.pump(freed, outputs);
@@ -376,6 +449,7 @@ impl Dispatch {
             next = next.min(self.next_look_at_the_waiting().unwrap_or(Moment::NEVER));
             next = next.min(self.hopeless_from().unwrap_or(Moment::NEVER));
         }
+        next = next.min(self.next_unplaceable().unwrap_or(Moment::NEVER));
         if let Some(&(until, _)) = self.warm_waits.first() {
             next = next.min(until);
         }

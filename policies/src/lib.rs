@@ -7,13 +7,14 @@
 //! **Gives up:** doing anything. Each machine only says what should be done.
 //!
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
-//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much) and [`keep_alive`]
-//! (how long a sandbox stays), and learn from [`profile`]. On a VM, [`harvest_pool`] says who has lent what to whom, and
-//! [`safeguard`] when it must go back.
+//! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much), [`reliability`] (which kind
+//! of VM), [`keep_alive`] (how long a sandbox stays) and [`fleet`] (how many VMs), and learn from [`profile`]. On a VM,
+//! [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back.
 
 pub mod allocation;
 mod chance;
 pub mod dispatch;
+pub mod fleet;
 pub mod harvest_pool;
 pub mod hash;
 pub mod keep_alive;
@@ -21,5 +22,6 @@ pub mod placement;
 pub mod profile;
 pub mod provisioning;
 pub mod released;
+pub mod reliability;
 pub mod residency;
 pub mod safeguard;

@@ -20,7 +20,7 @@ mod sosp21;
 pub mod vanilla;
 
 use serde::{Deserialize, Serialize};
-use vocabulary::{FunctionCard, FunctionId, Grant, Moment, Resources, Revision, Span, Usage, VmId};
+use vocabulary::{FunctionCard, FunctionId, Grant, Moment, Resources, Revision, Span, Usage, VmId, VmKind};
 
 pub use books::{Books, Slot};
 
@@ -35,6 +35,9 @@ pub struct Ask {
     pub demand: Resources,
     /// How many of this function run at once, in thousandths: by Little's law or by count, whichever is more.
     pub concurrency_milli: u64,
+    /// On a VM of this kind and no other; [`Books::has_room`] looks at it. Which kinds a function may run on, and which is
+    /// tried first, is decided by [`reliability`](crate::reliability).
+    pub kind: VmKind,
 }
 
 /// A VM that was chosen.
@@ -70,10 +73,10 @@ pub enum NoHome {
 impl NoHome {
     /// Tells "not now" from "never".
     pub(crate) fn of(books: &Books, ask: &Ask) -> Self {
-        if books.could_ever_hold(ask.demand) {
+        if books.could_ever_hold(ask.kind, ask.demand) {
             Self::NotNow { needs: ask.demand }
         } else {
-            Self::Never { needs: ask.demand, largest: books.largest() }
+            Self::Never { needs: ask.demand, largest: books.largest(ask.kind) }
         }
     }
 }
@@ -111,7 +114,7 @@ pub trait Placement: Send {
     /// This VM takes nothing new; its place in the books may be given to another afterwards.
     fn withdraw(&mut self, slot: Slot);
 
-    /// Chooses a VM with room. Booking it is the caller's part.
+    /// Chooses a VM of the kind that is asked for, with room. Booking it is the caller's part.
     fn place(&mut self, now: Moment, books: &Books, ask: &Ask) -> Result<Choice, NoHome>;
 
     /// Where the function would go next if nothing of it were warm anywhere: where to make sandboxes beforehand.

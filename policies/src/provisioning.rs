@@ -1,15 +1,18 @@
 //! How many VMs there should be: the Resource Monitor's mind.
 //!
-//! **Knows:** the target, what the provider lists, and which VMs report.
-//! **Promises:** as many VMs that take work as the target says: what is missing is launched at once, also for a VM that has
-//! been given notice but still lives; one launch per missing VM; an id is never used for two VMs.
-//! **Gives up:** exchanging VMs of the wrong kind or size: a changed target holds for those launched from then on. And
-//! knowing the load; the target is set by others.
+//! **Knows:** the rule of the fleet ([`fleet`](crate::fleet)), what the provider lists, which VMs report, and what Controllers ask
+//! for.
+//! **Promises:** what the rule wants is launched at once and once, also for a VM that has been given notice but still lives; an
+//! id is never used for two VMs; who is to leave finishes its runs first, where the rule says so. Where a provider refuses,
+//! the next launch waits, longer with each refusal, and one VM tries the ground for the others.
+//! **Gives up:** exchanging VMs of the wrong kind or size: a changed target holds for those launched from then on.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use vocabulary::{Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus};
+use vocabulary::{ControllerId, Demand, Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus};
+
+use crate::fleet::{self, Fleet, Member, Order, View, count::Count};
 
 /// Everything that can happen, seen from the Resource Monitor.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +28,10 @@ pub enum Input {
     VmEnded(VmId),
     /// The provider could not start a VM.
     LaunchFailed(VmId),
-    /// The target has been changed.
+    /// There should be so many VMs from now on, whatever the rule was.
     Target(Target),
+    /// A Controller sums up what it is asked for.
+    Demanded { controller: ControllerId, demand: Demand },
     /// The moment asked for by [`Provisioning::next_wakeup`] has come.
     Woke,
 }
@@ -37,6 +42,8 @@ pub enum Input {
 pub enum Output {
     /// Start a VM under this id (also the token that makes the start idempotent).
     Launch { vm: VmId, kind: VmKind, size: Resources },
+    /// Tell this VM to take nothing new and finish what it has. It is retired when it has, or sooner if it falls silent.
+    Drain { vm: VmId },
     /// Make sure that this VM is gone.
     Retire { vm: VmId, why: RetireWhy },
 }
@@ -46,7 +53,7 @@ pub enum Output {
 pub enum RetireWhy {
     /// It fell silent.
     Silent,
-    /// There are more than the target.
+    /// It is not needed any more.
     Surplus,
     /// It was evicted or ended; what is left of it is cleaned up.
     Ended,
@@ -75,6 +82,8 @@ pub struct Settings {
     pub backoff_first: Span,
     /// Longest pause.
     pub backoff_longest: Span,
+    /// What a Controller has said counts for so long. They say it every two seconds.
+    pub demand_for: Span,
 }
 
 impl Default for Settings {
@@ -84,6 +93,7 @@ impl Default for Settings {
             launch_patience: Span::seconds(60),
             backoff_first: Span::seconds(1),
             backoff_longest: Span::seconds(60),
+            demand_for: Span::seconds(10),
         }
     }
 }
@@ -103,16 +113,37 @@ enum Stage {
 struct Vm {
     stage: Stage,
     noticed: bool,
+    /// As it was ordered, or as it last said; `None`: the provider lists it, and it has said nothing yet.
+    known: Option<(VmKind, Resources)>,
+    running: u32,
+    /// How it said that it stands.
+    stands: VmStanding,
+    /// We have told it to drain, last at this moment.
+    drains: bool,
+    told_at: Moment,
 }
 
+impl Vm {
+    fn new(stage: Stage, known: Option<(VmKind, Resources)>) -> Self {
+        let (stands, told_at) = (VmStanding::Open, Moment::ORIGIN);
+        Self { stage, noticed: false, known, running: 0, stands, drains: false, told_at }
+    }
+}
+
+/// The rule is not asked again sooner than this unless something happens.
+const RULE_PAUSE: Span = Span::millis(100);
+/// Who was told to drain and says that it is open is told again after this.
+const TOLD_AGAIN: Span = Span::seconds(2);
 /// VMs that were given up are remembered, so that a last word of theirs does not bring them back.
 const GONE_LIMIT: usize = 1_024;
 
 /// The Resource Monitor's mind.
-#[derive(Debug)]
 pub struct Provisioning {
     settings: Settings,
-    target: Target,
+    rule: Box<dyn Fleet>,
+    /// What a VM is taken for that has not said what it is.
+    usual: (VmKind, Resources),
+    demands: BTreeMap<ControllerId, (Moment, Demand)>,
     next_id: u64,
     now: Moment,
     vms: BTreeMap<VmId, Vm>,
@@ -122,6 +153,10 @@ pub struct Provisioning {
     /// Failed launches in a row, and until when the next one is put off.
     failures: u32,
     backoff: Moment,
+    /// The rule wanted VMs when it was asked last, and they had to wait.
+    put_off: bool,
+    /// Something has happened since then that a rule may mind; most reports say nothing new.
+    changed: bool,
 }
 
 impl Provisioning {
@@ -131,7 +166,9 @@ impl Provisioning {
     pub fn new(settings: Settings, target: Target, first_free: u64) -> Self {
         Self {
             settings,
-            target,
+            rule: Box::new(Count(target)),
+            usual: (target.kind, target.size),
+            demands: BTreeMap::new(),
             next_id: first_free,
             now: Moment::ORIGIN,
             vms: BTreeMap::new(),
@@ -139,26 +176,41 @@ impl Provisioning {
             look_first: None,
             failures: 0,
             backoff: Moment::ORIGIN,
+            put_off: false,
+            changed: true,
         }
+    }
+
+    /// The same, with this rule instead of a plain number of VMs.
+    pub fn with_rule(mut self, rule: Box<dyn Fleet>) -> Self {
+        self.rule = rule;
+        self
     }
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
         self.now = self.now.max(now);
         self.look_first.get_or_insert(self.now + self.settings.vm_silence);
+        self.changed |= !matches!(input, Input::VmReported(_) | Input::Woke);
         match input {
             Input::VmReported(status) => self.reported(&status),
             Input::VmNoticed { vm, deadline } => self.noticed(vm, deadline.is_some()),
             Input::Listed(vms) => self.listed(&vms),
             Input::VmEnded(vm) => self.ended(vm, outputs),
             Input::LaunchFailed(vm) => self.launch_failed(vm),
-            Input::Target(target) => self.target = target,
+            Input::Target(target) => {
+                self.rule = Box::new(Count(target));
+                self.usual = (target.kind, target.size);
+            }
+            Input::Demanded { controller, demand } => {
+                self.demands.insert(controller, (self.now, demand));
+            }
             Input::Woke => {}
         }
         self.retire_silent(outputs);
+        self.retire_drained(outputs);
         if self.look_first.is_some_and(|until| until <= self.now) {
-            self.launch_missing(outputs);
-            self.retire_surplus(outputs);
+            self.follow_the_rule(outputs);
         }
     }
 
@@ -170,8 +222,10 @@ impl Provisioning {
             | Stage::Up { silent_at: at }
             | Stage::Leaving { silent_at: at } => at,
         });
-        let backoff = (self.may_launch() > 0).then_some(self.backoff.max(look_first));
-        silences.chain(backoff).min()
+        let first = (look_first > self.now).then_some(look_first);
+        let backoff = (self.put_off && first.is_none()).then_some(self.backoff);
+        let rule = self.rule.next_look().filter(|_| first.is_none()).map(|at| at.max(self.now + RULE_PAUSE));
+        silences.chain(first).chain(backoff).chain(rule).min()
     }
 
     /// The id that the next launch will get.
@@ -185,10 +239,6 @@ impl Provisioning {
         (self.vms.len() as u32 - leaving, leaving)
     }
 
-    fn missing(&self) -> u32 {
-        self.target.vms.saturating_sub(self.counts().0)
-    }
-
     fn reported(&mut self, status: &VmStatus) {
         if self.gone.contains(&status.vm) {
             return;
@@ -196,13 +246,18 @@ impl Provisioning {
         self.never_use(status.vm);
         let silent_at = self.now + self.settings.vm_silence;
         let stage = Stage::Up { silent_at };
-        let vm = self.vms.entry(status.vm).or_insert(Vm { stage, noticed: false });
+        let vm = self.vms.entry(status.vm).or_insert(Vm::new(stage, None));
+        let before = (vm.known, vm.stands, std::mem::discriminant(&vm.stage));
+        vm.known = Some((status.kind, status.capacity));
+        vm.running = status.running.len() as u32;
         if matches!(vm.stage, Stage::Starting { .. }) {
             self.failures = 0;
             self.backoff = Moment::ORIGIN;
         }
-        let leaves = vm.noticed || status.standing == VmStanding::Draining;
+        let leaves = vm.noticed || vm.drains || status.standing == VmStanding::Draining;
+        vm.stands = status.standing;
         vm.stage = if leaves { Stage::Leaving { silent_at } } else { stage };
+        self.changed |= before != (vm.known, vm.stands, std::mem::discriminant(&vm.stage));
     }
 
     fn noticed(&mut self, vm: VmId, noticed: bool) {
@@ -212,7 +267,7 @@ impl Provisioning {
         vm.stage = match vm.stage {
             Stage::Starting { .. } if noticed => Stage::Leaving { silent_at },
             Stage::Up { silent_at } if noticed => Stage::Leaving { silent_at },
-            Stage::Leaving { silent_at } if !noticed => Stage::Up { silent_at },
+            Stage::Leaving { silent_at } if !noticed && !vm.drains => Stage::Up { silent_at },
             stage => stage,
         };
     }
@@ -223,7 +278,7 @@ impl Provisioning {
         for &vm in listed {
             self.never_use(vm);
             if !self.gone.contains(&vm) {
-                self.vms.entry(vm).or_insert(Vm { stage, noticed: false });
+                self.vms.entry(vm).or_insert(Vm::new(stage, None));
             }
         }
         self.look_first = Some(Moment::ORIGIN);
@@ -272,46 +327,95 @@ impl Provisioning {
         }
     }
 
-    /// What is missing; but after a failure one launch tries the ground, and when that VM reports, the rest follows.
-    fn may_launch(&self) -> u32 {
-        let trying = || self.vms.values().any(|vm| matches!(vm.stage, Stage::Starting { .. }));
-        match self.failures {
-            0 => self.missing(),
-            _ if trying() => 0,
-            _ => self.missing().min(1),
+    /// Who was told to drain and has nothing left goes; who has not heard it is told again.
+    fn retire_drained(&mut self, outputs: &mut Vec<Output>) {
+        let draining: Vec<(VmId, Vm)> =
+            self.vms.iter().filter(|(_, vm)| vm.drains).map(|(&id, &vm)| (id, vm)).collect();
+        for (id, vm) in draining {
+            match (vm.stands, vm.running) {
+                (VmStanding::Draining, 0) => self.retire(id, RetireWhy::Surplus, outputs),
+                (VmStanding::Open, _) if vm.told_at + TOLD_AGAIN <= self.now => self.drain(id, outputs),
+                _ => {}
+            }
         }
     }
 
-    fn launch_missing(&mut self, outputs: &mut Vec<Output>) {
-        if self.backoff > self.now {
+    fn drain(&mut self, id: VmId, outputs: &mut Vec<Output>) {
+        let (now, silent_at) = (self.now, self.now + self.settings.vm_silence);
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        (vm.drains, vm.told_at) = (true, now);
+        if let Stage::Up { silent_at } = vm.stage {
+            vm.stage = Stage::Leaving { silent_at };
+        } else if let Stage::Starting { .. } = vm.stage {
+            vm.stage = Stage::Leaving { silent_at };
+        }
+        outputs.push(Output::Drain { vm: id });
+    }
+
+    fn follow_the_rule(&mut self, outputs: &mut Vec<Output>) {
+        let now = self.now;
+        let is_due =
+            self.rule.next_look().is_some_and(|at| at <= now) || (self.put_off && self.backoff <= now);
+        if !self.changed && !is_due {
             return;
         }
-        let stage = Stage::Starting { until: self.now + self.settings.launch_patience };
-        for _ in 0..self.may_launch() {
-            let vm = VmId(self.next_id);
-            self.next_id += 1;
-            self.vms.insert(vm, Vm { stage, noticed: false });
-            outputs.push(Output::Launch { vm, kind: self.target.kind, size: self.target.size });
+        self.demands.retain(|_, (said, _)| now.since(*said) < self.settings.demand_for);
+        // Of a VM that is listed and has said nothing yet, nobody knows how large it is; the next report tells.
+        let waits = |vm: &Vm| {
+            vm.known.is_none()
+                && matches!(vm.stage, Stage::Starting { until } if now + self.settings.launch_patience < until + self.settings.vm_silence)
+        };
+        if self.rule.needs_sizes() && self.vms.values().any(waits) {
+            return;
+        }
+        let vms: Vec<Member> = self.vms.iter().map(|(&id, vm)| self.member(id, vm)).collect();
+        let demand = self.demands.values().map(|&(_, demand)| demand).reduce(Demand::and);
+        let mut orders = Vec::new();
+        self.rule.look(now, View { vms: &vms, demand }, &mut orders);
+        (self.put_off, self.changed) = (false, false);
+        for order in orders {
+            match order {
+                Order::Launch { kind, size, count } => self.launch(kind, size, count, outputs),
+                Order::Drain(vm) => self.drain(vm, outputs),
+                Order::Retire(vm) => self.retire(vm, RetireWhy::Surplus, outputs),
+            }
         }
     }
 
-    /// First those that have not come up yet, then the newest.
-    fn retire_surplus(&mut self, outputs: &mut Vec<Output>) {
-        let surplus = self.counts().0.saturating_sub(self.target.vms) as usize;
-        let mut candidates: Vec<(bool, VmId)> = self
-            .vms
-            .iter()
-            .filter(|(_, vm)| !matches!(vm.stage, Stage::Leaving { .. }))
-            .map(|(&id, vm)| (matches!(vm.stage, Stage::Starting { .. }), id))
-            .collect();
-        candidates.sort_unstable_by_key(|&candidate| std::cmp::Reverse(candidate));
-        for (_, vm) in candidates.into_iter().take(surplus) {
-            self.retire(vm, RetireWhy::Surplus, outputs);
+    fn member(&self, id: VmId, vm: &Vm) -> Member {
+        let (kind, size) = vm.known.unwrap_or(self.usual);
+        let stage = match vm.stage {
+            Stage::Starting { .. } => fleet::Stage::Starting,
+            Stage::Up { .. } => fleet::Stage::Open,
+            Stage::Leaving { .. } => fleet::Stage::Leaving,
+        };
+        Member { vm: id, kind, size, stage, running: vm.running }
+    }
+
+    /// After a failure one launch tries the ground, and when that VM reports, the rest follows.
+    fn launch(&mut self, kind: VmKind, size: Resources, count: u32, outputs: &mut Vec<Output>) {
+        if self.backoff > self.now {
+            self.put_off = true;
+            return;
+        }
+        let trying = self.vms.values().any(|vm| matches!(vm.stage, Stage::Starting { .. }));
+        let count = match self.failures {
+            0 => count,
+            _ if trying => 0,
+            _ => count.min(1),
+        };
+        let stage = Stage::Starting { until: self.now + self.settings.launch_patience };
+        for _ in 0..count {
+            let vm = VmId(self.next_id);
+            self.next_id += 1;
+            self.vms.insert(vm, Vm::new(stage, Some((kind, size))));
+            outputs.push(Output::Launch { vm, kind, size });
         }
     }
 
     fn retire(&mut self, vm: VmId, why: RetireWhy, outputs: &mut Vec<Output>) {
         self.vms.remove(&vm);
+        self.changed = true;
         self.remember_gone(vm);
         outputs.push(Output::Retire { vm, why });
     }

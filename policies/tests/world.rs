@@ -45,6 +45,28 @@ enum Event {
     ToVm(VmId, residency::Input),
     /// The VM writes a report now.
     Report(VmId),
+    /// An answer reaches the Frontend.
+    Answer(InvocationId, Attempt),
+    /// An eviction that was announced comes.
+    Evicted(VmId),
+}
+
+/// What a Frontend knows of a call.
+#[derive(Debug, Default)]
+struct Call {
+    /// Answers of attempts before `oldest_valid` are void, except `also`'s.
+    oldest_valid: Option<Attempt>,
+    also: Option<Attempt>,
+    /// The one that was passed on.
+    answered: Option<Attempt>,
+    /// Where each attempt was sent.
+    sent: BTreeMap<Attempt, VmId>,
+}
+
+impl Call {
+    fn counts(&self, attempt: Attempt) -> bool {
+        self.oldest_valid.is_none_or(|oldest| attempt >= oldest) || self.also == Some(attempt)
+    }
 }
 
 struct Vm {
@@ -69,7 +91,12 @@ struct World {
     ends: BTreeMap<InvocationId, u32>,
     cards: BTreeMap<InvocationId, FunctionCard>,
     attempts: BTreeMap<InvocationId, Attempt>,
-    fences: BTreeMap<InvocationId, Attempt>,
+    calls: BTreeMap<InvocationId, Call>,
+    /// VMs that the Controller has given up, and those whose notice it has heard.
+    given_up: BTreeSet<VmId>,
+    noticed: BTreeSet<VmId>,
+    /// How often something was run again beside its first attempt.
+    reruns: u32,
     last_capacity: BTreeMap<VmId, Resources>,
     trouble: bool,
     /// The name of the placement, and whether it promises that no VM gets more than it offers.
@@ -92,6 +119,7 @@ fn card(function: u64) -> FunctionCard {
             3 => OnEviction::RerunAtLoss,
             _ => OnEviction::Rerun,
         },
+        application: None,
     }
 }
 
@@ -118,7 +146,10 @@ impl World {
             ends: BTreeMap::new(),
             cards: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            fences: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            noticed: BTreeSet::new(),
+            reruns: 0,
             last_capacity: BTreeMap::new(),
             trouble: true,
             algorithm,
@@ -196,10 +227,26 @@ impl World {
             }
             (2, Some(vm)) => {
                 self.vms.get_mut(&vm).unwrap().draining = true;
-                let deadline = Some(self.now + Span::seconds(30));
+                // From no time at all to more than any run takes; sometimes it ends early, or does not come.
+                let left = self.chance.below(1_500);
+                let deadline = Some(self.now + Span::millis(left));
                 self.after(2, Event::ToController(dispatch::Input::VmNoticed { vm, deadline }));
                 self.after(2, Event::ToVm(vm, residency::Input::Standing(VmStanding::Draining)));
                 self.after(3, Event::Report(vm));
+                match self.chance.below(4) {
+                    0 => {
+                        let called_off = dispatch::Input::VmNoticed { vm, deadline: None };
+                        self.after(left / 2 + 3, Event::ToController(called_off));
+                        self.after(
+                            left / 2 + 3,
+                            Event::ToVm(vm, residency::Input::Standing(VmStanding::Open)),
+                        );
+                        self.after(left / 2 + 4, Event::Report(vm));
+                    }
+                    1 => self.after(left / 2, Event::Evicted(vm)),
+                    2 => self.after(left, Event::Evicted(vm)),
+                    _ => {}
+                }
                 self.new_vm();
             }
             (3, _) if self.next_invocation > 1 => {
@@ -219,8 +266,14 @@ impl World {
         {
             return; // A Frontend that has its answer does not ask again.
         }
-        if let dispatch::Input::VmReported(status) = &input {
-            self.last_capacity.insert(status.vm, status.capacity);
+        match &input {
+            dispatch::Input::VmReported(status) => {
+                self.last_capacity.insert(status.vm, status.capacity);
+                self.given_up.remove(&status.vm);
+            }
+            dispatch::Input::VmNoticed { vm, deadline: Some(_) } => drop(self.noticed.insert(*vm)),
+            dispatch::Input::VmNoticed { vm, deadline: None } => drop(self.noticed.remove(vm)),
+            _ => {}
         }
         let booked_before: BTreeMap<VmId, Resources> = self.booked_by_us();
         let mut outputs = Vec::new();
@@ -271,8 +324,8 @@ impl World {
             O::Run { vm, invocation, attempt, grant, .. } => {
                 let last = self.attempts.insert(invocation, attempt);
                 assert!(last.is_none_or(|last| attempt > last), "{invocation}: {attempt} after {last:?}");
-                let fence = self.fences.get(&invocation).copied().unwrap_or(Attempt::FIRST);
-                assert_eq!(fence, attempt, "{invocation} was sent without voiding earlier answers");
+                self.at_most_two_attempts_live(invocation, attempt);
+                self.calls.entry(invocation).or_default().sent.insert(attempt, vm);
                 assert_eq!(self.ends[&invocation], 0, "{invocation} was sent after its end");
                 sent_to.insert(vm);
                 self.promised.insert(invocation, (vm, self.cards[&invocation].reservation.max(grant.booked)));
@@ -293,8 +346,10 @@ impl World {
                     self.after(delay, run);
                 }
             }
-            O::Fence { invocation, oldest_valid } => {
-                self.fences.insert(invocation, oldest_valid);
+            O::Fence { invocation, oldest_valid, also } => {
+                let call = self.calls.entry(invocation).or_default();
+                assert!(call.oldest_valid.is_none_or(|before| oldest_valid >= before), "a fence went back");
+                (call.oldest_valid, call.also) = (Some(oldest_valid), also);
             }
             O::Refuse { invocation, .. } => {
                 assert!(!self.attempts.contains_key(&invocation), "refused after it was sent");
@@ -312,8 +367,39 @@ impl World {
             }
             O::VmGone { vm, .. } => {
                 self.last_capacity.remove(&vm);
+                self.given_up.insert(vm);
+                self.noticed.remove(&vm);
             }
-            O::Stale { .. } => {}
+            O::Again { why: dispatch::Again::Notice, .. } => self.reruns += 1,
+            O::Stale { .. } | O::Again { .. } => {}
+        }
+    }
+
+    /// The one that is sent now, and one beside it whose VM is there and must go.
+    fn at_most_two_attempts_live(&self, invocation: InvocationId, newest: Attempt) {
+        let Some(call) = self.calls.get(&invocation) else {
+            return assert_eq!(
+                newest,
+                Attempt::FIRST,
+                "{invocation} was sent without a word to the Frontend"
+            );
+        };
+        assert!(call.counts(newest), "{invocation} {newest} was sent, and its answer would be void");
+        let others: Vec<_> = call.sent.iter().filter(|&(&attempt, _)| call.counts(attempt)).collect();
+        assert!(others.len() <= 1, "{invocation} {newest} is sent beside {others:?}");
+        for (attempt, vm) in others {
+            let must_go = self.noticed.contains(vm) && !self.given_up.contains(vm);
+            assert!(must_go, "{invocation} {newest} is sent while {attempt} may run on {vm}");
+            let rerun = self.cards[&invocation].on_eviction == OnEviction::Rerun;
+            assert!(rerun, "{invocation} must not run twice at once");
+        }
+    }
+
+    /// The Frontend passes on the first answer that counts.
+    fn answered(&mut self, invocation: InvocationId, attempt: Attempt) {
+        let call = self.calls.entry(invocation).or_default();
+        if call.answered.is_none() && call.counts(attempt) {
+            call.answered = Some(attempt);
         }
     }
 
@@ -394,6 +480,7 @@ impl World {
                     dispatch::Input::Finished { vm: id, ending }
                 });
                 let delay = duration + self.chance.below(20);
+                self.after(duration + 1, Event::Answer(invocation, attempt));
                 if self.trouble && self.chance.one_in(20) {
                     self.after(delay + 500, finished.clone()); // twice
                 }
@@ -455,6 +542,8 @@ impl World {
             Event::ToController(input) => self.tell_controller(input),
             Event::ToVm(vm, input) => self.tell_vm(vm, input),
             Event::Report(vm) => self.report(vm),
+            Event::Answer(invocation, attempt) => self.answered(invocation, attempt),
+            Event::Evicted(vm) => drop(self.vms.remove(&vm)),
         }
         true
     }
@@ -490,6 +579,11 @@ impl World {
         for (id, ends) in &self.ends {
             assert_eq!(*ends, 1, "{id} ended {ends} times");
         }
+        for (id, call) in &self.calls {
+            // Whoever must not run twice at once has had one attempt after the other.
+            let answered = call.answered.is_none_or(|attempt| call.sent.contains_key(&attempt));
+            assert!(answered, "{id} was answered by an attempt that was never sent: {call:?}");
+        }
         let gauges = self.dispatch.gauges();
         assert_eq!((gauges.waiting, gauges.in_flight), (0, 0));
         assert_eq!(gauges.booked, Resources::ZERO, "something stayed in the books");
@@ -497,10 +591,14 @@ impl World {
 }
 
 fn story(seed: u64, algorithm: &'static str) -> Vec<String> {
-    lending_story(seed, algorithm, "fixed", Lending::Off)
+    play(seed, algorithm, "fixed", Lending::Off).log
 }
 
 fn lending_story(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Vec<String> {
+    play(seed, algorithm, allocation, lending).log
+}
+
+fn play(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> World {
     let mut world = World::new(seed, algorithm, allocation, lending);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         world.live(250);
@@ -515,7 +613,7 @@ fn lending_story(seed: u64, algorithm: &'static str, allocation: &str, lending: 
         );
         std::panic::resume_unwind(panic);
     }
-    world.log
+    world
 }
 
 proptest! {
@@ -550,6 +648,15 @@ fn the_same_inputs_in_the_same_order_give_the_same_outputs() {
             assert!(story(seed, name) == story(seed, name), "seed {seed} has two stories under {name}");
         }
     }
+}
+
+#[test]
+fn the_worlds_have_notices_after_which_two_attempts_race() {
+    let worlds: Vec<World> = (0..10).map(|seed| play(seed, "mws", "fixed", Lending::Off)).collect();
+    let reruns: u32 = worlds.iter().map(|world| world.reruns).sum();
+    let calls = worlds.iter().flat_map(|world| world.calls.values());
+    let older_won = calls.filter(|call| call.answered < call.sent.keys().next_back().copied()).count();
+    assert!(reruns > 50 && older_won > 10, "{reruns} reruns, {older_won} won by the older attempt");
 }
 
 #[test]

@@ -115,6 +115,7 @@ fn main() {
             reservation: Resources::new(1_000, 256),
             timeout: Span::seconds(600),
             on_eviction: OnEviction::Rerun,
+            application: None,
         },
         cold_start: Span::millis(400),
     });

@@ -6,6 +6,7 @@
 
 use policies::allocation::{Allocator, fixed::Fixed};
 use policies::placement::Placement;
+use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
 use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{Moment, Span};
 
@@ -21,6 +22,8 @@ pub struct House {
     pub placement: Box<dyn Placement>,
     /// With how much.
     pub allocator: Box<dyn Allocator>,
+    /// On which kind of VM.
+    pub reliability: Box<dyn Reliability>,
     /// The Controller's settings.
     pub dispatch: dispatch::Settings,
     /// Every Invoker's settings.
@@ -85,6 +88,7 @@ impl House {
             seed: 0,
             placement: Box::new(placement::mws::Mws::new(placement::Settings::default())),
             allocator: Box::new(Fixed),
+            reliability: Box::new(ExpectedLoss::default()),
             dispatch: dispatch::Settings {
                 // A million functions are remembered where there are as many.
                 functions_limit: u32::try_from(functions.len()).unwrap_or(u32::MAX).max(100_000),

@@ -143,6 +143,7 @@ pub struct Decisions {
     pub cancels: u64,
     pub prewarms: u64,
     pub stale: u64,
+    pub again: u64,
     pub bounced: u64,
     pub handed_back: u64,
     pub duplicates: u64,

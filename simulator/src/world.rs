@@ -132,6 +132,8 @@ impl World {
         let allocator = std::mem::replace(&mut house.allocator, Box::new(policies::allocation::fixed::Fixed));
         house.checks_bookings &=
             placement.binding() == Binding::Late && house.residency.admission == Admission::Booked;
+        let default = policies::reliability::expected_loss::ExpectedLoss::default();
+        let reliability = std::mem::replace(&mut house.reliability, Box::new(default));
         let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, given.len() as u64 + 1));
         let mut world = Self {
             now: Moment::ORIGIN,
@@ -141,7 +143,8 @@ impl World {
             parked: Vec::new(),
             parked_free: Vec::new(),
             jitter: Chance::new(house.seed, 0x6a69_7474_6572),
-            dispatch: Dispatch::new(house.dispatch.clone(), placement, allocator),
+            dispatch: Dispatch::new(house.dispatch.clone(), placement, allocator)
+                .with_reliability(reliability),
             controller_wakes: None,
             fleet,
             vms: Vec::new(),

@@ -24,6 +24,7 @@ fn function(app: u32, reservation: Resources) -> FunctionPlan {
             reservation,
             timeout: Span::seconds(60),
             on_eviction: OnEviction::Rerun,
+            application: None,
         },
         cold_start: Span::millis(400),
     }
@@ -211,7 +212,8 @@ fn cpu_given_never_exceeds_what_there_was_and_all_of_it_is_accounted_for() {
 #[test]
 fn with_messages_that_overtake_each_other_nothing_is_lost_either() {
     for seed in 1..6 {
-        let mut house = Scenario { seed, ..Scenario::from_toml(FIRST_LIGHT).unwrap() }.house_in(None).unwrap();
+        let mut house =
+            Scenario { seed, ..Scenario::from_toml(FIRST_LIGHT).unwrap() }.house_in(None).unwrap();
         house.network = Network { delay: Span::micros(200), jitter: Span::millis(20) };
         let (report, _) = play(house);
         assert_eq!(report.violations, 0, "seed {seed}: {report}");
@@ -223,7 +225,8 @@ fn with_messages_that_overtake_each_other_nothing_is_lost_either() {
 fn decisions_can_be_held_against_those_of_another_run() {
     let decided = |seed, placement: &str| {
         let scenario = Scenario::from_toml(FIRST_LIGHT).unwrap();
-        let mut house = Scenario { seed, placement: placement.to_owned(), ..scenario }.house_in(None).unwrap();
+        let mut house =
+            Scenario { seed, placement: placement.to_owned(), ..scenario }.house_in(None).unwrap();
         house.keeps_decisions = true;
         play(house).1.unwrap()
     };

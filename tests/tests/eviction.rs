@@ -153,3 +153,45 @@ async fn what_must_not_run_twice_ends_with_a_record_that_says_why() {
     let attempt = annotation(&record, "windfall").expect("what Windfall did")["attempt"].as_u64();
     assert!(attempt >= Some(2), "{record}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_not_end_in_time_is_run_again_at_the_notice_and_the_first_answer_wins() {
+    let cluster = Cluster::of(Plan { vms: 2, ..Plan::default() }).await;
+    cluster.http.deploy("long", &small(SLEEP)).await;
+    let nats = cluster.nats().await;
+    for (evicted, winner) in [(false, 1), (true, 2)] {
+        let (http, began) = (cluster.http.clone(), std::time::Instant::now());
+        let call = tokio::spawn(async move { http.call("long", &json!({ "seconds": 7 })).await });
+        let busy = async || cluster.open_vms().await.into_iter().find(|vm| vm.running == 1);
+        eventually("it runs", async || busy().await.is_some()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let vm = busy().await.expect("it still runs");
+        let notice = messages::Notice {
+            vm: vm.vm,
+            time_left: Some(vocabulary::Span::seconds(2)),
+            source: "test".into(),
+        };
+        let subject = messages::subjects::vm_notice(vm.vm);
+        nats.client.publish(subject, messages::encode(&notice)).await.expect("sent");
+        let both_run = async || cluster.fleet().await.iter().map(|vm| vm.running).sum::<u32>() == 2;
+        eventually("two attempts race", both_run).await;
+        assert!(began.elapsed() < Duration::from_secs(6), "the second began when the first had ended");
+        if evicted {
+            cluster.kill_vm(&vm);
+        }
+        let reply = call.await.expect("no panic");
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let record = cluster.http.record(&reply.id()).await;
+        let ours = annotation(&record, "windfall").expect("what Windfall did").clone();
+        assert_eq!(ours["attempt"].as_u64(), Some(winner), "{ours}");
+        let nobody_runs = async || cluster.fleet().await.iter().all(|vm| vm.running == 0);
+        eventually("the other attempt was called off", nobody_runs).await;
+        // The VM goes, and another takes its place.
+        if !evicted {
+            cluster.kill_vm(&vm);
+        }
+        let whole = async || cluster.open_vms().await.iter().filter(|other| other.vm != vm.vm).count() == 2;
+        eventually("the fleet is whole again", whole).await;
+    }
+    assert_eq!(cluster.http.records("long").await, 2, "one record each");
+}

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionId, Resources, Revision, Span};
+use crate::{ApplicationId, FunctionId, Resources, Revision, Span};
 
 /// What to do with a running invocation when its VM is about to go (annotation `on-eviction`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -31,4 +31,14 @@ pub struct FunctionCard {
     /// What an eviction may do to it.
     #[serde(default)]
     pub on_eviction: OnEviction,
+    /// To which application it belongs, where that is more than itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<ApplicationId>,
+}
+
+impl FunctionCard {
+    /// The application whose durations decide on which VMs it may run: its own, or the function by itself.
+    pub fn application(&self) -> ApplicationId {
+        self.application.unwrap_or(ApplicationId(self.id.0))
+    }
 }

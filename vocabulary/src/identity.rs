@@ -178,6 +178,10 @@ id64!(
     FunctionId, "fn-"
 );
 id64!(
+    /// What is deployed and judged together: the functions of one package, or one function by itself.
+    ApplicationId, "app-"
+);
+id64!(
     /// A running Controller; a restarted one is another one.
     ControllerId, "controller-"
 );

@@ -6,6 +6,7 @@
 //! mebibyte a megabyte.
 //! **Gives up:** convenience constructors that would need chance or time; who has those passes them in.
 
+mod demand;
 mod function;
 mod identity;
 mod quantity;
@@ -13,9 +14,10 @@ mod time;
 mod usage;
 mod vm;
 
+pub use demand::{Demand, Load};
 pub use function::{FunctionCard, OnEviction};
 pub use identity::{
-    Attempt, ControllerId, FrontendId, FunctionId, InvocationId, ParseIdError, Revision, VmId,
+    ApplicationId, Attempt, ControllerId, FrontendId, FunctionId, InvocationId, ParseIdError, Revision, VmId,
 };
 pub use quantity::{Grant, Mebibytes, MilliCores, Resources};
 pub use time::{Moment, Span};

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use messages::Submit;
+use messages::{Fence, Submit};
 use vocabulary::{Attempt, ControllerId, InvocationId, Moment, Span};
 
 use super::Waiter;
@@ -34,8 +34,10 @@ pub(super) struct Open {
     pub controller: Option<ControllerId>,
     /// Whether some Controller was asked.
     pub routed: bool,
-    /// Answers of attempts before this one are void.
+    /// Answers of attempts before this one are void...
     pub oldest_valid: Attempt,
+    /// ...except of this one, whose VM has been given notice.
+    pub also_valid: Option<Attempt>,
     /// When it was taken.
     pub since: Moment,
     /// When it was last submitted or asked after.
@@ -69,6 +71,7 @@ impl Open {
             controller: None,
             routed: false,
             oldest_valid: submit.first_attempt,
+            also_valid: None,
             since: now,
             checked: now,
             confirmed: now,
@@ -77,6 +80,18 @@ impl Open {
             submit,
             _place: place,
         }
+    }
+
+    /// Hears which answers count from now on. One that is older than what was heard last is not listened to.
+    pub(super) fn fence(&mut self, fence: Fence) {
+        if fence.oldest_valid >= self.oldest_valid {
+            (self.oldest_valid, self.also_valid) = (fence.oldest_valid, fence.also);
+        }
+    }
+
+    /// Whether an answer of this attempt counts.
+    pub(super) fn counts(&self, attempt: Attempt) -> bool {
+        attempt >= self.oldest_valid || self.also_valid == Some(attempt)
     }
 
     /// Whether a Controller may have heard of it, be it from another Frontend.

@@ -5,6 +5,7 @@
 //! **Gives up:** old versions: only the last one is kept.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use async_nats::jetstream::context::Context;
 use bytes::Bytes;
 use messages::{FunctionPath, subjects};
 use serde::{Deserialize, Serialize};
-use vocabulary::{FunctionCard, FunctionId, OnEviction, Resources, Revision, Span};
+use vocabulary::{ApplicationId, FunctionCard, FunctionId, OnEviction, Resources, Revision, Span};
 
 use super::bucket::{Bucket, Entry};
 use super::error::StoreError;
@@ -23,6 +24,8 @@ use crate::settings;
 
 /// The annotation that says what an eviction may do to a function.
 pub const ON_EVICTION: &str = "on-eviction";
+/// The annotation that names the application a function belongs to, where its package does not.
+pub const APPLICATION: &str = "application";
 
 /// How long a writer waits for its own watch to show what it wrote, so that other Frontends have seen it too.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
@@ -200,7 +203,19 @@ impl FunctionDefinition {
             reservation: Resources::new(self.limits.cpu_millicores, self.limits.memory_mb),
             timeout: Span::millis(self.limits.timeout_ms),
             on_eviction: self.on_eviction(),
+            application: self.application(),
         }
+    }
+
+    /// The application it belongs to: the one that the annotation `application` names, else its package; both within its
+    /// namespace.
+    fn application(&self) -> Option<ApplicationId> {
+        let named =
+            self.annotation(APPLICATION).and_then(|text| serde_json::from_str::<String>(&text.0).ok());
+        let name = named.or_else(|| Some(self.name.split_once('/')?.0.to_owned()))?;
+        let mut hasher = policies::hash::Fixed::default();
+        (&self.namespace, name).hash(&mut hasher);
+        Some(ApplicationId(hasher.finish()))
     }
 
     /// What an eviction may do to it; the default where the annotation is missing or says nothing known.

@@ -19,6 +19,8 @@ pub enum Rule {
     Name,
     /// One of these words.
     OneOf(Vec<&'static str>),
+    /// A reliability strategy.
+    Reliability,
     /// `host:port`.
     Address,
     /// `host:port`, or nothing.
@@ -58,6 +60,10 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("frontend.patience_ms", Whole(1, 86_400_000)),
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
         ("controller.allocation", OneOf(policies::allocation::NAMES.to_vec())),
+        ("controller.reliability", Reliability),
+        ("controller.harvest_life_hours", Whole(1, 1_000_000)),
+        ("controller.unplaceable_grace_ms", Whole(0, 31_536_000_000)),
+        ("controller.durable_patience_ms", Whole(1, 31_536_000_000)),
         ("controller.queue_limit", some(10_000_000)),
         ("controller.function_queue_limit", some(10_000_000)),
         ("controller.attempts_limit", Whole(1, 1000)),
@@ -77,6 +83,14 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("resource_monitor.cluster", Name),
         ("resource_monitor.folder", Name),
         ("resource_monitor.vms", Whole(0, 10_000)),
+        ("resource_monitor.fleet", OneOf(fleet_rules())),
+        ("resource_monitor.least_cpu", Whole(0, 1_000_000_000)),
+        ("resource_monitor.least_memory", Whole(0, 4_000_000_000)),
+        ("resource_monitor.most_cpu", Whole(10, 1_000_000_000)),
+        ("resource_monitor.most_memory", Whole(64, 4_000_000_000)),
+        ("resource_monitor.harvest_price", Whole(0, 1_000_000)),
+        ("resource_monitor.budget", Whole(0, 1_000_000_000_000)),
+        ("resource_monitor.idle_for_ms", Whole(0, 86_400_000)),
         ("resource_monitor.kind", OneOf(vec!["harvest", "regular"])),
         ("resource_monitor.cpu", Whole(10, 1_000_000)),
         ("resource_monitor.memory", Whole(64, 100_000_000)),
@@ -121,8 +135,15 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
+/// A plain number of VMs, and the rules that follow something else.
+fn fleet_rules() -> Vec<&'static str> {
+    ["count"].into_iter().chain(policies::fleet::NAMES).collect()
+}
+
 /// Pairs of which the first may not be more than the second.
-const ORDERED: [(&str, &str); 8] = [
+const ORDERED: [(&str, &str); 10] = [
+    ("resource_monitor.least_cpu", "resource_monitor.most_cpu"),
+    ("resource_monitor.least_memory", "resource_monitor.most_memory"),
     ("limits.cpu_min", "limits.cpu_default"),
     ("limits.cpu_default", "limits.cpu_max"),
     ("limits.memory_min", "limits.memory_default"),
@@ -180,6 +201,9 @@ impl Rule {
             Self::Text => given.as_str().map(|_| given.clone()),
             Self::Name => given.as_str().filter(|_| !text.is_empty()).map(Value::from),
             Self::OneOf(words) => words.contains(&text.as_str()).then(|| Value::from(text.as_str())),
+            Self::Reliability => {
+                policies::reliability::by_name(&text).is_some().then(|| Value::from(text.as_str()))
+            }
             Self::Address => is_address(&text).then(|| Value::from(text.as_str())),
             Self::AddressOrNone => (text.is_empty() || is_address(&text)).then(|| Value::from(text.as_str())),
             Self::NatsUrl => is_nats_url(&text).then(|| Value::from(text.as_str())),
@@ -214,6 +238,9 @@ impl Rule {
             Self::Text => "text".into(),
             Self::Name => "text, and not empty".into(),
             Self::OneOf(words) => format!("one of: {}", words.join(", ")),
+            Self::Reliability => {
+                format!("one of: {}, with a percentage for x", policies::reliability::NAMES.join(", "))
+            }
             Self::Address => "host:port, such as 127.0.0.1:3233".into(),
             Self::AddressOrNone => "host:port (port 0 takes a free one), or empty for none".into(),
             Self::NatsUrl => "one or more nats://host:port, separated by commas".into(),
@@ -267,6 +294,14 @@ mod tests {
             assert!(error.contains("a whole number from 1 to 5"), "{error}");
         }
         assert!(Rule::Share(0.0, 1.0).read(&Value::from("NaN")).is_err());
+    }
+
+    #[test]
+    fn a_reliability_strategy_takes_a_percentage() {
+        let right = Value::from("bounded(99.9)");
+        assert_eq!(Rule::Reliability.read(&right), Ok(right));
+        let error = Rule::Reliability.read(&Value::from("bounded(101)")).unwrap_err();
+        assert!(error.contains("bounded(x)"), "{error}");
     }
 
     #[test]

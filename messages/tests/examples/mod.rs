@@ -13,6 +13,7 @@ pub fn card() -> FunctionCard {
         reservation: Resources::new(500, 256),
         timeout: Span::seconds(60),
         on_eviction: OnEviction::RerunAtLoss,
+        application: None,
     }
 }
 
@@ -107,7 +108,7 @@ pub fn refused() -> Refused {
 }
 
 pub fn fence() -> Fence {
-    Fence { invocation: INVOCATION, oldest_valid: Attempt(3) }
+    Fence { invocation: INVOCATION, oldest_valid: Attempt(3), also: None }
 }
 
 pub fn finishes() -> Finishes {
@@ -166,6 +167,16 @@ pub fn hindrance() -> Hindrance {
         cpu_pressure: Span::micros(20),
         memory_pressure: Span::micros(10),
     }
+}
+
+pub fn demanded() -> Demanded {
+    let load = Load {
+        running: Resources::new(4_000, 2_048),
+        waiting: Resources::new(1_000, 512),
+        predicted: Resources::new(3_000, 1_024),
+        largest: Resources::new(500, 256),
+    };
+    Demanded { controller: ControllerId(0xc0), demand: Demand { regular: Load::default(), harvest: load } }
 }
 
 pub fn fleet_list() -> FleetList {
@@ -233,6 +244,7 @@ macro_rules! every_message {
             run: Run = examples::run();
             run_that_lends: Run = Run { grant: examples::lending_grant(), ..examples::run() };
             fence: Fence = examples::fence();
+            fence_with_two: Fence = Fence { also: Some(Attempt(1)), ..examples::fence() };
             cancel: Cancel = Cancel { invocation: INVOCATION, attempt: Attempt(2) };
             answer: Answer = examples::answer();
             reply_answer: Reply = Reply::Answer(examples::answer());
@@ -256,6 +268,7 @@ macro_rules! every_message {
                 items: vec![HandedBack { invocation: INVOCATION, attempt: Attempt(2) }],
             };
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
+            demanded: Demanded = examples::demanded();
             frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe), calls: vec![] };
             frontend_alive_with_calls: FrontendAlive = FrontendAlive {
                 frontend: FrontendId(0xfe),

@@ -6,30 +6,36 @@
 
 use std::collections::BTreeMap;
 
-use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmStanding, VmStatus};
+use vocabulary::{
+    Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus,
+};
 
 use super::shrinks::Shrinks;
-use super::{Dispatch, Ending, Output, VmGone};
+use super::{Again, Dispatch, Ending, Output, VmGone};
 use crate::hash::Map;
-use crate::placement::{Ask, Slot};
+use crate::placement::Slot;
 
 /// Endings that are remembered between two reports of one VM.
 const JUST_ENDED_LIMIT: usize = 1_024;
-/// Notices that are kept for VMs not heard of yet.
-const EARLY_NOTICES_LIMIT: usize = 1_024;
 
 /// A VM that reports.
 #[derive(Debug)]
 pub(super) struct Vm {
     pub slot: Slot,
+    pub kind: VmKind,
     pub standing: VmStanding,
     /// When it will be evicted.
     pub notice: Option<Moment>,
     pub silent_at: Moment,
+    /// How old it was when.
+    pub age: (Moment, Span),
+    /// Up to which age it is counted in the rate of evictions, and at which it was evicted.
+    pub watched: Span,
+    pub evicted_at: Option<Span>,
     /// How its size has changed.
     pub shrinks: Shrinks,
     /// Our attempts there.
-    pub open: Map<InvocationId, ()>,
+    pub open: Map<InvocationId, Attempt>,
     /// Attempts there that are not ours (any more).
     pub foreign: BTreeMap<(InvocationId, Attempt), Resources>,
     /// What has ended there since the report before the last: a report that was written before may still list it.
@@ -41,6 +47,11 @@ pub(super) struct Vm {
 }
 
 impl Vm {
+    /// How old it is.
+    pub fn age_at(&self, now: Moment) -> Span {
+        self.age.1 + now.since(self.age.0)
+    }
+
     /// A run of ours has ended there.
     pub fn ended_at(&mut self, now: Moment) {
         if let Some(last) = self.ended.replace(now) {
@@ -62,6 +73,17 @@ impl Dispatch {
     pub(super) fn vm_reported(&mut self, status: &VmStatus, outputs: &mut Vec<Output>) {
         let slot = self.known_slot(status);
         self.books.set_capacity(slot, status.capacity);
+        let drains_now = status.standing == VmStanding::Draining
+            && self
+                .vms
+                .get(&status.vm)
+                .is_some_and(|vm| vm.standing == VmStanding::Open && vm.notice.is_none());
+        if drains_now {
+            // The way of a notice, without a deadline. This report does not list as idle any more what was.
+            self.placement.withdraw(slot);
+            self.books.set_takes_work(slot, false);
+            self.prewarm_elsewhere(status.vm, outputs);
+        }
         let book = self.vms.get_mut(&status.vm).expect("known_slot has just made it");
         book.shrinks.see(self.now, status.capacity.cpu);
         book.standing = status.standing;
@@ -71,6 +93,8 @@ impl Dispatch {
         self.books.set_refusing(slot, false);
         self.reconcile(status, slot, outputs);
         self.offer_or_withdraw(status.vm);
+        self.rerun_what_will_not_end(status.vm, outputs);
+        self.look_at_evictions();
     }
 
     /// Silences are in order, because each is as long as any other. Those that a later report broke are in the way only
@@ -92,7 +116,11 @@ impl Dispatch {
             status.vm,
             Vm {
                 slot,
+                kind: status.kind,
                 standing: status.standing,
+                age: (self.now, Span::ZERO),
+                watched: Span::ZERO,
+                evicted_at: None,
                 notice: self.early_notices.remove(&status.vm),
                 silent_at: Moment::ORIGIN,
                 shrinks: Shrinks::default(),
@@ -108,7 +136,7 @@ impl Dispatch {
     }
 
     /// Placement sees exactly the VMs that are open and have no notice.
-    fn offer_or_withdraw(&mut self, vm: VmId) {
+    pub(super) fn offer_or_withdraw(&mut self, vm: VmId) {
         let Some(book) = self.vms.get(&vm) else { return };
         let slot = book.slot;
         let takes_work = book.standing == VmStanding::Open && book.notice.is_none();
@@ -136,11 +164,8 @@ impl Dispatch {
             listed.push((running.invocation, running.attempt));
             let (id, attempt) = (running.invocation, running.attempt);
             let ours = self.open.get(&id);
-            let is_current = ours.is_some_and(|open| {
-                open.attempt == attempt && open.running.is_some_and(|running| running.vm == status.vm)
-            });
-            if is_current {
-                rebooked.push((id, running.grant.booked));
+            if ours.is_some_and(|open| open.on(status.vm, attempt).is_some()) {
+                rebooked.push((id, attempt, running.grant.booked));
                 continue;
             }
             if just_ended.contains(&(id, attempt)) {
@@ -148,7 +173,7 @@ impl Dispatch {
             }
             book.foreign.insert((id, attempt), running.grant.booked);
             self.foreign.insert((id, attempt, status.vm));
-            if ours.is_some_and(|open| attempt < open.attempt) {
+            if ours.is_some_and(|open| !open.counts(attempt)) {
                 // We have given it to another meanwhile; its answer would be dropped.
                 outputs.push(Output::Cancel { vm: status.vm, invocation: id, attempt });
             }
@@ -156,8 +181,9 @@ impl Dispatch {
             function.card = function.card.or(Some(running.function));
         }
         self.books.set_foreign(slot, book.foreign.values().copied().sum());
-        for (id, booked) in rebooked {
-            if let Some(running) = self.open.get_mut(&id).and_then(|open| open.running.as_mut())
+        for (id, attempt, booked) in rebooked {
+            let running = self.open.get_mut(&id).and_then(|open| open.on_mut(status.vm, attempt));
+            if let Some(running) = running
                 && running.booked != booked
             {
                 // Its VM has given it back what it had lent.
@@ -196,10 +222,11 @@ impl Dispatch {
     ) -> BTreeMap<FunctionId, u32> {
         let mut on_their_way = BTreeMap::new();
         let mut lost = Vec::new();
-        for &id in self.vms[&vm].open.keys() {
+        for (&id, &attempt) in &self.vms[&vm].open {
             let Some(open) = self.open.get_mut(&id) else { continue };
-            let Some(running) = &mut open.running else { continue };
-            if listed.binary_search(&(id, open.attempt)).is_ok() {
+            let (submitted, function) = (open.submitted, open.submission.function.id);
+            let Some(running) = open.on_mut(vm, attempt) else { continue };
+            if listed.binary_search(&(id, attempt)).is_ok() {
                 (running.listed, running.missing, running.seen) = (true, 0, self.now);
                 continue;
             }
@@ -207,9 +234,9 @@ impl Dispatch {
             if running.missing >= self.settings.lost_reports.max(1)
                 && self.now.since(running.seen) >= self.settings.lost_after
             {
-                lost.push((open.since, id, open.attempt));
+                lost.push((submitted, id, attempt));
             } else if !running.listed {
-                *on_their_way.entry(open.submission.function.id).or_insert(0) += 1;
+                *on_their_way.entry(function).or_insert(0) += 1;
             }
         }
         // The order of the map must not decide who goes first: the oldest joins its queue's front last.
@@ -217,73 +244,12 @@ impl Dispatch {
         for (_, id, attempt) in lost.into_iter().rev() {
             // If it is merely late, it must not begin now.
             outputs.push(Output::Cancel { vm, invocation: id, attempt });
-            self.lose_attempt(id, outputs);
+            self.lose_attempt(id, attempt, outputs);
+            if self.open.contains_key(&id) {
+                outputs.push(Output::Again { invocation: id, why: Again::Forgotten });
+            }
         }
         on_their_way
-    }
-
-    /// A VM will be evicted, or not after all.
-    pub(super) fn vm_noticed(&mut self, vm: VmId, deadline: Option<Moment>, outputs: &mut Vec<Output>) {
-        let Some(book) = self.vms.get_mut(&vm) else {
-            self.notice_early(vm, deadline);
-            return;
-        };
-        let is_news = book.notice.is_none() && deadline.is_some();
-        book.notice = deadline;
-        self.offer_or_withdraw(vm);
-        if is_news {
-            self.prewarm_elsewhere(vm, outputs);
-        }
-    }
-
-    fn notice_early(&mut self, vm: VmId, deadline: Option<Moment>) {
-        let now = self.now;
-        self.early_notices.retain(|_, deadline| now.since(*deadline) < Span::seconds(60));
-        match deadline {
-            Some(deadline) if self.early_notices.len() < EARLY_NOTICES_LIMIT => {
-                self.early_notices.insert(vm, deadline);
-            }
-            _ => {
-                self.early_notices.remove(&vm);
-            }
-        }
-    }
-
-    /// The functions that are most at home on a VM that will go get sandboxes where they will go next.
-    fn prewarm_elsewhere(&mut self, vm: VmId, outputs: &mut Vec<Output>) {
-        let mut here: BTreeMap<FunctionId, u32> = BTreeMap::new();
-        let book = &self.vms[&vm];
-        for id in book.open.keys() {
-            if let Some(open) = self.open.get(id) {
-                *here.entry(open.submission.function.id).or_insert(0) += 1;
-            }
-        }
-        for function in self.books.functions_idle_at(book.slot) {
-            here.entry(function).or_insert(0);
-        }
-        let mut ranked: Vec<_> = here
-            .into_iter()
-            .filter_map(|(id, running)| {
-                let function = self.functions.get(&id)?;
-                let used = (running, function.profile.rate_milli_hz(self.now));
-                Some((std::cmp::Reverse(used), id, function.card?, running))
-            })
-            .collect();
-        ranked.sort_unstable_by_key(|&(used, id, ..)| (used, id));
-        for (_, id, card, running) in ranked.into_iter().take(self.settings.prewarm_functions as usize) {
-            let ask =
-                Ask { function: id, revision: card.revision, demand: card.reservation, concurrency_milli: 0 };
-            let Some(slot) = self.placement.next_home(&self.books, &ask) else { continue };
-            let next = self.books.vm(slot);
-            let idle_there = self.books.idle(id, card.revision, slot);
-            let runs_there = self.vms[&next]
-                .open
-                .keys()
-                .filter(|other| self.open.get(other).is_some_and(|o| o.submission.function.id == id))
-                .count() as u32;
-            let count = idle_there + runs_there + running.max(1);
-            outputs.push(Output::Prewarm { vm: next, function: card, count });
-        }
     }
 
     /// Gives up every VM that has been silent for too long.
@@ -301,10 +267,14 @@ impl Dispatch {
 
     /// A VM is gone, with everything on it.
     pub(super) fn lose_vm(&mut self, vm: VmId, why: VmGone, outputs: &mut Vec<Output>) {
+        self.note_eviction(vm);
         let Some(book) = self.vms.get(&vm) else { return };
         let slot = book.slot;
-        let mut open: Vec<_> =
-            book.open.keys().filter_map(|id| Some((self.open.get(id)?.submitted, *id))).collect();
+        let mut open: Vec<_> = book
+            .open
+            .iter()
+            .filter_map(|(&id, &attempt)| Some((self.open.get(&id)?.submitted, id, attempt)))
+            .collect();
         open.sort_unstable();
         outputs.push(Output::VmGone { vm, why, open_attempts: open.len() as u32 });
         if self.books.takes_work(slot) {
@@ -313,8 +283,8 @@ impl Dispatch {
         }
         self.placement.gone(slot);
         // The oldest joins its queue's front last.
-        for (_, id) in open.into_iter().rev() {
-            self.lose_attempt(id, outputs);
+        for (_, id, attempt) in open.into_iter().rev() {
+            self.lose_attempt(id, attempt, outputs);
         }
         let gone = self.vms.remove(&vm).expect("it was found above");
         self.forget_broken_silences();

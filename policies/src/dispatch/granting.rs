@@ -8,7 +8,7 @@
 
 use vocabulary::{Grant, InvocationId, OnEviction, Outcome, VmId};
 
-use super::lifecycle::Open;
+use super::open::Open;
 use super::{Dispatch, Ending, GivenUp, Output};
 use crate::allocation::{Ended, Fleet, Home, Request};
 use crate::placement::{Ask, Binding, Ran};
@@ -19,16 +19,17 @@ impl Dispatch {
         let open = self.open.get(&id)?;
         let card = open.submission.function;
         let early = self.placement.binding() == Binding::Early;
-        if let Some(grant) = open.grant
-            && (early || self.books.could_ever_hold(grant.booked))
+        let (granted, starved, kinds) = (open.grant, open.starved, self.kinds(&card));
+        if let Some(grant) = granted
+            && (early || self.could_ever_hold(kinds, grant.booked))
         {
             return Some(grant);
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
-        let grant = if open.grant.is_some() || open.starved { fixed } else { self.ask_allocator(id)? };
+        let grant = if granted.is_some() || starved { fixed } else { self.ask_allocator(id)? };
         let grant = self.placement.grant(&self.books, &card, grant);
-        let grant = if early || self.books.could_ever_hold(grant.booked) { grant } else { fixed };
+        let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
         Some(grant)
     }
@@ -57,13 +58,17 @@ impl Dispatch {
 
     fn home_of(&mut self, id: InvocationId) -> Option<Home> {
         let card = self.open.get(&id)?.submission.function;
-        let ask = Ask {
+        let kinds = self.kinds_to_try(self.kinds(&card), card.reservation);
+        let ask = |kind| Ask {
             function: card.id,
             revision: card.revision,
             demand: card.reservation,
             concurrency_milli: 0,
+            kind,
         };
-        let slot = self.placement.next_home(&self.books, &ask)?;
+        let mut homes = kinds.filter_map(|kind| self.placement.next_home(&self.books, &ask(kind)));
+        let slot = homes.next()?;
+        drop(homes);
         let capacity = self.books.capacity(slot);
         let shrinks = self.vms.get(&self.books.vm(slot)).map(|vm| vm.shrinks);
         Some(Home {
@@ -86,6 +91,10 @@ impl Dispatch {
             let init = ending.cold.then_some(ending.init);
             let Ending { function: id, duration, usage, input_bytes, .. } = *ending;
             function.profile.ended_with(input_bytes, duration, init, usage);
+            function.tails.learn(duration);
+            if let Some(card) = function.card {
+                self.applications.entry(card.application()).or_default().learn(duration);
+            }
             self.placement.ended(self.now, &Ran { function: id, duration, usage });
         } else {
             return;
@@ -119,7 +128,7 @@ impl Dispatch {
             book.has_ended(id, attempt);
             book.ended_at(self.now);
         }
-        if !self.is_current(vm, id, attempt) {
+        if !self.is_live(vm, id, attempt) {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
@@ -129,13 +138,16 @@ impl Dispatch {
         if was_lent {
             self.learn(ending, true);
         }
-        self.stop_running(id);
+        self.stop_running(id, attempt);
         let Some(open) = self.open.get_mut(&id) else { return };
         open.starved = true;
         open.losses += 1;
         let (losses, waited) = (open.losses, self.now.since(open.submitted));
-        let why = if open.withdrawn {
+        let why = if open.withdrawn && open.running.is_none() {
             return self.forget(id, outputs);
+        } else if open.running.is_some() {
+            // Another attempt of it lives.
+            return self.wait_again(id, outputs);
         } else if open.submission.function.on_eviction == OnEviction::Never {
             GivenUp::StarvedAndNever { vm }
         } else if losses >= self.settings.attempts_limit.max(2) {
@@ -143,6 +155,7 @@ impl Dispatch {
         } else {
             return self.wait_again(id, outputs);
         };
+        self.queues.leave(id);
         self.open.remove(&id);
         outputs.push(Output::GiveUp { invocation: id, attempt, why, waited });
     }

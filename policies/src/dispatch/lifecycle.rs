@@ -4,73 +4,10 @@
 //! **Promises:** whatever removes one from the open ones says why, once.
 //! **Gives up:** remembering those that have ended; what is still heard of them is stale.
 
-use std::collections::VecDeque;
+use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEviction, VmId};
 
-use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, MilliCores, Moment, OnEviction, Resources, VmId,
-};
-
+use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
-use crate::placement::Slot;
-use crate::profile::Profile;
-
-/// What is known of a function.
-#[derive(Debug, Default)]
-pub(super) struct Function {
-    /// As it came with its newest submission or report.
-    pub card: Option<FunctionCard>,
-    pub profile: Profile,
-    /// Its attempts that were sent out.
-    pub in_flight: u32,
-    /// When those of them were sent for which a sandbox is probably still being made.
-    pub making: VecDeque<Moment>,
-    pub last_used: Moment,
-}
-
-/// An invocation that was accepted and has not ended.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub submission: Submission,
-    pub submitted: Moment,
-    /// Since when it has waited, if it waits.
-    pub since: Moment,
-    /// Until when it may wait.
-    pub patience: Moment,
-    /// The last attempt that was sent out; before that, the one before the submission's first.
-    pub attempt: Attempt,
-    /// How many of its attempts were lost.
-    pub losses: u32,
-    /// Nobody wants its answer any more.
-    pub withdrawn: bool,
-    /// Decided when it is first tried to be placed, and again after a loss.
-    pub grant: Option<Grant>,
-    /// It was killed for want of memory: nothing is taken from it again.
-    pub starved: bool,
-    /// `None`: it waits.
-    pub running: Option<Running>,
-}
-
-impl Open {
-    /// Whether any attempt of this submission was sent out.
-    pub fn was_sent(&self) -> bool {
-        self.attempt >= self.submission.first_attempt
-    }
-}
-
-/// An attempt that was sent out.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Running {
-    pub vm: VmId,
-    pub slot: Slot,
-    pub booked: Resources,
-    pub warm: bool,
-    /// When it was sent, or last listed in a report.
-    pub seen: Moment,
-    /// Whether a report has listed it.
-    pub listed: bool,
-    /// Reports in a row that did not list it.
-    pub missing: u32,
-}
 
 impl Dispatch {
     /// A Frontend wants this run.
@@ -87,21 +24,8 @@ impl Dispatch {
             outputs.push(Output::Refuse { invocation: id, why });
             return;
         }
-        self.open.insert(
-            id,
-            Open {
-                submission,
-                submitted: self.now,
-                since: self.now,
-                patience: submission.give_up_at,
-                attempt: Attempt(submission.first_attempt.0.saturating_sub(1)),
-                losses: 0,
-                withdrawn: false,
-                grant: None,
-                starved: false,
-                running: None,
-            },
-        );
+        let patience = self.patience(&submission);
+        self.open.insert(id, Open::new(submission, self.now, patience));
         let function = submission.function.id;
         if self.queues.live(function) == 0 && self.is_settled() && self.try_to_send(id, outputs) {
             return;
@@ -111,8 +35,13 @@ impl Dispatch {
             outputs.push(Output::Refuse { invocation: id, why });
             return;
         }
-        self.queues.join(id, function, self.now, submission.give_up_at, false);
+        self.queues.join(id, function, self.now, patience, false);
         self.try_head(function, outputs);
+    }
+
+    fn patience(&self, submission: &Submission) -> Moment {
+        let longest = self.now + self.settings.durable_patience;
+        if submission.durable { submission.give_up_at.min(longest) } else { submission.give_up_at }
     }
 
     fn function_arrived(&mut self, card: &FunctionCard) {
@@ -145,6 +74,10 @@ impl Dispatch {
             self.placement.forget(id);
             self.allocator.forget(id);
         }
+        let mut kept: Vec<_> =
+            self.functions.values().filter_map(|function| Some(function.card?.application())).collect();
+        kept.sort_unstable();
+        self.applications.retain(|application, _| kept.binary_search(application).is_ok());
     }
 
     /// An attempt that another Controller sent out, or we before a restart, and that a VM still lists, is ours now.
@@ -160,41 +93,16 @@ impl Dispatch {
         let Some(booked) = self.take_foreign(vm, id, attempt) else { return false };
         self.books.book_own(slot, booked);
         let vm_book = self.vms.get_mut(&vm).expect("it was found a line above");
-        vm_book.open.insert(id, ());
+        vm_book.open.insert(id, attempt);
         self.in_flight += 1;
         self.function_mut(submission.function.id).in_flight += 1;
-        let running = Running { vm, slot, booked, warm: true, seen: self.now, listed: true, missing: 0 };
-        self.open.insert(
-            id,
-            Open {
-                submission,
-                submitted: self.now,
-                since: self.now,
-                patience: submission.give_up_at,
-                attempt,
-                losses: 0,
-                withdrawn: false,
-                grant: None,
-                starved: false,
-                running: Some(running),
-            },
-        );
+        let now = self.now;
+        let (warm, listed, missing) = (true, true, 0);
+        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed, missing };
+        let patience = self.patience(&submission);
+        let open = Open { attempt, running: Some(running), ..Open::new(submission, now, patience) };
+        self.open.insert(id, open);
         true
-    }
-
-    fn reason_to_refuse(&self, submission: &Submission) -> Option<Refusal> {
-        let needs = submission.function.reservation;
-        if submission.durable || !self.is_settled() {
-            return None;
-        }
-        if self.books.open() == 0 {
-            let hopeless = self.now.since(self.last_open) > self.settings.no_vm_grace;
-            return hopeless.then_some(Refusal::NoVm);
-        }
-        // Where a VM need not have room, only memory can never do: without it no container begins.
-        let least = if self.binds_early() { Resources { cpu: MilliCores::ZERO, ..needs } } else { needs };
-        let too_large = !self.books.could_ever_hold(least);
-        too_large.then(|| Refusal::TooLarge { needs, largest: self.books.largest() })
     }
 
     fn reason_not_to_queue(&self, submission: &Submission) -> Option<Refusal> {
@@ -213,10 +121,10 @@ impl Dispatch {
         let Ending { invocation: id, attempt, .. } = ending;
         self.take_foreign(vm, id, attempt);
         let told_twice = self.vms.get(&vm).is_some_and(|book| book.just_ended.contains(&(id, attempt)));
-        let current = self.open.get(&id).filter(|open| open.was_sent() && attempt >= open.attempt);
-        let running = current.and_then(|open| open.running);
-        let is_current = current.is_some();
+        let open = self.open.get(&id);
+        let counts = open.is_some_and(|open| open.counts(attempt));
         // If a report has already shown that it was over, it has shown its sandbox, too.
+        let running = open.and_then(|open| open.on(vm, attempt));
         let sandbox_counted = running.is_some_and(|running| running.listed && running.missing > 0);
         if ending.sandbox_kept && !told_twice && !sandbox_counted {
             self.sandbox_is_idle(vm, &ending);
@@ -224,7 +132,7 @@ impl Dispatch {
         if !told_twice && let Some(book) = self.vms.get_mut(&vm) {
             book.has_ended(id, attempt);
         }
-        if !is_current {
+        if !counts {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
@@ -232,11 +140,20 @@ impl Dispatch {
         if let Some(book) = self.vms.get_mut(&vm) {
             book.ended_at(self.now);
         }
-        let current_attempt = self.open[&id].attempt;
-        if let Some(running) = self.stop_running(id)
-            && (running.vm != vm || current_attempt != attempt)
-        {
-            outputs.push(Output::Cancel { vm: running.vm, invocation: id, attempt: current_attempt });
+        let was_cancelled = ending.outcome.is_none();
+        let others: Vec<(VmId, Attempt)> = self.open[&id]
+            .live()
+            .map(|running| (running.vm, running.attempt))
+            .filter(|&other| other != (vm, attempt))
+            .collect();
+        self.stop_running(id, attempt);
+        if was_cancelled && !others.is_empty() && !self.open[&id].withdrawn {
+            // Somebody else called it off, and its answer is not there: the other one's will be.
+            return self.tell_fence(id, outputs);
+        }
+        for (vm, attempt) in others {
+            self.stop_running(id, attempt);
+            outputs.push(Output::Cancel { vm, invocation: id, attempt });
         }
         self.forget(id, outputs);
     }
@@ -257,8 +174,8 @@ impl Dispatch {
             self.books.set_refusing(slot, true);
         }
         self.take_foreign(vm, id, attempt);
-        if self.is_current(vm, id, attempt) {
-            self.stop_running(id);
+        if self.is_live(vm, id, attempt) {
+            self.stop_running(id, attempt);
             self.wait_again(id, outputs);
         } else {
             outputs.push(Output::Stale { invocation: id, attempt });
@@ -273,9 +190,9 @@ impl Dispatch {
         attempt: Attempt,
         outputs: &mut Vec<Output>,
     ) {
-        let unbegun = self.is_current(vm, id, attempt);
+        let unbegun = self.is_live(vm, id, attempt);
         if unbegun {
-            self.stop_running(id);
+            self.stop_running(id, attempt);
         }
         self.lose_vm(vm, VmGone::NoResponders, outputs);
         if unbegun {
@@ -286,50 +203,66 @@ impl Dispatch {
     /// Nobody waits for it any more.
     pub(super) fn withdrawn(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        match open.running {
-            Some(running) => {
-                open.withdrawn = true;
-                let attempt = open.attempt;
-                outputs.push(Output::Cancel { vm: running.vm, invocation: id, attempt });
-            }
-            None => self.forget(id, outputs),
+        if open.running.is_none() {
+            return self.forget(id, outputs);
+        }
+        open.withdrawn = true;
+        self.queues.leave(id);
+        for &Running { vm, attempt, .. } in open.live() {
+            outputs.push(Output::Cancel { vm, invocation: id, attempt });
         }
     }
 
     /// An attempt and perhaps part of its work are lost.
-    pub(super) fn lose_attempt(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
-        let Some(running) = self.stop_running(id) else { return };
+    pub(super) fn lose_attempt(&mut self, id: InvocationId, attempt: Attempt, outputs: &mut Vec<Output>) {
+        let Some(lost) = self.stop_running(id, attempt) else { return };
         let Some(open) = self.open.get_mut(&id) else { return };
         open.losses += 1;
         let waited = self.now.since(open.submitted);
         let attempt = open.attempt;
-        if open.withdrawn {
-            return self.forget(id, outputs);
-        }
-        let why = if open.submission.function.on_eviction == OnEviction::Never {
-            GivenUp::LostAndNever { vm: running.vm }
+        let why = if open.running.is_some() || open.withdrawn {
+            return self.wait_again(id, outputs);
+        } else if open.submission.function.on_eviction == OnEviction::Never {
+            GivenUp::LostAndNever { vm: lost.vm }
         } else if open.losses >= self.settings.attempts_limit.max(1) {
             GivenUp::TooManyAttempts { attempts: open.losses }
         } else {
             // It was not idle while it ran: it may wait for its second place as long as it might for its first.
-            open.patience =
-                open.submission.give_up_at.max(self.now + open.submission.give_up_at.since(open.submitted));
+            open.patience = open.patience.max(self.now + open.patience_for);
             return self.wait_again(id, outputs);
         };
+        self.queues.leave(id);
         self.open.remove(&id);
         outputs.push(Output::GiveUp { invocation: id, attempt, why, waited });
     }
 
-    /// Accepted once, it is not refused now, however many wait; it goes before them.
+    /// One attempt is out of the books. If another lives, that one goes on; else it waits for a place again: accepted once,
+    /// it is not refused now, however many wait, and it goes before them.
     pub(super) fn wait_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
         let Some(open) = self.open.get_mut(&id) else { return };
+        if open.running.is_some() {
+            self.tell_fence(id, outputs);
+            return self.rerun_if_late(id, outputs);
+        }
         if open.withdrawn {
             return self.forget(id, outputs);
         }
         open.since = self.now;
         open.grant = None;
         let (function, patience) = (open.submission.function.id, open.patience);
+        // It may have waited for a second place already, with the first still there.
+        self.queues.leave(id);
         self.queues.join(id, function, self.now, patience, true);
+    }
+
+    /// Tells the Frontend whose answers count, if that has changed.
+    pub(super) fn tell_fence(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+        if let Some(open) = self.open.get_mut(&id)
+            && open.fence()
+        {
+            let (oldest_valid, also) = (open.oldest_valid, open.also_valid);
+            outputs.push(Output::Fence { invocation: id, oldest_valid, also });
+        }
     }
 
     /// Ends all who have lost patience.
@@ -340,7 +273,7 @@ impl Dispatch {
             let waited = self.now.since(open.since);
             outputs.push(Output::GiveUp {
                 invocation: id,
-                attempt: open.attempt.max(open.submission.first_attempt),
+                attempt: open.last_attempt(),
                 why: GivenUp::Waited { waited },
                 waited: self.now.since(open.submitted),
             });
@@ -355,16 +288,14 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn is_current(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
-        self.open.get(&id).is_some_and(|open| {
-            open.attempt == attempt && open.running.is_some_and(|running| running.vm == vm)
-        })
+    pub(super) fn is_live(&self, vm: VmId, id: InvocationId, attempt: Attempt) -> bool {
+        self.open.get(&id).is_some_and(|open| open.on(vm, attempt).is_some())
     }
 
     /// Takes a running attempt out of all books.
-    pub(super) fn stop_running(&mut self, id: InvocationId) -> Option<Running> {
+    pub(super) fn stop_running(&mut self, id: InvocationId, attempt: Attempt) -> Option<Running> {
         let open = self.open.get_mut(&id)?;
-        let running = open.running.take()?;
+        let running = open.take(attempt)?;
         let function = open.submission.function.id;
         self.books.release_own(running.slot, running.booked);
         if let Some(book) = self.vms.get_mut(&running.vm) {

@@ -55,9 +55,19 @@ impl Queues {
         self.queues.len() as u32
     }
 
+    /// How many wait, of each function with somebody waiting; in no order that means anything.
+    pub fn by_function(&self) -> impl Iterator<Item = (FunctionId, u32)> {
+        self.queues.iter().map(|(&function, queue)| (function, queue.live))
+    }
+
     /// How many of this function wait.
     pub fn live(&self, function: FunctionId) -> u32 {
         self.queues.get(&function).map_or(0, |queue| queue.live)
+    }
+
+    /// Whether it waits.
+    pub fn waits(&self, id: InvocationId) -> bool {
+        self.waiting.contains_key(&id)
     }
 
     /// At the end, or (`front`) before all others of its function. Must not wait already.

@@ -9,9 +9,10 @@
 
 use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
 
-use super::lifecycle::Running;
+use super::open::Running;
 use super::{Dispatch, Output};
 use crate::placement::{Ask, Binding, Choice, Slot};
+use crate::reliability::Kinds;
 
 /// Between two looks at those for whom there was no time.
 const NEXT_LOOK: Span = Span::millis(1);
@@ -28,31 +29,36 @@ impl Dispatch {
     /// Sends it out if there is a place and no sandbox worth waiting for. Early binding finds a place on any VM that takes
     /// work, and waits for nothing.
     pub(super) fn try_to_send(&mut self, id: InvocationId, outputs: &mut Vec<Output>) -> bool {
-        let Some(ask) = self.ask(id) else { return false };
-        let Ok(choice) = self.placement.place(self.now, &self.books, &ask) else { return false };
-        if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, &ask) {
-            return false;
+        let Some((ask, kinds)) = self.ask(id) else { return false };
+        for kind in self.kinds_to_try(kinds, ask.demand) {
+            let Ok(choice) = self.placement.place(self.now, &self.books, &Ask { kind, ..ask }) else {
+                continue;
+            };
+            if !choice.warm && !self.binds_early() && self.is_better_off_waiting(id, &Ask { kind, ..ask }) {
+                return false;
+            }
+            self.send(id, choice, outputs);
+            return true;
         }
-        self.send(id, choice, outputs);
-        true
+        false
     }
 
     pub(super) fn binds_early(&self) -> bool {
         self.placement.binding() == Binding::Early
     }
 
-    fn ask(&mut self, id: InvocationId) -> Option<Ask> {
+    /// What it needs, and where it may go.
+    fn ask(&mut self, id: InvocationId) -> Option<(Ask, Kinds)> {
         let grant = self.granted(id)?;
         let card = self.open.get(&id)?.submission.function;
         let function = self.functions.entry(card.id).or_default();
+        // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
-        Some(Ask {
-            function: card.id,
-            revision: card.revision,
-            demand: grant.booked,
-            // What is in flight answers a burst at once, the rate answers the hour.
-            concurrency_milli: function.profile.concurrency_milli(self.now).max(at_once * 1_000),
-        })
+        let concurrency_milli = function.profile.concurrency_milli(self.now).max(at_once * 1_000);
+        let kinds = self.kinds(&card);
+        let demand = grant.booked;
+        let kind = kinds.first();
+        Some((Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind }, kinds))
     }
 
     /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
@@ -83,7 +89,7 @@ impl Dispatch {
     fn room_beside_an_idle_one(&self, ask: &Ask) -> Option<Span> {
         let idle = self.books.idle_anywhere(ask.function, ask.revision).iter();
         let full = idle.filter(|&&(slot, count)| {
-            count > 0 && self.books.accepts(slot) && ask.demand.fits_in(self.books.capacity(slot))
+            count > 0 && self.books.accepts(slot, ask.kind) && ask.demand.fits_in(self.books.capacity(slot))
         });
         full.take(IDLE)
             .filter_map(|&(slot, _)| {
@@ -107,16 +113,19 @@ impl Dispatch {
         let grant = open.grant.expect("a place is sought only for a grant");
         let card = open.submission.function;
         open.attempt = open.attempt.next();
-        let (attempt, first) = (open.attempt, open.submission.first_attempt);
+        let attempt = open.attempt;
         let waited = self.now.since(open.since);
+        debug_assert!(open.older.is_none(), "two attempts live at most");
+        let (sent, seen, booked) = (self.now, self.now, grant.booked);
+        open.older = open.running;
         open.running =
-            Some(Running { vm, slot, booked: grant.booked, warm, seen: self.now, listed: false, missing: 0 });
+            Some(Running { attempt, vm, slot, booked, warm, sent, seen, listed: false, missing: 0 });
         self.books.book_own(slot, grant.booked);
         if warm {
             self.books.take_idle(card.id, card.revision, slot);
         }
         if let Some(book) = self.vms.get_mut(&vm) {
-            book.open.insert(id, ());
+            book.open.insert(id, attempt);
         }
         self.in_flight += 1;
         let now = self.now;
@@ -128,9 +137,7 @@ impl Dispatch {
         if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
             self.books.hold(None);
         }
-        if attempt > first {
-            outputs.push(Output::Fence { invocation: id, oldest_valid: attempt });
-        }
+        self.tell_fence(id, outputs);
         outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });
     }
 
@@ -141,6 +148,7 @@ impl Dispatch {
         }
         let Some((id, since)) = self.queues.head(function) else { return false };
         let sent = self.try_to_send(id, outputs);
+        self.note_whether_placeable(function);
         if !sent
             && !self.binds_early()
             && self.settings.wait_for_warm
@@ -218,7 +226,10 @@ impl Dispatch {
         if !self.settings.wait_for_warm || self.binds_early() {
             return;
         }
-        let Some(slot) = self.books.slot(vm).filter(|&slot| self.books.accepts(slot)) else { return };
+        let Some(slot) = self.books.slot(vm).filter(|&slot| self.books.accepts(slot, self.books.kind(slot)))
+        else {
+            return;
+        };
         let Some((oldest, id)) = self.queues.oldest().next() else { return };
         let spared = self.open.get(&id).and_then(|open| self.functions.get(&open.submission.function.id));
         let spared = spared.and_then(|function| function.profile.init()).unwrap_or(Span::ZERO);
@@ -263,21 +274,23 @@ impl Dispatch {
         let oldest: Vec<_> =
             self.queues.oldest().take(OLDEST).take_while(|&(since, _)| starving(since)).collect();
         for (_, id) in oldest {
-            let Some(ask) = self.ask(id) else { continue };
-            if !self.books.could_ever_hold(ask.demand) {
+            let Some((ask, kinds)) = self.ask(id) else { continue };
+            if !self.could_ever_hold(kinds, ask.demand) {
                 continue;
             }
             // Others of its function may wait before it.
             let Some((head, _)) = self.queues.head(ask.function) else { continue };
-            let Some(ask) = self.ask(head) else { continue };
-            if let Some(slot) = self.any_with_room(&ask) {
+            let Some((ask, kinds)) = self.ask(head) else { continue };
+            let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
+            if let Some(slot) = asks().find_map(|ask| self.any_with_room(&ask)) {
                 let warm = self.books.idle(ask.function, ask.revision, slot) > 0;
                 if warm || !self.is_better_off_waiting(head, &ask) {
                     self.send(head, Choice { vm: self.books.vm(slot), slot, warm }, outputs);
                     continue;
                 }
             }
-            if let Some(slot) = self.soonest_free(&ask) {
+            let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
+            if let Some(slot) = asks().find_map(|ask| self.soonest_free(&ask)) {
                 self.books.hold(Some((slot, ask.function)));
                 return;
             }
@@ -286,13 +299,16 @@ impl Dispatch {
     }
 
     fn any_with_room(&self, ask: &Ask) -> Option<Slot> {
-        self.books.vms().find(|&slot| self.books.has_room(slot, ask.function, ask.demand))
+        self.books.vms().find(|&slot| self.books.has_room(slot, ask))
     }
 
     /// The VM that lacks the least CPU (then memory) to hold it. The one already kept free stays so.
     fn soonest_free(&self, ask: &Ask) -> Option<Slot> {
-        let large_enough =
-            |&slot: &Slot| self.books.takes_work(slot) && ask.demand.fits_in(self.books.capacity(slot));
+        let large_enough = |&slot: &Slot| {
+            self.books.takes_work(slot)
+                && self.books.kind(slot) == ask.kind
+                && ask.demand.fits_in(self.books.capacity(slot))
+        };
         let held = self.books.held().filter(|&(_, by)| by == ask.function).map(|(slot, _)| slot);
         held.filter(large_enough).or_else(|| {
             self.books.vms().filter(large_enough).min_by_key(|&slot| {

@@ -4,6 +4,9 @@ use super::*;
 use crate::allocation::fixed::Fixed;
 use crate::placement;
 
+mod eviction;
+mod kinds;
+
 fn at(ms: u64) -> Moment {
     Moment::ORIGIN + Span::seconds(100) + Span::millis(ms)
 }
@@ -20,6 +23,7 @@ fn card(function: u64, cores: u32, on_eviction: OnEviction) -> FunctionCard {
         reservation: Resources::new(cores * 1_000, 256),
         timeout: Span::seconds(10),
         on_eviction,
+        application: None,
     }
 }
 
@@ -106,7 +110,13 @@ fn say(output: &Output) -> String {
         Output::Run { vm, invocation, attempt, .. } => format!("run {}.{attempt} on {vm}", invocation.0),
         Output::Refuse { invocation, why } => format!("refuse {}: {why}", invocation.0),
         Output::GiveUp { invocation, why, .. } => format!("give up {}: {why}", invocation.0),
-        Output::Fence { invocation, oldest_valid } => format!("fence {}.{oldest_valid}", invocation.0),
+        Output::Fence { invocation, oldest_valid, also: None } => {
+            format!("fence {}.{oldest_valid}", invocation.0)
+        }
+        Output::Fence { invocation, oldest_valid, also: Some(also) } => {
+            format!("fence {}.{oldest_valid} and {also}", invocation.0)
+        }
+        Output::Again { invocation, why } => format!("again {}, {why:?}", invocation.0),
         Output::Forget(invocation) => format!("forget {}", invocation.0),
         Output::Cancel { vm, invocation, attempt } => format!("cancel {}.{attempt} on {vm}", invocation.0),
         Output::Prewarm { vm, function, count } => format!("prewarm {count} of {} on {vm}", function.id),
@@ -260,7 +270,7 @@ fn a_run_that_was_lost_on_the_way_is_sent_again_but_not_before_two_reports_and_t
     house.now = 2_000;
     assert_eq!(
         house.told(Input::VmReported(status(1, 2))),
-        ["cancel 1.1 on vm-1", "fence 1.2", "run 1.2 on vm-1"]
+        ["cancel 1.1 on vm-1", "again 1, Forgotten", "fence 1.2", "run 1.2 on vm-1"]
     );
 }
 

@@ -70,6 +70,7 @@ mod tests {
             reservation: Resources::new(1_000, memory),
             timeout: Span::seconds(1),
             on_eviction: OnEviction::Rerun,
+            application: None,
         }
     }
 

@@ -199,6 +199,7 @@ mod tests {
         reservation: Resources { cpu: vocabulary::MilliCores(1_000), memory: vocabulary::Mebibytes(128) },
         timeout: Span::seconds(1),
         on_eviction: OnEviction::Rerun,
+        application: None,
     };
 
     fn minutes(minutes: u64) -> Span {

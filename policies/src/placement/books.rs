@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use vocabulary::{FunctionId, Mebibytes, MilliCores, Resources, Revision, VmId, VmKind};
 
+use super::Ask;
 use crate::hash::Map;
 
 /// A VM's place in the books. Given to another VM after this one was removed.
@@ -65,15 +66,22 @@ pub struct Books {
     held: Option<(Slot, FunctionId)>,
     /// Grows whenever room or an idle sandbox appears anywhere.
     version: u64,
+    /// VMs that take work, by kind.
+    by_kind: [Sizes; 2],
+}
+
+/// How large the VMs of one kind are that take work.
+#[derive(Debug, Default)]
+struct Sizes {
     open: u32,
-    /// CPU of the VMs that take work, and what is booked of it, in millicores.
-    open_cpu: u64,
-    open_cpu_booked: u64,
+    /// Their CPU, and what is booked of it, in millicores.
+    cpu: u64,
+    cpu_booked: u64,
     /// The same of memory, in MiB.
-    open_memory: u64,
-    open_memory_booked: u64,
-    /// How many VMs that take work have, or once had, each size; by CPU, then memory.
-    sizes: BTreeMap<(MilliCores, Mebibytes), u32>,
+    memory: u64,
+    memory_booked: u64,
+    /// How many of them have, or once had, each size; by CPU, then memory.
+    counts: BTreeMap<(MilliCores, Mebibytes), u32>,
     /// The sizes that are not smaller than another in both CPU and memory; most CPU first.
     largest: Vec<Resources>,
 }
@@ -130,19 +138,20 @@ impl Books {
         self.slots.get(slot.index()).is_some_and(Option::is_some)
     }
 
-    /// Whether it takes new work and has not just handed some back. Room is another question.
-    pub fn accepts(&self, slot: Slot) -> bool {
+    /// Whether it is of this kind, takes new work and has not just handed some back. Room is another question.
+    pub fn accepts(&self, slot: Slot, kind: VmKind) -> bool {
         let book = self.book(slot);
-        book.takes_work && !book.refusing
+        book.takes_work && !book.refusing && book.kind == kind
     }
 
-    /// Whether `demand` of this function fits there now.
-    pub fn has_room(&self, slot: Slot, function: FunctionId, demand: Resources) -> bool {
+    /// Whether it is of the kind that is asked for, and what is asked for fits there now.
+    pub fn has_room(&self, slot: Slot, ask: &Ask) -> bool {
         let book = self.book(slot);
         book.takes_work
+            && book.kind == ask.kind
             && !book.refusing
-            && (book.own + book.foreign + demand).fits_in(book.capacity)
-            && self.held.is_none_or(|(held, by)| held != slot || by == function)
+            && (book.own + book.foreign + ask.demand).fits_in(book.capacity)
+            && self.held.is_none_or(|(held, by)| held != slot || by == ask.function)
     }
 
     /// Idle sandboxes of this build there.
@@ -168,21 +177,28 @@ impl Books {
 
     /// VMs that take work.
     pub fn open(&self) -> u32 {
-        self.open
+        self.by_kind.iter().map(|sizes| sizes.open).sum()
     }
 
-    /// CPU of all VMs that take work, and what is booked of it, in millicores.
-    pub fn open_cpu(&self) -> (u64, u64) {
-        (self.open_cpu, self.open_cpu_booked)
+    /// VMs of this kind that take work.
+    pub fn open_of(&self, kind: VmKind) -> u32 {
+        self.sizes(kind).open
+    }
+
+    /// CPU of all VMs of this kind that take work, and what is booked of it, in millicores.
+    pub fn open_cpu(&self, kind: VmKind) -> (u64, u64) {
+        (self.sizes(kind).cpu, self.sizes(kind).cpu_booked)
     }
 
     /// What the VMs that take work have, and what of it is not booked.
     pub fn open_resources(&self) -> (Resources, Resources) {
         let narrow = |sum: u64| u32::try_from(sum).unwrap_or(u32::MAX);
-        let all = Resources::new(narrow(self.open_cpu), narrow(self.open_memory));
+        let sum = |of: fn(&Sizes) -> u64| self.by_kind.iter().map(of).sum::<u64>();
+        let (cpu, memory) = (sum(|kind| kind.cpu), sum(|kind| kind.memory));
+        let all = Resources::new(narrow(cpu), narrow(memory));
         let free = Resources::new(
-            narrow(self.open_cpu.saturating_sub(self.open_cpu_booked)),
-            narrow(self.open_memory.saturating_sub(self.open_memory_booked)),
+            narrow(cpu.saturating_sub(sum(|kind| kind.cpu_booked))),
+            narrow(memory.saturating_sub(sum(|kind| kind.memory_booked))),
         );
         (all, free)
     }
@@ -202,14 +218,19 @@ impl Books {
         self.version
     }
 
-    /// Whether some VM that takes work is, or once was, large enough for this.
-    pub fn could_ever_hold(&self, demand: Resources) -> bool {
-        self.largest.iter().any(|&size| demand.fits_in(size))
+    /// Whether some VM of this kind that takes work is, or once was, large enough for this.
+    pub fn could_ever_hold(&self, kind: VmKind, demand: Resources) -> bool {
+        self.sizes(kind).largest.iter().any(|&size| demand.fits_in(size))
     }
 
-    /// The VM size with the most CPU (then memory) among those that take work, as they were at their largest.
-    pub fn largest(&self) -> Resources {
-        self.largest.first().copied().unwrap_or(Resources::ZERO)
+    /// The VM size with the most CPU (then memory) among those of this kind that take work, as they were at their
+    /// largest.
+    pub fn largest(&self, kind: VmKind) -> Resources {
+        self.sizes(kind).largest.first().copied().unwrap_or(Resources::ZERO)
+    }
+
+    fn sizes(&self, kind: VmKind) -> &Sizes {
+        &self.by_kind[kind as usize]
     }
 
     // What the Controller writes.
@@ -257,7 +278,7 @@ impl Books {
         if self.capacity(slot) == capacity {
             return;
         }
-        let before = self.book(slot).peak;
+        let Book { kind, peak: before, .. } = *self.book(slot);
         self.change(slot, |book| {
             book.capacity = capacity;
             book.peak = before.max(capacity);
@@ -265,8 +286,8 @@ impl Books {
         let (peak, takes_work) = (before.max(capacity), self.takes_work(slot));
         self.version += 1;
         if takes_work && peak != before {
-            self.count_size(peak, true);
-            self.count_size(before, false);
+            self.by_kind[kind as usize].count(peak, true);
+            self.by_kind[kind as usize].count(before, false);
         }
     }
 
@@ -276,10 +297,11 @@ impl Books {
             return;
         }
         self.change(slot, |book| book.takes_work = takes_work);
-        let peak = self.book(slot).peak;
+        let Book { kind, peak, .. } = *self.book(slot);
         self.version += 1;
-        self.open = if takes_work { self.open + 1 } else { self.open - 1 };
-        self.count_size(peak, takes_work);
+        let sizes = &mut self.by_kind[kind as usize];
+        sizes.open = if takes_work { sizes.open + 1 } else { sizes.open - 1 };
+        sizes.count(peak, takes_work);
     }
 
     /// It handed work back, or (`false`) has reported since.
@@ -438,28 +460,7 @@ impl Books {
         self.book(slot).idle.iter().map(|&(function, ..)| function)
     }
 
-    /// One VM more, or less, has this size. Only a size that is new or was the last of its kind costs anything.
-    fn count_size(&mut self, size: Resources, more: bool) {
-        let count = self.sizes.entry((size.cpu, size.memory)).or_insert(0);
-        *count = if more { *count + 1 } else { count.saturating_sub(1) };
-        match (*count, more) {
-            (1, true) => {}
-            (0, _) => {
-                self.sizes.remove(&(size.cpu, size.memory));
-            }
-            _ => return,
-        }
-        let mut most = None;
-        self.largest.clear();
-        for &(cpu, memory) in self.sizes.keys().rev() {
-            if most.is_none_or(|most| memory > most) {
-                self.largest.push(Resources { cpu, memory });
-                most = Some(memory);
-            }
-        }
-    }
-
-    /// Changes a book, and with it the sums over all that take work.
+    /// Changes a book, and with it the sums over all of its kind that take work.
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
         let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
         let open = |book: &Book| {
@@ -470,10 +471,11 @@ impl Books {
         let before = open(book);
         change(book);
         let after = open(book);
-        self.open_cpu = self.open_cpu - before[0] + after[0];
-        self.open_cpu_booked = self.open_cpu_booked - before[1] + after[1];
-        self.open_memory = self.open_memory - before[2] + after[2];
-        self.open_memory_booked = self.open_memory_booked - before[3] + after[3];
+        let sizes = &mut self.by_kind[book.kind as usize];
+        sizes.cpu = sizes.cpu - before[0] + after[0];
+        sizes.cpu_booked = sizes.cpu_booked - before[1] + after[1];
+        sizes.memory = sizes.memory - before[2] + after[2];
+        sizes.memory_booked = sizes.memory_booked - before[3] + after[3];
     }
 
     fn book(&self, slot: Slot) -> &Book {
@@ -482,6 +484,29 @@ impl Books {
 
     fn book_mut(&mut self, slot: Slot) -> &mut Book {
         self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use")
+    }
+}
+
+impl Sizes {
+    /// One VM more, or less, has this size. Only a size that is new or was the last of its kind costs anything.
+    fn count(&mut self, size: Resources, more: bool) {
+        let count = self.counts.entry((size.cpu, size.memory)).or_insert(0);
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
+        match (*count, more) {
+            (1, true) => {}
+            (0, _) => {
+                self.counts.remove(&(size.cpu, size.memory));
+            }
+            _ => return,
+        }
+        let mut most = None;
+        self.largest.clear();
+        for &(cpu, memory) in self.counts.keys().rev() {
+            if most.is_none_or(|most| memory > most) {
+                self.largest.push(Resources { cpu, memory });
+                most = Some(memory);
+            }
+        }
     }
 }
 
@@ -502,6 +527,12 @@ mod tests {
     const F: FunctionId = FunctionId(1);
     const R: Revision = Revision(1);
 
+    const HARVEST: VmKind = VmKind::Harvest;
+
+    fn ask(function: FunctionId, demand: Resources) -> Ask {
+        Ask { function, revision: R, demand, concurrency_milli: 0, kind: HARVEST }
+    }
+
     fn one_vm() -> (Books, Slot) {
         let mut books = Books::new(10);
         let slot = books.add(VmId(1), VmKind::Harvest, Resources::new(2_000, 1_024));
@@ -514,19 +545,19 @@ mod tests {
         let (mut books, slot) = one_vm();
         books.book_own(slot, Resources::new(1_000, 256));
         books.set_foreign(slot, Resources::new(500, 256));
-        assert!(books.has_room(slot, F, Resources::new(500, 512)));
-        assert!(!books.has_room(slot, F, Resources::new(501, 1)));
+        assert!(books.has_room(slot, &ask(F, Resources::new(500, 512))));
+        assert!(!books.has_room(slot, &ask(F, Resources::new(501, 1))));
         books.release_own(slot, Resources::new(1_000, 256));
-        assert!(books.has_room(slot, F, Resources::new(1_500, 512)));
+        assert!(books.has_room(slot, &ask(F, Resources::new(1_500, 512))));
     }
 
     #[test]
     fn a_vm_that_shrank_is_full_but_not_too_small_for_ever() {
         let (mut books, slot) = one_vm();
         books.set_capacity(slot, Resources::new(500, 1_024));
-        assert!(!books.has_room(slot, F, Resources::new(1_000, 1)));
-        assert!(books.could_ever_hold(Resources::new(1_000, 1)));
-        assert!(!books.could_ever_hold(Resources::new(2_001, 1)));
+        assert!(!books.has_room(slot, &ask(F, Resources::new(1_000, 1))));
+        assert!(books.could_ever_hold(HARVEST, Resources::new(1_000, 1)));
+        assert!(!books.could_ever_hold(HARVEST, Resources::new(2_001, 1)));
     }
 
     #[test]
@@ -570,21 +601,21 @@ mod tests {
     fn a_held_vm_has_room_for_nobody_else() {
         let (mut books, slot) = one_vm();
         books.hold(Some((slot, F)));
-        assert!(books.has_room(slot, F, Resources::new(1, 1)));
-        assert!(!books.has_room(slot, FunctionId(2), Resources::new(1, 1)));
+        assert!(books.has_room(slot, &ask(F, Resources::new(1, 1))));
+        assert!(!books.has_room(slot, &ask(FunctionId(2), Resources::new(1, 1))));
     }
 
     #[test]
     fn sizes_that_neither_contains_the_other_both_count_as_largest() {
         let (mut books, _) = one_vm();
         for (id, cpu, memory) in [(2, 1_000, 4_096), (3, 500, 512)] {
-            let slot = books.add(VmId(id), VmKind::Regular, Resources::new(cpu, memory));
+            let slot = books.add(VmId(id), HARVEST, Resources::new(cpu, memory));
             books.set_takes_work(slot, true);
         }
-        assert!(books.could_ever_hold(Resources::new(1_000, 4_096)));
-        assert!(books.could_ever_hold(Resources::new(2_000, 1_024)));
-        assert!(!books.could_ever_hold(Resources::new(2_000, 4_096)));
-        assert_eq!(books.largest(), Resources::new(2_000, 1_024));
+        assert!(books.could_ever_hold(HARVEST, Resources::new(1_000, 4_096)));
+        assert!(books.could_ever_hold(HARVEST, Resources::new(2_000, 1_024)));
+        assert!(!books.could_ever_hold(HARVEST, Resources::new(2_000, 4_096)));
+        assert_eq!(books.largest(HARVEST), Resources::new(2_000, 1_024));
     }
 
     #[test]
@@ -595,5 +626,15 @@ mod tests {
         }
         let remembered = (0..20).filter(|&id| books.idle(FunctionId(id), R, slot) > 0).count();
         assert_eq!(remembered, 10);
+    }
+
+    #[test]
+    fn only_vms_of_the_kind_that_is_asked_for_have_room() {
+        let (books, slot) = one_vm();
+        let small = ask(F, Resources::new(1, 1));
+        assert!(books.has_room(slot, &small));
+        assert!(!books.has_room(slot, &Ask { kind: VmKind::Regular, ..small }));
+        assert!(!books.could_ever_hold(VmKind::Regular, small.demand));
+        assert_eq!((books.open_of(HARVEST), books.open_of(VmKind::Regular), books.open()), (1, 0, 1));
     }
 }

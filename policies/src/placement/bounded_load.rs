@@ -33,7 +33,7 @@ impl BoundedLoad {
 
     /// The most that may be booked on a VM once `demand` is added to all that is.
     fn most(&self, books: &Books, slot: Slot, demand: u64) -> u64 {
-        let (cpu, booked) = books.open_cpu();
+        let (cpu, booked) = books.open_cpu(books.kind(slot));
         let share = u128::from(booked + demand) * u128::from(books.capacity(slot).cpu.0);
         let most = (share * u128::from(self.bound)).div_ceil(u128::from(cpu.max(1)) * 1_000);
         u64::try_from(most).unwrap_or(u64::MAX).max(demand)
@@ -63,7 +63,7 @@ impl Placement for BoundedLoad {
         let mut beyond = None;
         let mut chosen = None;
         for slot in self.walk(ask.function) {
-            if !books.has_room(slot, ask.function, ask.demand) {
+            if !books.has_room(slot, ask) {
                 continue;
             }
             if u64::from(books.booked(slot).cpu.0) + demand <= self.most(books, slot, demand) {
@@ -78,8 +78,10 @@ impl Placement for BoundedLoad {
     }
 
     fn next_home(&mut self, books: &Books, ask: &Ask) -> Option<Slot> {
-        let has_room = |slot: &Slot| books.has_room(*slot, ask.function, ask.demand);
-        self.walk(ask.function).find(has_room).or_else(|| self.ring.home(ask.function))
+        let has_room = |slot: &Slot| books.has_room(*slot, ask);
+        self.walk(ask.function)
+            .find(has_room)
+            .or_else(|| self.walk(ask.function).find(|&slot| books.kind(slot) == ask.kind))
     }
 
     fn forget(&mut self, _function: FunctionId) {}
@@ -108,6 +110,7 @@ mod tests {
             revision: Revision(1),
             demand: Resources::new(1_000, 128),
             concurrency_milli: 0,
+            kind: VmKind::Harvest,
         }
     }
 
@@ -156,13 +159,13 @@ mod tests {
         let slot = books.vms().next().unwrap();
         books.book_own(slot, Resources::new(1_500, 1));
         books.set_foreign(slot, Resources::new(500, 1));
-        assert_eq!(books.open_cpu(), (12_000, 2_000));
+        assert_eq!(books.open_cpu(VmKind::Harvest), (12_000, 2_000));
         books.set_capacity(slot, Resources::new(2_000, 1));
         books.release_own(slot, Resources::new(500, 1));
-        assert_eq!(books.open_cpu(), (10_000, 1_500));
+        assert_eq!(books.open_cpu(VmKind::Harvest), (10_000, 1_500));
         books.set_takes_work(slot, false);
-        assert_eq!(books.open_cpu(), (8_000, 0));
+        assert_eq!(books.open_cpu(VmKind::Harvest), (8_000, 0));
         books.remove(slot);
-        assert_eq!(books.open_cpu(), (8_000, 0));
+        assert_eq!(books.open_cpu(VmKind::Harvest), (8_000, 0));
     }
 }

@@ -95,7 +95,7 @@ impl ChRlu {
 }
 
 fn suits(books: &Books, slot: Slot, ask: &Ask) -> bool {
-    books.exists(slot) && books.accepts(slot) && ask.demand.fits_in(books.capacity(slot))
+    books.exists(slot) && books.accepts(slot, ask.kind) && ask.demand.fits_in(books.capacity(slot))
 }
 
 impl Placement for ChRlu {
@@ -170,6 +170,7 @@ mod tests {
             revision: Revision(1),
             demand: Resources::new(1_000, 128),
             concurrency_milli: 0,
+            kind: VmKind::Harvest,
         }
     }
 

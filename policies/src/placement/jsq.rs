@@ -26,7 +26,7 @@ impl Jsq {
     fn best(books: &Books, ask: &Ask) -> Option<Slot> {
         books
             .vms()
-            .filter(|&slot| books.has_room(slot, ask.function, ask.demand))
+            .filter(|&slot| books.has_room(slot, ask))
             .min_by_key(|&slot| Score { fullness: fullness(books, slot, ask.demand), vm: books.vm(slot) })
     }
 }
@@ -70,6 +70,7 @@ mod tests {
             revision: Revision(1),
             demand: Resources::new(cpu, 128),
             concurrency_milli: 0,
+            kind: VmKind::Harvest,
         }
     }
 

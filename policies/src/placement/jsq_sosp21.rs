@@ -59,7 +59,7 @@ impl Placement for JsqSosp21 {
 
     fn place(&mut self, _now: Moment, books: &Books, ask: &Ask) -> Result<Choice, NoHome> {
         let limit = self.known(ask.function).1;
-        let open = books.vms().filter(|&slot| books.accepts(slot));
+        let open = books.vms().filter(|&slot| books.accepts(slot, ask.kind));
         let best = open.map(|slot| score(books, slot, ask.demand, limit)).min();
         let slot = best.ok_or_else(|| NoHome::of(books, ask))?.slot;
         let warm = books.idle(ask.function, ask.revision, slot) > 0;
@@ -116,6 +116,7 @@ mod tests {
             revision: Revision(1),
             demand: Resources::new(cpu, memory),
             concurrency_milli: 0,
+            kind: VmKind::Harvest,
         };
         jsq.place(Moment::ORIGIN, &books(vms), &ask).unwrap().vm.0
     }

@@ -7,12 +7,15 @@
 //! **Gives up:** the emptiest VM. Load gathers at the home end of the set, so that the far end cools down and can be
 //! left; capacities are kept by the bookings, not by spreading.
 //!
+//! Regular and harvest VMs have a ring each, and a function that may run on both has a home and a worker set on either:
+//! to walk one ring past all VMs of the other kind would cost more the fewer there are of one.
+//!
 //! Different from the released code of the paper (its defects by the numbers under which our notes keep them): demand is
 //! compared with *total* capacity, not with what is left of it, which counted running work twice (B2); the rate decays
 //! (B1, see `profile`); an idle sandbox is looked for (B3); what is in flight is booked (B4); ring points are weighted (B5);
 //! homes move when a VM is withdrawn, at the notice (B7); a VM with few cores is as good as any for what fits (B10).
 
-use vocabulary::{FunctionId, Moment, Resources, VmId};
+use vocabulary::{FunctionId, Moment, Resources, VmId, VmKind};
 
 use super::ring::Ring;
 use super::{Ask, Books, Choice, NoHome, Placement, Settings, Slot};
@@ -48,31 +51,37 @@ struct WorkerSet {
     since: Moment,
 }
 
+/// VMs of one kind.
+struct Side {
+    ring: Ring,
+    sets: Map<FunctionId, WorkerSet>,
+}
+
 /// See the module.
 pub struct Mws {
     settings: Settings,
-    ring: Ring,
-    sets: Map<FunctionId, WorkerSet>,
+    /// By kind.
+    sides: [Side; 2],
     /// Marks VMs already passed while a walk goes on; by slot, the number of the walk that passed.
     passed: Vec<u64>,
     walks: u64,
 }
 
 impl Mws {
-    /// On an empty ring.
+    /// On empty rings.
     pub fn new(settings: Settings) -> Self {
-        let ring = Ring::new(settings.points_per_core);
-        Self { settings, ring, sets: Map::default(), passed: Vec::new(), walks: 0 }
+        let side = || Side { ring: Ring::new(settings.points_per_core), sets: Map::default() };
+        Self { sides: [side(), side()], settings, passed: Vec::new(), walks: 0 }
     }
 
-    /// How many VMs serve the function now; 0 before its first invocation.
-    pub fn set_size(&self, function: FunctionId) -> usize {
-        self.sets.get(&function).map_or(0, |set| set.size)
+    /// How many VMs of this kind serve the function now; 0 before its first invocation there.
+    pub fn set_size(&self, kind: VmKind, function: FunctionId) -> usize {
+        self.sides[kind as usize].sets.get(&function).map_or(0, |set| set.size)
     }
 
-    /// The function's home.
-    pub fn home(&self, function: FunctionId) -> Option<Slot> {
-        self.ring.home(function)
+    /// The function's home among the VMs of this kind.
+    pub fn home(&self, kind: VmKind, function: FunctionId) -> Option<Slot> {
+        self.sides[kind as usize].ring.home(function)
     }
 }
 
@@ -82,38 +91,36 @@ impl Placement for Mws {
     }
 
     fn offer(&mut self, books: &Books, slot: Slot) {
-        self.ring.set(slot, books.vm(slot), books.capacity(slot));
+        let ring = &mut self.sides[books.kind(slot) as usize].ring;
+        ring.set(slot, books.vm(slot), books.capacity(slot));
         if self.passed.len() <= slot.index() {
             self.passed.resize(slot.index() + 1, 0);
         }
     }
 
     fn withdraw(&mut self, slot: Slot) {
-        self.ring.remove(slot);
+        self.sides.iter_mut().for_each(|side| side.ring.remove(slot));
     }
 
     fn place(&mut self, now: Moment, books: &Books, ask: &Ask) -> Result<Choice, NoHome> {
-        let set = self.sets.entry(ask.function).or_default();
-        let mut walk = Walk { ring: &self.ring, passed: &mut self.passed, walks: &mut self.walks, set };
-        walk.begin(ask.function);
-        walk.resize(now, books, ask, &self.settings);
+        let Self { settings, sides, passed, walks } = self;
+        let mut walk = Walk::of(sides, passed, walks, ask);
+        walk.resize(now, books, ask, settings);
         let inside = walk.inside(books, ask);
         let best = match inside {
             Some((score, _)) if !score.is_cold => inside,
             _ => [walk.strays(books, ask), inside].into_iter().flatten().min(),
         };
         let (score, slot) = best
-            .or_else(|| walk.beyond(books, ask, self.settings.spill_reach))
+            .or_else(|| walk.beyond(books, ask, settings.spill_reach))
             .ok_or_else(|| NoHome::of(books, ask))?;
         Ok(Choice { vm: score.vm, slot, warm: !score.is_cold })
     }
 
     fn next_home(&mut self, books: &Books, ask: &Ask) -> Option<Slot> {
-        let set = self.sets.entry(ask.function).or_default();
-        let mut walk = Walk { ring: &self.ring, passed: &mut self.passed, walks: &mut self.walks, set };
-        walk.begin(ask.function);
         let reach = self.settings.spill_reach.max(1) as usize;
-        let fits = |slot: &Slot| books.has_room(*slot, ask.function, ask.demand);
+        let mut walk = Walk::of(&mut self.sides, &mut self.passed, &mut self.walks, ask);
+        let fits = |slot: &Slot| books.has_room(*slot, ask);
         (0..reach).map_while(|steps| walk.successor(steps)).find(fits).or_else(|| {
             // Everything near is full: where it would belong is still the best guess.
             walk.successor(0)
@@ -121,7 +128,7 @@ impl Placement for Mws {
     }
 
     fn forget(&mut self, function: FunctionId) {
-        self.sets.remove(&function);
+        self.sides.iter_mut().for_each(|side| drop(side.sets.remove(&function)));
     }
 }
 
@@ -133,7 +140,15 @@ struct Walk<'a> {
     set: &'a mut WorkerSet,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Of the function that asks, among the VMs of the kind it asks for.
+    fn of(sides: &'a mut [Side; 2], passed: &'a mut Vec<u64>, walks: &'a mut u64, ask: &Ask) -> Self {
+        let Side { ring, sets } = &mut sides[ask.kind as usize];
+        let mut walk = Self { ring, passed, walks, set: sets.entry(ask.function).or_default() };
+        walk.begin(ask.function);
+        walk
+    }
+
     /// Forgets the successors if the ring has changed.
     fn begin(&mut self, function: FunctionId) {
         if self.set.epoch == Some(self.ring.epoch()) {
@@ -224,7 +239,7 @@ impl Walk<'_> {
         for steps in 0..self.set.size {
             let Some(slot) = self.successor(steps) else { break };
             let is_cold = !is_idle(idle, slot);
-            if (is_cold && best.is_some()) || !books.has_room(slot, ask.function, ask.demand) {
+            if (is_cold && best.is_some()) || !books.has_room(slot, ask) {
                 continue;
             }
             best =
@@ -242,7 +257,7 @@ impl Walk<'_> {
         idle.iter()
             .filter(|&&(_, count)| count > 0)
             .take(STRAYS)
-            .filter(|&&(slot, _)| books.has_room(slot, ask.function, ask.demand))
+            .filter(|&&(slot, _)| books.has_room(slot, ask))
             .map(|&(slot, _)| {
                 (Score { is_cold: false, outside_set: true, steps: u32::MAX, vm: books.vm(slot) }, slot)
             })
@@ -254,7 +269,7 @@ impl Walk<'_> {
         let first = self.set.size;
         for steps in first..first + reach as usize {
             let slot = self.successor(steps)?;
-            if books.has_room(slot, ask.function, ask.demand) {
+            if books.has_room(slot, ask) {
                 let steps = steps as u32;
                 return Some((Score { is_cold: true, outside_set: true, steps, vm: books.vm(slot) }, slot));
             }

@@ -131,7 +131,7 @@ impl Placement for MwsSosp21 {
         let mut steps = 0;
         while steps < self.ring.len() {
             let (_, slot) = self.ring[(home + steps) % self.ring.len()];
-            if books.accepts(slot) {
+            if books.accepts(slot, ask.kind) {
                 let left = residual(books, slot);
                 let has_room = left.cpu >= i64::from(cpu.0) && left.memory >= i64::from(memory.0);
                 if has_room && books.capacity(slot).cpu > limit {

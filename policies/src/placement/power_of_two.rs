@@ -38,7 +38,7 @@ impl PowerOfTwo {
         if self.open.is_empty() {
             return None;
         }
-        let has_room = |slot: &Slot| books.has_room(*slot, ask.function, ask.demand);
+        let has_room = |slot: &Slot| books.has_room(*slot, ask);
         let mut last = 0;
         for _ in 0..PAIRS {
             let first = self.chance.below(self.open.len());
@@ -114,6 +114,7 @@ mod tests {
         revision: Revision(1),
         demand: Resources { cpu: vocabulary::MilliCores(1_000), memory: vocabulary::Mebibytes(128) },
         concurrency_milli: 0,
+        kind: VmKind::Harvest,
     };
 
     #[test]

@@ -253,6 +253,7 @@ mod tests {
             reservation: ASKED,
             timeout: Span::seconds(1),
             on_eviction: OnEviction::Rerun,
+            application: None,
         };
         let grant = Profile::new(Rules::MWS).grant(&function);
         assert_eq!(grant.booked, Resources::new(1_000, 256));

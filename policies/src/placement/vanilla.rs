@@ -11,7 +11,7 @@
 //! and is stepped over. Different here: it hears of eviction notices, because every placement of ours does. No CPU quota is
 //! set, as docker sets none for OpenWhisk.
 
-use vocabulary::{FunctionCard, FunctionId, Grant, Mebibytes, MilliCores, Moment, Resources};
+use vocabulary::{FunctionCard, FunctionId, Grant, Mebibytes, MilliCores, Moment, Resources, VmKind};
 
 use super::{Ask, Binding, Books, Choice, NoHome, Placement, Settings, Slot};
 use crate::chance::Chance;
@@ -41,7 +41,7 @@ impl Vanilla {
         let step = self.steps[hash % self.steps.len()];
         let home = hash % self.invokers;
         (0..self.invokers).map(|n| Slot(((home + n * step) % self.invokers) as u32)).find(|&slot| {
-            let usable = books.exists(slot) && books.accepts(slot);
+            let usable = books.exists(slot) && books.accepts(slot, ask.kind);
             usable && {
                 let most = self.slots.min(books.capacity(slot).memory);
                 books.booked(slot).memory + ask.demand.memory <= most
@@ -50,8 +50,8 @@ impl Vanilla {
     }
 
     /// Any that is healthy, though none has a free slot.
-    fn overloaded(&mut self, books: &Books) -> Option<Slot> {
-        let healthy: Vec<Slot> = books.vms().filter(|&slot| books.accepts(slot)).collect();
+    fn overloaded(&mut self, books: &Books, ask: &Ask) -> Option<Slot> {
+        let healthy: Vec<Slot> = books.vms().filter(|&slot| books.accepts(slot, ask.kind)).collect();
         (!healthy.is_empty()).then(|| healthy[self.chance.below(healthy.len())])
     }
 }
@@ -89,7 +89,7 @@ impl Placement for Vanilla {
         if self.invokers == 0 {
             return Err(NoHome::of(books, ask));
         }
-        let slot = self.scheduled(books, ask).or_else(|| self.overloaded(books));
+        let slot = self.scheduled(books, ask).or_else(|| self.overloaded(books, ask));
         let slot = slot.ok_or_else(|| NoHome::of(books, ask))?;
         let warm = books.idle(ask.function, ask.revision, slot) > 0;
         Ok(Choice { vm: books.vm(slot), slot, warm })
@@ -108,14 +108,15 @@ impl Placement for Vanilla {
 
     fn grant(&mut self, books: &Books, function: &FunctionCard, grant: Grant) -> Grant {
         let Resources { cpu, memory } = function.reservation;
-        let all: MilliCores = books.largest().cpu.max(cpu);
+        let largest = [VmKind::Regular, VmKind::Harvest].map(|kind| books.largest(kind).cpu);
+        let all = largest.into_iter().fold(cpu, MilliCores::max);
         Grant { ceiling: Resources { cpu: all, memory }, ..grant }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vocabulary::{Revision, VmId, VmKind};
+    use vocabulary::{Revision, VmId};
 
     use super::*;
 
@@ -135,6 +136,7 @@ mod tests {
             revision: Revision(1),
             demand: Resources::new(1_000, 256),
             concurrency_milli: 0,
+            kind: VmKind::Harvest,
         }
     }
 

@@ -36,7 +36,7 @@ fn told(mind: &mut Provisioning, ms: u64, input: Input) -> Vec<Output> {
 fn launched(outputs: &[Output]) -> Vec<u64> {
     let ids = outputs.iter().filter_map(|output| match output {
         Output::Launch { vm, .. } => Some(vm.0),
-        Output::Retire { .. } => None,
+        Output::Retire { .. } | Output::Drain { .. } => None,
     });
     ids.collect()
 }
@@ -158,4 +158,120 @@ fn a_smaller_target_retires_the_newest_and_a_larger_one_launches() {
         [Output::Retire { vm: VmId(2), why: RetireWhy::Surplus }]
     );
     assert_eq!(launched(&told(&mut mind, 1_600, Input::Target(target(3)))), [3, 4]);
+}
+
+/// A fleet that follows its load: VMs of four cores, at least one.
+fn load_aware() -> Provisioning {
+    let settings = fleet::Settings {
+        least: Resources::new(1_000, 1_024),
+        harvest: SIZE,
+        regular: SIZE,
+        idle_for: Span::seconds(60),
+        ..fleet::Settings::default()
+    };
+    Provisioning::new(Settings::default(), target(0), 1)
+        .with_rule(fleet::by_name("load-aware", &settings).unwrap())
+}
+
+fn wanted(cores: u32) -> Input {
+    let load = vocabulary::Load { running: Resources::new(cores * 1_000, 1_024), ..Default::default() };
+    let demand = Demand { harvest: load, ..Demand::default() };
+    Input::Demanded { controller: ControllerId(1), demand }
+}
+
+#[test]
+fn a_fleet_that_follows_its_load_grows_at_once_and_lets_go_what_has_finished_its_runs() {
+    let mut mind = load_aware();
+    assert_eq!(launched(&told(&mut mind, 0, Input::Listed(vec![]))), [1]);
+    assert_eq!(told(&mut mind, 500, up(1)), []);
+    // Six cores at 0.8 are 7.5.
+    assert_eq!(launched(&told(&mut mind, 600, wanted(6))), [2]);
+    assert_eq!(told(&mut mind, 700, wanted(6)), [], "it is on its way");
+    told(&mut mind, 900, up(2));
+    for second in 1..=61 {
+        let said = told(&mut mind, second * 1_000, wanted(1));
+        assert_eq!(said.len(), usize::from(second == 61), "{second}: {said:?}");
+        if second == 61 {
+            assert_eq!(said, [Output::Drain { vm: VmId(2) }]);
+        }
+        told(&mut mind, second * 1_000 + 1, up(1));
+        told(&mut mind, second * 1_000 + 2, up(2));
+    }
+    assert_eq!(mind.counts(), (1, 1), "it says that it is open, and leaves all the same");
+    assert_eq!(told(&mut mind, 63_500, up(2)), [Output::Drain { vm: VmId(2) }], "it was not heard");
+    let busy = |running| {
+        let Input::VmReported(mut status) = status(2, VmStanding::Draining) else { unreachable!() };
+        status.running = running;
+        Input::VmReported(status)
+    };
+    let function = vocabulary::FunctionCard {
+        id: vocabulary::FunctionId(1),
+        revision: vocabulary::Revision(1),
+        reservation: SIZE,
+        timeout: Span::seconds(1),
+        on_eviction: vocabulary::OnEviction::Rerun,
+        application: None,
+    };
+    let runs = vocabulary::RunningOnVm {
+        invocation: vocabulary::InvocationId(1),
+        attempt: vocabulary::Attempt(1),
+        function,
+        grant: vocabulary::Grant::fixed(SIZE),
+    };
+    assert_eq!(told(&mut mind, 63_600, busy(vec![runs])), []);
+    assert_eq!(
+        told(&mut mind, 63_700, busy(vec![])),
+        [Output::Retire { vm: VmId(2), why: RetireWhy::Surplus }]
+    );
+    assert_eq!(told(&mut mind, 63_800, wanted(1)), [], "the last one stays");
+}
+
+#[test]
+fn a_new_mind_does_not_order_what_is_there_and_has_not_said_how_large_it_is() {
+    let mut mind = load_aware();
+    assert_eq!(told(&mut mind, 0, wanted(6)), []);
+    assert_eq!(told(&mut mind, 10, Input::Listed(vec![VmId(4), VmId(5)])), []);
+    told(&mut mind, 500, up(4));
+    assert_eq!(told(&mut mind, 600, up(5)), [], "eight cores are there");
+    assert_eq!(launched(&told(&mut mind, 700, wanted(9))), [6]);
+}
+
+#[test]
+fn a_load_that_nobody_has_spoken_of_lately_lets_nobody_go() {
+    let mut mind = load_aware();
+    told(&mut mind, 0, Input::Listed(vec![]));
+    told(&mut mind, 100, wanted(6));
+    for second in 1..200 {
+        for vm in 1..=2 {
+            assert_eq!(told(&mut mind, second * 1_000, up(vm)), [], "{second}");
+        }
+    }
+}
+
+#[test]
+fn a_vm_with_notice_is_replaced_once_under_every_rule() {
+    for name in fleet::NAMES {
+        let settings =
+            fleet::Settings { least: Resources::new(8_000, 1_024), harvest: SIZE, ..Default::default() };
+        let mut mind = Provisioning::new(Settings::default(), target(0), 1)
+            .with_rule(fleet::by_name(name, &settings).unwrap());
+        let first = launched(&told(&mut mind, 0, Input::Listed(vec![]))).len() as u64;
+        (1..=first).for_each(|vm| drop(told(&mut mind, 500, up(vm))));
+        let mut launches = 0;
+        for second in 1..120 {
+            if second == 20 {
+                let deadline = Some(at(50_000));
+                launches +=
+                    launched(&told(&mut mind, 20_000, Input::VmNoticed { vm: VmId(1), deadline })).len();
+            }
+            if second == 50 {
+                launches += launched(&told(&mut mind, 50_000, Input::VmEnded(VmId(1)))).len();
+            }
+            for vm in (1..=first + launches as u64).filter(|&vm| vm > 1 || second < 50) {
+                launches += launched(&told(&mut mind, second * 1_000, up(vm))).len();
+            }
+            launches += launched(&told(&mut mind, second * 1_000, Input::Woke)).len();
+        }
+        assert_eq!(launches, 1, "{name}");
+    }
 }

@@ -9,6 +9,7 @@ fn card(function: u64, revision: u64) -> FunctionCard {
         reservation: Resources::new(1_000, 256),
         timeout: Span::seconds(10),
         on_eviction: OnEviction::Rerun,
+        application: None,
     }
 }
 

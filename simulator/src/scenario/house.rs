@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use policies::{allocation, placement, residency};
-use vocabulary::{FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmKind};
+use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmKind};
 
 use super::{Scenario, ScenarioError};
 use crate::chance::Chance;
@@ -73,6 +73,7 @@ impl Scenario {
                         reservation: Resources::new(kind.cpu_millicores, kind.memory_mib),
                         timeout: Span::seconds(300),
                         on_eviction: kind.on_eviction,
+                        application: Some(ApplicationId(app as u64)),
                     },
                     cold_start: seconds(self.cold_start_ms / 1e3),
                 });

@@ -5,7 +5,9 @@
 //! assumption can be said in one sentence, and is.
 //! **Gives up:** knowing. No public trace tells how much of a duration was CPU, nor how many cores would have helped.
 
-use vocabulary::{FunctionCard, FunctionId, Mebibytes, MilliCores, OnEviction, Resources, Revision, Span};
+use vocabulary::{
+    ApplicationId, FunctionCard, FunctionId, Mebibytes, MilliCores, OnEviction, Resources, Revision, Span,
+};
 
 use crate::chance::Chance;
 use crate::plan::{FunctionPlan, Work};
@@ -98,6 +100,7 @@ impl Assumptions {
                 reservation: Resources { cpu: self.reserved, memory: of.memory },
                 timeout: self.timeout,
                 on_eviction: OnEviction::default(),
+                application: Some(ApplicationId(u64::from(of.app))),
             },
             cold_start: Span(chance.between(least, most.max(least)) as u64),
         }

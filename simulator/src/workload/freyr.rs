@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use vocabulary::{
-    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision, Span,
+    ApplicationId, FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision,
+    Span,
 };
 
 use super::replay::{Batches, Event, Replay};
@@ -197,6 +198,7 @@ fn plan(at: usize, kind: &Kind, reserved: Reserved) -> FunctionPlan {
             reservation: Resources::new(cores * 1000, memory),
             timeout: Span::seconds(600),
             on_eviction: OnEviction::default(),
+            application: Some(ApplicationId(at as u64)),
         },
         cold_start: Span::millis(kind.cold_ms),
     }

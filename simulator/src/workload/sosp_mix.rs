@@ -7,7 +7,8 @@
 //! proportions between the kinds are not.
 
 use vocabulary::{
-    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision, Span,
+    ApplicationId, FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision,
+    Span,
 };
 
 use super::{Users, Wait, Workload};
@@ -223,6 +224,7 @@ fn functions() -> Vec<FunctionPlan> {
             reservation: Resources { cpu: RESERVED, memory: kind.memory },
             timeout: Span::seconds(30 * 60),
             on_eviction: OnEviction::default(),
+            application: Some(ApplicationId(at as u64)),
         },
         cold_start: kind.cold_start,
     };

@@ -25,6 +25,8 @@ pub(super) struct Open {
     pub since: Moment,
     /// The attempt from which on answers count.
     pub oldest_valid: Attempt,
+    /// Besides, those of this one count.
+    pub also_valid: Option<Attempt>,
     pub sent: bool,
     /// The Controller has said its last word.
     pub closed: bool,
@@ -32,6 +34,13 @@ pub(super) struct Open {
     pub done: bool,
     /// It counts.
     pub measured: bool,
+}
+
+impl Open {
+    /// Whether an answer of this attempt counts.
+    pub fn counts(&self, attempt: Attempt) -> bool {
+        attempt >= self.oldest_valid || self.also_valid == Some(attempt)
+    }
 }
 
 /// All of them.
@@ -73,6 +82,7 @@ impl Callers {
             call,
             since: now,
             oldest_valid: Attempt::FIRST,
+            also_valid: None,
             sent: false,
             closed: false,
             done: false,

@@ -104,13 +104,14 @@ impl World {
                             |tally, call| tally.lost_and_never(call)
                         }
                         GivenUp::TooManyAttempts { .. } => |tally, call| tally.lost_too_often(call),
+                        GivenUp::TooLarge { .. } => |tally, call| tally.refused(call),
                     };
                     self.closes(invocation, Some(count));
                 }
-                O::Fence { invocation, oldest_valid } => {
+                O::Fence { invocation, oldest_valid, also } => {
                     self.tally.decisions.fences += 1;
                     if let Some(open) = self.callers.get(invocation) {
-                        open.oldest_valid = open.oldest_valid.max(oldest_valid);
+                        (open.oldest_valid, open.also_valid) = (oldest_valid, also);
                     }
                 }
                 O::Forget(invocation) => self.closes(invocation, None),
@@ -124,6 +125,7 @@ impl World {
                 }
                 O::VmGone { .. } => self.tally.vm_given_up(),
                 O::Stale { .. } => self.tally.decisions.stale += 1,
+                O::Again { .. } => self.tally.decisions.again += 1,
             }
         }
     }
@@ -183,7 +185,7 @@ impl World {
     pub(super) fn answered(&mut self, invocation: InvocationId, attempt: Attempt, how: Answered) {
         let now = self.now;
         let Some(open) = self.callers.get(invocation) else { return };
-        if attempt < open.oldest_valid || open.done {
+        if !open.counts(attempt) || open.done {
             return;
         }
         open.done = true;

@@ -1,6 +1,7 @@
 //! The Resource Monitor, where a house has one.
 
 use policies::provisioning::{Input, Output, Provisioning, RetireWhy};
+use vocabulary::VmStanding;
 
 use super::*;
 use crate::house;
@@ -77,6 +78,9 @@ impl World {
         for output in outputs {
             match output {
                 Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
+                Output::Drain { vm } => {
+                    self.send(Message::ToVm(vm, residency::Input::Standing(VmStanding::Draining)));
+                }
                 Output::Retire { vm, why } => {
                     self.tally.decisions.retires += 1;
                     match why {

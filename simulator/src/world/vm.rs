@@ -403,7 +403,7 @@ impl World {
         let counts = self
             .callers
             .get(run.invocation)
-            .is_some_and(|open| how.is_some() && !open.done && open.oldest_valid <= run.attempt);
+            .is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
         let Running { sandbox, invocation, attempt, function, work, cold, init, .. } = run;
         if let Some(how) = how {

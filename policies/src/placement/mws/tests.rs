@@ -1,9 +1,10 @@
 use proptest::prelude::*;
-use vocabulary::{Revision, Span, VmKind};
+use vocabulary::{Revision, Span};
 
 use super::*;
 
 const F: FunctionId = FunctionId(7);
+const HARVEST: VmKind = VmKind::Harvest;
 const R: Revision = Revision(1);
 
 /// VMs of so many cores, with 4 GiB each per core.
@@ -12,7 +13,7 @@ fn house(cores: &[u32]) -> (Books, Mws) {
     let mut mws = Mws::new(Settings::default());
     for (index, &cores) in cores.iter().enumerate() {
         let capacity = Resources::new(cores * 1_000, cores * 4_096);
-        let slot = books.add(VmId(index as u64 + 1), VmKind::Harvest, capacity);
+        let slot = books.add(VmId(index as u64 + 1), HARVEST, capacity);
         books.set_takes_work(slot, true);
         mws.offer(&books, slot);
     }
@@ -25,6 +26,7 @@ fn ask(concurrency: u64) -> Ask {
         revision: R,
         demand: Resources::new(1_000, 256),
         concurrency_milli: concurrency * 1_000,
+        kind: HARVEST,
     }
 }
 
@@ -36,8 +38,8 @@ fn at(seconds: u64) -> Moment {
 fn an_idle_function_has_one_vm_its_home() {
     let (books, mut mws) = house(&[8; 10]);
     let choice = mws.place(at(0), &books, &ask(1)).unwrap();
-    assert_eq!(mws.set_size(F), 1);
-    assert_eq!(Some(choice.slot), mws.home(F));
+    assert_eq!(mws.set_size(HARVEST, F), 1);
+    assert_eq!(Some(choice.slot), mws.home(HARVEST, F));
     assert!(!choice.warm);
 }
 
@@ -47,7 +49,7 @@ fn the_set_is_the_smallest_whose_total_capacity_covers_the_demand() {
     // Each VM counts for 0.8 of its 10 cores.
     for (concurrency, size) in [(8, 1), (9, 2), (16, 2), (17, 3), (80, 10)] {
         mws.place(at(0), &books, &ask(concurrency)).unwrap();
-        assert_eq!(mws.set_size(F), size, "{concurrency} at once");
+        assert_eq!(mws.set_size(HARVEST, F), size, "{concurrency} at once");
     }
     // What runs already does not make it wider (B2): nine of ten cores are in use everywhere.
     let (_, mut mws_full) = house(&[10; 10]);
@@ -55,7 +57,7 @@ fn the_set_is_the_smallest_whose_total_capacity_covers_the_demand() {
         books.book_own(slot, Resources::new(9_000, 1));
     }
     mws_full.place(at(0), &books, &ask(16)).unwrap();
-    assert_eq!(mws_full.set_size(F), 2);
+    assert_eq!(mws_full.set_size(HARVEST, F), 2);
 }
 
 #[test]
@@ -64,41 +66,41 @@ fn memory_widens_the_set_as_cpu_does() {
     let large = Ask { demand: Resources::new(100, 16_384), ..ask(4) };
     mws.place(at(0), &books, &large).unwrap();
     // 64 GiB are asked for, each VM counts for 32.
-    assert_eq!(mws.set_size(F), 2);
+    assert_eq!(mws.set_size(HARVEST, F), 2);
 }
 
 #[test]
 fn the_set_grows_at_once_and_shrinks_after_thirty_seconds() {
     let (books, mut mws) = house(&[10; 10]);
     mws.place(at(0), &books, &ask(30)).unwrap();
-    assert_eq!(mws.set_size(F), 4);
+    assert_eq!(mws.set_size(HARVEST, F), 4);
     mws.place(at(29), &books, &ask(1)).unwrap();
-    assert_eq!(mws.set_size(F), 4);
+    assert_eq!(mws.set_size(HARVEST, F), 4);
     mws.place(at(30), &books, &ask(1)).unwrap();
-    assert_eq!(mws.set_size(F), 4, "four were needed within these thirty seconds");
+    assert_eq!(mws.set_size(HARVEST, F), 4, "four were needed within these thirty seconds");
     mws.place(at(60), &books, &ask(1)).unwrap();
-    assert_eq!(mws.set_size(F), 1);
+    assert_eq!(mws.set_size(HARVEST, F), 1);
     mws.place(at(60), &books, &ask(30)).unwrap();
-    assert_eq!(mws.set_size(F), 4);
+    assert_eq!(mws.set_size(HARVEST, F), 4);
 }
 
 #[test]
 fn a_warm_sandbox_is_used_before_an_empty_home() {
     let (mut books, mut mws) = house(&[10; 10]);
     mws.place(at(0), &books, &ask(30)).unwrap();
-    let last = mws.sets[&F].successors[3];
+    let last = mws.sides[HARVEST as usize].sets[&F].successors[3];
     books.put_idle(F, R, last, 1);
     let choice = mws.place(at(0), &books, &ask(30)).unwrap();
     assert_eq!((choice.slot, choice.warm), (last, true));
     books.take_idle(F, R, last);
-    assert_eq!(Some(mws.place(at(0), &books, &ask(30)).unwrap().slot), mws.home(F));
+    assert_eq!(Some(mws.place(at(0), &books, &ask(30)).unwrap().slot), mws.home(HARVEST, F));
 }
 
 #[test]
 fn a_warm_sandbox_that_the_set_has_left_behind_is_still_used() {
     let (mut books, mut mws) = house(&[10; 10]);
     mws.place(at(0), &books, &ask(1)).unwrap();
-    let stray = books.vms().find(|&slot| Some(slot) != mws.home(F)).unwrap();
+    let stray = books.vms().find(|&slot| Some(slot) != mws.home(HARVEST, F)).unwrap();
     books.put_idle(F, R, stray, 1);
     let choice = mws.place(at(0), &books, &ask(1)).unwrap();
     assert_eq!((choice.slot, choice.warm), (stray, true));
@@ -113,7 +115,7 @@ fn a_full_set_spills_to_the_next_on_the_ring_and_a_full_house_says_not_now() {
         books.book_own(slot, books.capacity(slot));
         used.push(slot);
     }
-    assert_eq!(used, mws.sets[&F].successors);
+    assert_eq!(used, mws.sides[HARVEST as usize].sets[&F].successors);
     assert!(matches!(mws.place(at(0), &books, &ask(1)), Err(NoHome::NotNow { .. })));
     let giant = Ask { demand: Resources::new(3_000, 1), ..ask(1) };
     assert!(matches!(mws.place(at(0), &books, &giant), Err(NoHome::Never { .. })));
@@ -128,7 +130,7 @@ fn a_withdrawn_vm_is_in_no_set_from_then_on() {
     for concurrency in [1, 10, 100] {
         assert_ne!(mws.place(at(0), &books, &ask(concurrency)).unwrap().slot, home);
     }
-    assert!(!mws.sets[&F].successors.contains(&home));
+    assert!(!mws.sides[HARVEST as usize].sets[&F].successors.contains(&home));
 }
 
 #[test]
@@ -137,13 +139,43 @@ fn a_vm_of_one_core_serves_what_fits_it() {
     assert!(mws.place(at(0), &books, &ask(1)).is_ok());
 }
 
+#[test]
+fn each_kind_of_vm_has_a_ring_of_its_own() {
+    let mut books = Books::new(100);
+    let mut mws = Mws::new(Settings::default());
+    for id in 1..=20 {
+        let kind = if id % 10 == 0 { VmKind::Regular } else { HARVEST };
+        let slot = books.add(VmId(id), kind, Resources::new(10_000, 40_960));
+        books.set_takes_work(slot, true);
+        mws.offer(&books, slot);
+    }
+    let regular = Ask { kind: VmKind::Regular, ..ask(16) };
+    let home = mws.place(at(0), &books, &regular).unwrap();
+    assert!(home.vm == VmId(10) || home.vm == VmId(20));
+    assert_eq!(mws.set_size(VmKind::Regular, F), 2, "no steps over VMs of the other kind");
+    assert_eq!(mws.set_size(HARVEST, F), 0);
+    let harvest = mws.place(at(0), &books, &ask(1)).unwrap();
+    assert_eq!(books.kind(harvest.slot), HARVEST);
+    // A sandbox that is idle on the other kind does not tempt.
+    books.put_idle(F, R, home.slot, 1);
+    assert_eq!(mws.place(at(0), &books, &ask(1)), Ok(harvest));
+    mws.withdraw(home.slot);
+    books.set_takes_work(home.slot, false);
+    assert_eq!(books.kind(mws.place(at(0), &books, &regular).unwrap().slot), VmKind::Regular);
+}
+
 /// All VMs, scored as the policy is written down, by someone who does not mind the time.
 fn naive(mws: &Mws, books: &Books, ask: &Ask) -> Option<Score> {
-    let set = &mws.sets[&ask.function];
+    let set = &mws.sides[HARVEST as usize].sets[&ask.function];
     let key = |slot: Slot| set.successors.iter().position(|&other| other == slot);
     let mut order = Vec::new();
     for steps in 0..100_000 {
-        let Some(owner) = mws.ring.owner_after(mws.ring.start(ask.function), steps) else { break };
+        let Some(owner) = mws.sides[HARVEST as usize]
+            .ring
+            .owner_after(mws.sides[HARVEST as usize].ring.start(ask.function), steps)
+        else {
+            break;
+        };
         if !order.contains(&owner) {
             order.push(owner);
         }
@@ -151,7 +183,7 @@ fn naive(mws: &Mws, books: &Books, ask: &Ask) -> Option<Score> {
     assert!(order.starts_with(&set.successors), "the walk and the oracle differ");
     books
         .vms()
-        .filter(|&slot| books.has_room(slot, ask.function, ask.demand))
+        .filter(|&slot| books.has_room(slot, ask))
         .map(|slot| {
             let place = order.iter().position(|&other| other == slot).expect("open VMs are on the ring");
             let outside_set = key(slot).is_none_or(|steps| steps >= set.size);

@@ -21,6 +21,7 @@ fn card(memory: u32) -> FunctionCard {
         reservation: Resources::new(1_000, memory),
         timeout: Span::seconds(60),
         on_eviction: OnEviction::Rerun,
+        application: None,
     }
 }
 
@@ -51,8 +52,13 @@ impl House {
     /// Where along the ring from home it is sent.
     fn place(&mut self, ms: u64) -> usize {
         let grant = self.mws.grant(&self.books, &card(128), Grant::fixed(Resources::ZERO));
-        let ask =
-            Ask { function: F, revision: Revision(1), demand: grant.booked, concurrency_milli: 999_000 };
+        let ask = Ask {
+            function: F,
+            revision: Revision(1),
+            demand: grant.booked,
+            concurrency_milli: 999_000,
+            kind: VmKind::Harvest,
+        };
         let choice = self.mws.place(at(ms), &self.books, &ask).unwrap();
         (0..self.mws.ring.len()).find(|&n| self.nth(n) == choice.slot).unwrap()
     }
@@ -144,8 +150,13 @@ fn if_none_fits_the_least_overloaded_gets_it_all_the_same() {
     for slot in house.books.vms().collect::<Vec<_>>() {
         house.books.set_takes_work(slot, false);
     }
-    let ask =
-        Ask { function: F, revision: Revision(1), demand: Resources::new(1_000, 128), concurrency_milli: 0 };
+    let ask = Ask {
+        function: F,
+        revision: Revision(1),
+        demand: Resources::new(1_000, 128),
+        concurrency_milli: 0,
+        kind: VmKind::Harvest,
+    };
     assert!(house.mws.place(at(0), &house.books, &ask).is_err());
 }
 

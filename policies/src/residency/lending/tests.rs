@@ -38,6 +38,7 @@ fn card(function: u64, reservation: Resources) -> FunctionCard {
         reservation,
         timeout: Span::seconds(60),
         on_eviction: OnEviction::Rerun,
+        application: None,
     }
 }
 
