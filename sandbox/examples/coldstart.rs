@@ -1,6 +1,7 @@
 //! How long cold and warm calls take on this machine, for every kind that it has.
 //!
-//! `cargo run -p sandbox --example coldstart --release [-- RUNS]`
+//! `cargo run -p sandbox --example coldstart --release [-- RUNS [SPARES]]`: each start of a Python function waits until
+//! there are so many processes made in advance (2 unless named; with 0, for a tenth of a second instead).
 
 use std::time::{Duration, Instant};
 
@@ -33,22 +34,25 @@ fn main() {
     if first.as_deref() == Some("sandbox-init".as_ref()) {
         sandbox_main(arguments.collect());
     }
-    let runs = first.and_then(|text| text.to_str()?.parse().ok()).unwrap_or(100);
+    let number = |text: Option<std::ffi::OsString>| text.and_then(|text| text.to_str()?.parse().ok());
+    let (runs, spares) = (number(first).unwrap_or(100), number(arguments.next()).unwrap_or(2));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime")
-        .block_on(measure(runs));
+        .block_on(measure(runs, spares));
 }
 
-async fn measure(runs: usize) {
+async fn measure(runs: usize, spares: usize) {
     let scratch = std::env::temp_dir().join(format!("windfall-coldstart-{}", std::process::id()));
     let launcher = Launcher {
         program: std::env::current_exe().expect("our own path"),
         args: vec!["sandbox-init".into()],
     };
     let opened = Instant::now();
-    let workshop = match Workshop::open(WorkshopSettings::new(&scratch, launcher)).await {
+    let mut settings = WorkshopSettings::new(&scratch, launcher);
+    settings.python_spares = spares;
+    let workshop = match Workshop::open(settings).await {
         Ok(workshop) => workshop,
         Err(error) => {
             eprintln!("{error}");
@@ -67,6 +71,13 @@ async fn measure(runs: usize) {
         let (mut cold, mut warm, mut stop) = (Vec::new(), Vec::new(), Vec::new());
         let starts = if runtime.kind.family() == Family::Nodejs { runs.div_ceil(5) } else { runs };
         for n in 0..starts {
+            if runtime.kind.family() == Family::Python {
+                // Nobody starts one function after the other without a pause; what is made meanwhile is not in its way.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                while workshop.python_spares() < spares {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
             let begun = Instant::now();
             let order = StartOrder {
                 name: format!("cold-{n}"),

@@ -1,6 +1,7 @@
 // What a user of OpenWhisk's own client does with a house of Windfall. Every line it prints is a step that worked.
 'use strict'
 const assert = require('assert')
+const fs = require('fs')
 const openwhisk = require('openwhisk')
 
 const given = { apihost: process.env.APIHOST, api_key: process.env.AUTH }
@@ -118,6 +119,13 @@ const steps = {
     const body = { exec: { kind: 'nodejs:default', code: action }, annotations: [{ key: 'provide-api-key', value: true }] }
     await house.actions.create({ name: 'caller', action: body })
     assert.deepStrictEqual(await house.actions.invoke({ name: 'caller', blocking: true, result: true }), { python: 2 })
+  },
+  async 'an action uses this client, with the key of its caller' () {
+    const code = fs.readFileSync(process.env.PACKED).toString('base64')
+    const annotations = [{ key: 'provide-api-key', value: true }]
+    const body = { exec: { kind: 'nodejs:default', code, binary: true }, annotations }
+    await house.actions.create({ name: 'inside', action: body })
+    assert.deepStrictEqual(await house.actions.invoke({ name: 'inside', blocking: true, result: true }), { python: 8 })
   },
   async 'lists have pages and counts' () {
     const names = (await house.actions.list()).map(action => action.name)

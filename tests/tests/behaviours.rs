@@ -374,6 +374,23 @@ async fn code_comes_as_text_or_zip_with_any_entry_point_and_in_any_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_is_taken_and_told_when_it_is_called() {
+    let cluster = Cluster::start().await;
+    let http = &cluster.http;
+    let mut empty = vec![("empty-python", python(""))];
+    empty.extend(node("").map(|function| ("empty-node", function)));
+    for (name, function) in empty {
+        http.deploy(name, &function).await;
+        let (status, error) = http.failure(name, &json!({})).await;
+        assert_eq!(status, "action developer error", "{name}: {error}");
+        assert!(error.contains("main"), "{name}: {error}");
+        // What is put right afterwards runs.
+        http.deploy(name, &python(ECHO)).await;
+        assert_eq!(http.result(name, &json!({ "n": 1 })).await, json!({ "n": 1 }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn functions_may_wait_for_functions() {
     let cluster = Cluster::start().await;
     let http = &cluster.http;

@@ -38,6 +38,24 @@ fn client() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// An action that uses the client itself, with everything that it needs.
+const INSIDE: &str = "const openwhisk = require('openwhisk')
+exports.main = () =>
+  openwhisk().actions.invoke({ name: 'python', blocking: true, result: true, params: { n: 7 } })
+";
+
+/// The files below a folder, by their paths in it.
+fn files_below(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if entry.file_type().expect("a type").is_dir() {
+            files_below(root, &path, files);
+        } else if let Ok(text) = std::fs::read_to_string(&path) {
+            files.push((path.strip_prefix(root).expect("below it").display().to_string(), text));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn openwhisks_own_client_finds_everything_where_it_expects_it() {
     let folder = match client() {
@@ -46,12 +64,19 @@ async fn openwhisks_own_client_finds_everything_where_it_expects_it() {
     };
     let cluster = Cluster::start().await;
     let zipped = [("index.js", "exports.main = () => ({ zipped: true })"), ("package.json", "{}")];
+    let mut files =
+        vec![("index.js".to_owned(), INSIDE.to_owned()), ("package.json".to_owned(), "{}".to_owned())];
+    files_below(&folder, &folder.join("node_modules"), &mut files);
+    let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    let packed = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(packed.path(), zip(&files)).expect("written");
     let mut node = Command::new("node");
     node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/story.js"))
         .env("NODE_PATH", folder.join("node_modules"))
         .env("APIHOST", &cluster.http.base)
         .env("AUTH", &cluster.http.key)
-        .env("ZIP", base64(&zip(&zipped)));
+        .env("ZIP", base64(&zip(&zipped)))
+        .env("PACKED", packed.path());
     let told =
         tokio::task::spawn_blocking(move || node.output()).await.expect("no panic").expect("node runs");
     let (said, complained) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
