@@ -272,9 +272,12 @@ impl Shell {
         for finished in finishes.endings {
             let outcome = match finished.ended {
                 Ended::Answered(outcome) => Some(outcome),
+                Ended::Starved => Some(Outcome::DeveloperError),
                 Ended::Cancelled => None,
             };
+            let starved = finished.ended == Ended::Starved;
             match outcome {
+                _ if starved => self.given.metrics.redispatched(Redispatch::Starved),
                 Some(outcome) => self.given.metrics.finished(outcome),
                 None => self.given.metrics.cancelled(),
             }
@@ -291,7 +294,9 @@ impl Shell {
                 sandbox_kept: finished.sandbox_kept,
                 input_bytes: finished.input_bytes,
             };
-            self.decide(Input::Finished { vm: finishes.vm, ending }).await;
+            let vm = finishes.vm;
+            let input = if starved { Input::Starved { vm, ending } } else { Input::Finished { vm, ending } };
+            self.decide(input).await;
         }
     }
 

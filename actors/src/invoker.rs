@@ -7,6 +7,7 @@
 //! **Owns:** one [`Residency`], where all is decided, and the sandboxes.
 //! **If it dies:** its sandboxes die with it; Controllers learn from its reports, or their absence, what to run again.
 
+mod lending;
 mod making;
 mod outcome;
 mod outgoing;
@@ -19,12 +20,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use messages::{Cancel, FunctionPath, Hindrance, Prewarm, Run, Start, subjects};
-use policies::residency::{HandBackWhy, Input, Output, Residency, SandboxId, StopWhy};
+use policies::residency::{HandBackWhy, Input, Lending, Output, Residency, SandboxId, StopWhy};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sandbox::Workshop;
 use tokio::sync::{Notify, watch};
 use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmKind};
 
+use self::lending::Looks;
 use self::making::Made;
 use self::outgoing::Outgoing;
 use self::residents::{Lent, Residents};
@@ -63,6 +65,8 @@ pub enum InvokerMessage {
     Wake,
     /// Time for a report.
     Report,
+    /// Time to look at those who lend.
+    Look,
 }
 
 /// What an Invoker is made of.
@@ -103,6 +107,9 @@ pub struct Shell {
     given: Arc<Arguments>,
     residency: Residency,
     residents: Residents,
+    looks: Looks,
+    /// Whether anything is ever lent here.
+    lends: bool,
     runs: HashMap<(InvocationId, Attempt), Arc<RunHere>>,
     paths: HashMap<FunctionId, FunctionPath>,
     outgoing: Outgoing,
@@ -152,8 +159,12 @@ impl Actor for Invoker {
             keep_alive: Span::millis(settings.keep_alive_ms),
             queue_limit: settings.queue_limit,
             sandboxes_limit: settings.sandboxes_limit,
+            lending: Lending::by_name(&settings.lending)
+                .ok_or_else(|| format!("vm.lending: there is no '{}'", settings.lending))?,
+            safeguard: policies::safeguard::Settings { threshold: settings.safeguard_permille },
             ..Default::default()
         };
+        let lends = residency.lending != Lending::Off;
         let keep_alive = policies::keep_alive::by_name(&settings.keep_alive, residency.keep_alive)
             .ok_or_else(|| format!("vm.keep_alive: there is no '{}'", settings.keep_alive))?;
         given.metrics.capacity(given.capacity);
@@ -161,6 +172,8 @@ impl Actor for Invoker {
         Ok(Shell {
             residency: Residency::with_keep_alive(residency, given.capacity, keep_alive),
             residents: Residents::default(),
+            looks: Looks::default(),
+            lends,
             runs: HashMap::new(),
             paths: HashMap::new(),
             outgoing: Outgoing::new(given.bus.clone(), given.vm, &mut tasks),
@@ -210,7 +223,9 @@ impl Actor for Invoker {
                 shell.decide(&me, Input::Woke);
             }
             InvokerMessage::Report => shell.tick().await,
+            InvokerMessage::Look => shell.look(&me).await,
         }
+        shell.wish_to_look(&me);
         let now = shell.now();
         shell.alarm.set(now, shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
         shell.leave_when_done();
@@ -315,6 +330,7 @@ impl Shell {
         self.residents.set_share(id, grant.ceiling, grant.cpu_weight());
         let Some(here) = self.runs.get(&key).cloned() else { return };
         let Some(Lent { sandbox, definition, init, init_logs }) = self.residents.lend(id) else { return };
+        let owed = self.begins_to_lend(id, here.run.function, grant);
         let start = if cold { Start::Cold } else { Start::Warm };
         let init = if cold { init } else { Span::ZERO };
         running::begin(running::Begin {
@@ -326,6 +342,7 @@ impl Shell {
             sandbox,
             definition,
             grant,
+            owed,
             start,
             init,
             init_logs,
@@ -385,6 +402,7 @@ impl Shell {
     fn ran(&mut self, me: &ActorRef<InvokerMessage>, ran: Ran) {
         let controller = ran.here.run.controller;
         let key = (ran.here.run.invocation, ran.here.run.attempt);
+        self.ends_to_lend(ran.id);
         self.runs.remove(&key);
         if !ran.told {
             self.outgoing.hand_back(controller, key);

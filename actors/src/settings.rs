@@ -411,6 +411,12 @@ pub struct Vm {
     pub keep_alive: String,
     /// With `fixed`: an idle sandbox lives this long, in ms.
     pub keep_alive_ms: u64,
+    /// What becomes of the part of a reservation that a grant leaves: `off` (grants are done as they come), `hard` (lent through a
+    /// pool; a lender is held to what it has left until it needs more) or `elastic` (a lender keeps its ceiling and goes before
+    /// others by weight; only its booking shrinks).
+    pub lending: String,
+    /// A run that uses so many thousandths of what it has left is given back the rest of its reservation.
+    pub safeguard_permille: u32,
     /// Runs that may wait on the VM.
     pub queue_limit: u32,
     /// Sandboxes at once.
@@ -446,6 +452,8 @@ impl Default for Vm {
             sigterm_grace_ms: 30_000,
             keep_alive: "fixed".into(),
             keep_alive_ms: 600_000,
+            lending: "off".into(),
+            safeguard_permille: 800,
             queue_limit: 256,
             sandboxes_limit: 1024,
             python_spares: 2,

@@ -249,6 +249,9 @@ pub enum Ended {
     Answered(Outcome),
     /// It was killed because nobody waits for it.
     Cancelled,
+    /// The kernel killed it for want of memory, part of its reservation being lent: to be run again with all of it. Sent only
+    /// of attempts that were granted less than their reservation; a Controller that does not know this word never does that.
+    Starved,
 }
 
 /// Frontend -> Controller, on `windfall.controller-<id>.inquire` (request): "do you still have these?" Asked of what

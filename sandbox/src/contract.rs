@@ -79,6 +79,8 @@ pub struct Sample {
     pub throttled: Span,
     /// Memory in use, in bytes.
     pub memory: u64,
+    /// How often it has run into its memory ceiling since it was started; zero where the kernel does not say.
+    pub memory_limit_hits: u64,
 }
 
 /// Why a limit was not changed.

@@ -244,6 +244,7 @@ impl Limits for Hold {
             cpu_time: self.cpu_time()?,
             throttled: self.throttled(),
             memory: self.memory()?,
+            memory_limit_hits: self.dials.as_ref().and_then(|d| d.memory_limit_hits().ok()).unwrap_or(0),
         })
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use policies::residency::SandboxId;
-use sandbox::{Limits, LogLine, Sandbox};
+use sandbox::{Limits, LogLine, Sample, Sandbox};
 use vocabulary::{Mebibytes, MilliCores, Resources, Span};
 
 use super::making::Ready;
@@ -108,6 +108,11 @@ impl Residents {
             Ok(()) => resident.ceiling = ceiling,
             Err(error) => tracing::warn!(%error, sandbox = id.0, "could not change a ceiling"),
         }
+    }
+
+    /// What one has used so far.
+    pub fn sample(&self, id: SandboxId) -> Option<Sample> {
+        self.0.get(&id)?.limits.sample()
     }
 
     /// What all of them have used since they were asked last, that long ago.

@@ -15,6 +15,7 @@ use ractor::ActorRef;
 use sandbox::{LogLine, RunContext, RunOrder, Sandbox, Stream, Verdict};
 use vocabulary::{Attempt, Grant, Moment, Span, Usage};
 
+use super::lending::Owed;
 use super::making::{Failure, log_limit};
 use super::outcome::of_verdict;
 use super::outgoing::Outgoing;
@@ -50,6 +51,8 @@ pub(super) struct Begin {
     pub sandbox: Box<dyn Sandbox>,
     pub definition: Arc<FunctionDefinition>,
     pub grant: Grant,
+    /// What is owed to it, if it lends.
+    pub owed: Option<Arc<Owed>>,
     pub start: Start,
     pub init: Span,
     pub init_logs: Vec<LogLine>,
@@ -61,8 +64,20 @@ pub(super) fn begin(begin: Begin) {
 }
 
 async fn run(begin: Begin) {
-    let Begin { given, me, outgoing, here, id, mut sandbox, definition, grant, start, init, init_logs } =
-        begin;
+    let Begin {
+        given,
+        me,
+        outgoing,
+        here,
+        id,
+        mut sandbox,
+        definition,
+        grant,
+        owed,
+        start,
+        init,
+        init_logs,
+    } = begin;
     let run = &here.run;
     let here_since = given.clock.now().since(here.arrived);
     let waited = run.waited + (here_since - init);
@@ -85,8 +100,25 @@ async fn run(begin: Begin) {
         log_limit: log_limit(&definition),
         result_limit: given.settings.limits.payload_max as u64,
     };
-    let report = sandbox.run(order).await;
+    let mut report = sandbox.run(order).await;
     drop(span);
+    report.usage.safeguarded = owed.as_ref().is_some_and(|owed| owed.was_given_back());
+    if report.verdict == Verdict::OutOfMemory && owed.is_some_and(|owed| owed.memory()) {
+        // With all of its reservation it might have gone well: its Controller has it run again.
+        given.metrics.starved();
+        let finished = Finished {
+            ended: Ended::Starved,
+            start,
+            init,
+            duration: report.duration,
+            usage: report.usage,
+            ..cancelled(run)
+        };
+        tokio::spawn(sandbox.stop());
+        let ran = Ran { here, id, sandbox: None, finished: Some(finished) };
+        let _ = me.cast(InvokerMessage::Ran(Box::new(ran)));
+        return;
+    }
     let cancelled_here = report.verdict == Verdict::Killed;
     let Some(told) = of_verdict(report.verdict, run.function.timeout) else {
         // Killed because nobody waits for it, or the sandbox had died before: then it has not run.

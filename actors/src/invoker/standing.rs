@@ -81,6 +81,7 @@ impl Shell {
         self.used = self.residents.used(now.since(self.reported));
         self.given.metrics.shares(self.residency.booked(), self.used);
         let gauges = self.residency.gauges();
+        self.given.metrics.lending(&gauges);
         self.given.metrics.load(
             gauges.waiting as usize,
             gauges.running as usize,
@@ -91,7 +92,7 @@ impl Shell {
         self.report().await;
     }
 
-    async fn report(&mut self) {
+    pub(super) async fn report(&mut self) {
         self.sequence += 1;
         self.given.metrics.reported();
         self.given.bus.send(subjects::vm_report(self.given.vm), &self.describe()).await;

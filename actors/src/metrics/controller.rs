@@ -23,11 +23,13 @@ pub enum Redispatch {
     HandedBack,
     /// The VM's report did not list it: the message was lost.
     Forgotten,
+    /// It was killed for want of memory that had been lent.
+    Starved,
 }
 
 impl Redispatch {
-    const NAMES: [&'static str; 6] =
-        ["no_responders", "vm_silent", "vm_ended", "notice", "handed_back", "forgotten"];
+    const NAMES: [&'static str; 7] =
+        ["no_responders", "vm_silent", "vm_ended", "notice", "handed_back", "forgotten", "starved"];
 }
 
 /// A Controller's instruments.
@@ -42,7 +44,7 @@ pub struct ControllerMetrics {
     queue_depth: Gauge,
     open: Gauge,
     refusals: [Counter; 10],
-    redispatches: [Counter; 6],
+    redispatches: [Counter; 7],
     endings: [Counter; 4],
     cancelled: Counter,
     stale_endings: Counter,
@@ -222,5 +224,5 @@ impl ControllerMetrics {
 /// Keeps the label lists and the enums in step.
 const _: () = {
     assert!(Refusal::BadRequest as usize + 1 == Refusal::NAMES.len());
-    assert!(Redispatch::Forgotten as usize + 1 == Redispatch::NAMES.len());
+    assert!(Redispatch::Starved as usize + 1 == Redispatch::NAMES.len());
 };

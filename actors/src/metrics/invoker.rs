@@ -129,7 +129,18 @@ pub struct InvokerMetrics {
     granted_memory_time: Counter,
     used_memory_time: Counter,
     throttled: Counter,
+    lending: LendingGauges,
     machine: MachineGauges,
+}
+
+struct LendingGauges {
+    harvested_cpu: Gauge,
+    harvested_memory: Gauge,
+    lent_cpu: Gauge,
+    lent_memory: Gauge,
+    runs: [Gauge; 2],
+    safeguarded: Counter,
+    starved: Counter,
 }
 
 struct MachineGauges {
@@ -268,6 +279,36 @@ impl InvokerMetrics {
                 "windfall_run_throttled_seconds",
                 "Time in which runs were held at their ceiling",
             ),
+            lending: LendingGauges {
+                harvested_cpu: cores(
+                    "windfall_vm_harvested_cpu_cores",
+                    "CPU that runs on this VM have left of their reservations, lent or not",
+                ),
+                harvested_memory: bytes(
+                    "windfall_vm_harvested_memory_bytes",
+                    "Memory that runs on this VM have left of their reservations, lent or not",
+                ),
+                lent_cpu: cores("windfall_vm_lent_cpu_cores", "CPU that runs on this VM have borrowed"),
+                lent_memory: bytes(
+                    "windfall_vm_lent_memory_bytes",
+                    "Memory that runs on this VM have borrowed",
+                ),
+                runs: metrics.gauges(
+                    "windfall_vm_lending_runs",
+                    "Runs on this VM that lend, and that have borrowed",
+                    1.0,
+                    "who",
+                    ["lender", "borrower"],
+                ),
+                safeguarded: metrics.counter(
+                    "windfall_safeguarded_runs",
+                    "Runs to which what they had lent was given back while they ran",
+                ),
+                starved: metrics.counter(
+                    "windfall_starved_runs",
+                    "Runs that were killed for want of memory that they had lent; they are run again",
+                ),
+            },
             machine: MachineGauges {
                 stolen: seconds(
                     "windfall_vm_stolen_seconds",
@@ -381,6 +422,23 @@ impl InvokerMetrics {
         self.booked_memory.set(booked.memory.0.into());
         self.used_cpu.set(used.cpu.0.into());
         self.used_memory.set(used.memory.0.into());
+    }
+
+    /// Who lends what.
+    pub fn lending(&self, gauges: &policies::residency::Gauges) {
+        let lending = &self.lending;
+        lending.harvested_cpu.set(gauges.harvested.cpu.0.into());
+        lending.harvested_memory.set(gauges.harvested.memory.0.into());
+        lending.lent_cpu.set(gauges.lent.cpu.0.into());
+        lending.lent_memory.set(gauges.lent.memory.0.into());
+        lending.runs[0].set(gauges.lenders.into());
+        lending.runs[1].set(gauges.borrowers.into());
+        lending.safeguarded.follow(gauges.safeguarded);
+    }
+
+    /// A run was killed for want of memory that it had lent.
+    pub fn starved(&self) {
+        self.lending.starved.one();
     }
 
     /// The VM was given notice.

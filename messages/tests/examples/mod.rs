@@ -234,6 +234,12 @@ pub fn finishes_safeguarded() -> Finishes {
     finishes
 }
 
+pub fn finishes_starved() -> Finishes {
+    let mut finishes = finishes();
+    finishes.endings.iter_mut().for_each(|ending| ending.ended = Ended::Starved);
+    finishes
+}
+
 /// Calls `$each!(file_name: Type = example)` for every message that crosses NATS.
 #[macro_export]
 macro_rules! every_message {
@@ -252,6 +258,7 @@ macro_rules! every_message {
             reply_fence: Reply = Reply::Fence(examples::fence());
             finishes: Finishes = examples::finishes();
             finishes_safeguarded: Finishes = examples::finishes_safeguarded();
+            finishes_starved: Finishes = examples::finishes_starved();
             inquiry: Inquiry = Inquiry { invocations: vec![INVOCATION] };
             unknown: Unknown = Unknown { invocations: vec![INVOCATION] };
             record: Record = examples::record();

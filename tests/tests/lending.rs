@@ -1,0 +1,63 @@
+//! What is lent is given back in time, with real processes under real quotas.
+#![allow(missing_docs)]
+
+use serde_json::json;
+use windfall_tests::functions::{python, with};
+use windfall_tests::{Cluster, Http, Plan, eventually, is_root};
+
+/// Sleeps, and on demand computes for half a second, having slept first.
+const MOODY: &str = "
+import time
+def main(args):
+    time.sleep(0.15)
+    if not args.get('sudden'):
+        return {}
+    end, cpu = time.monotonic() + 0.5, time.process_time()
+    while time.monotonic() < end:
+        pass
+    return {'cpu_ms': (time.process_time() - cpu) * 1000}
+";
+
+/// The sum over all series of a metric on a VM.
+async fn metric(vm: &Http, name: &str) -> f64 {
+    let page = vm.send("GET", "/metrics", &[], "").await.expect("a VM's metrics").body;
+    let page = String::from_utf8_lossy(&page).into_owned();
+    let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    page.lines().filter(of_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// The witnesses are the kernel's own: how long it stopped the run at its quota, and the CPU time that it gave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lender_that_suddenly_needs_its_core_has_it_back_within_50_ms() {
+    if !is_root() {
+        return println!("skipped: quotas need root");
+    }
+    let settings = vec![("controller.allocation", "profile".into()), ("vm.lending", "hard".into())];
+    let cluster = Cluster::of(Plan { vms: 1, settings, ..Plan::default() }).await;
+    let http = &cluster.http;
+    http.deploy("moody", &with(python(MOODY), json!({ "limits": { "cpu": 1000 } }))).await;
+    let vm = &cluster.open_vms().await[0];
+    let page = Http::new(format!("http://{}", vm.metrics), String::new());
+    // Until it is known that it leaves nearly all of its core. The argument is of the same size later: for another size, a
+    // function is not yet known.
+    eventually("it lends", async || {
+        let before = metric(&page, "windfall_granted_cpu_seconds_total").await;
+        http.result("moody", &json!({ "sudden": 0 })).await;
+        // A run of 150 ms with a whole core would be 0.15.
+        metric(&page, "windfall_granted_cpu_seconds_total").await - before < 0.08
+    })
+    .await;
+    let stopped = metric(&page, "windfall_run_throttled_seconds_total").await;
+    let safeguarded = metric(&page, "windfall_safeguarded_runs_total").await;
+    let answer = http.result("moody", &json!({ "sudden": 1 })).await;
+    let stopped = metric(&page, "windfall_run_throttled_seconds_total").await - stopped;
+    eventually("it is counted", async || {
+        metric(&page, "windfall_safeguarded_runs_total").await > safeguarded
+    })
+    .await;
+    let cpu_ms = answer["cpu_ms"].as_f64().expect("a number");
+    println!("stopped for {:.1} ms, then {cpu_ms:.0} ms of CPU in 500 ms", stopped * 1e3);
+    assert!(stopped < 0.05, "the kernel stopped it for {stopped} s");
+    // With what it had left it would have had a tenth of that at most.
+    assert!(cpu_ms > 150.0, "{cpu_ms} ms of CPU in half a second");
+}
