@@ -149,6 +149,7 @@ mod tests {
             reservation: Resources::new(1_000, 256),
             timeout: Span::seconds(1),
             on_eviction: OnEviction::Rerun,
+            application: None,
         };
         Seen { owed: Arc::default(), function, samples: [at(start, 0, 0)].into() }
     }

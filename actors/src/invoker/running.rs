@@ -64,20 +64,8 @@ pub(super) fn begin(begin: Begin) {
 }
 
 async fn run(begin: Begin) {
-    let Begin {
-        given,
-        me,
-        outgoing,
-        here,
-        id,
-        mut sandbox,
-        definition,
-        grant,
-        owed,
-        start,
-        init,
-        init_logs,
-    } = begin;
+    let Begin { given, me, outgoing, here, id, mut sandbox, definition, grant, owed, start, init, init_logs } =
+        begin;
     let run = &here.run;
     let here_since = given.clock.now().since(here.arrived);
     let waited = run.waited + (here_since - init);
@@ -114,9 +102,9 @@ async fn run(begin: Begin) {
             usage: report.usage,
             ..cancelled(run)
         };
+        outgoing.finished(run.controller, finished);
         tokio::spawn(sandbox.stop());
-        let ran = Ran { here, id, sandbox: None, finished: Some(finished) };
-        let _ = me.cast(InvokerMessage::Ran(Box::new(ran)));
+        let _ = me.cast(InvokerMessage::Ran(Box::new(Ran { here, id, sandbox: None, told: true })));
         return;
     }
     let cancelled_here = report.verdict == Verdict::Killed;
