@@ -4,7 +4,7 @@
 //! **Promises:** whatever removes one from the open ones says why, once.
 //! **Gives up:** remembering those that have ended; what is still heard of them is stale.
 
-use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEviction, Outcome, VmId};
+use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEviction, VmId};
 
 use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};

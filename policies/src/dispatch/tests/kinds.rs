@@ -128,6 +128,7 @@ fn house_submission(id: u128, card: FunctionCard) -> Submission {
         input_bytes: 0,
         give_up_at: Moment::NEVER,
         durable: true,
+        truth: None,
     }
 }
 
