@@ -18,11 +18,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use messages::{Cancel, FunctionPath, Prewarm, Run, Start, subjects};
+use messages::{Cancel, FunctionPath, Hindrance, Prewarm, Run, Start, subjects};
 use policies::residency::{HandBackWhy, Input, Output, Residency, SandboxId, StopWhy};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sandbox::Workshop;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use vocabulary::{Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmKind};
 
 use self::making::Made;
@@ -53,8 +53,8 @@ pub enum InvokerMessage {
     Drain(async_nats::Message),
     /// What the Harvest Monitor sees.
     Seen(Seen),
-    /// The grace of a SIGTERM is over.
-    GraceOver,
+    /// The time that a notice, by its number, left is over.
+    GraceOver(u64),
     /// A sandbox has been made, or not.
     Made(Box<Made>),
     /// A run has ended.
@@ -92,6 +92,8 @@ pub struct Arguments {
     pub metrics_address: String,
     /// Told when the VM has been asked to leave and nothing runs any more.
     pub leave: Arc<Notify>,
+    /// Told whether the VM takes nothing new and nothing runs any more.
+    pub drained: Arc<watch::Sender<bool>>,
 }
 
 /// The actor; its state is [`Shell`].
@@ -113,6 +115,11 @@ pub struct Shell {
     reported: Moment,
     used: Resources,
     leaving: bool,
+    /// Until when the notice that stands leaves time, and who gave it; and how many there were.
+    notice: Option<(Moment, &'static str)>,
+    notices: u64,
+    capacity_source: String,
+    hindrance: Hindrance,
     alarm: Alarm,
     credits: Credits,
     outputs: Vec<Output>,
@@ -166,6 +173,10 @@ impl Actor for Invoker {
             reported: Moment::ORIGIN,
             used: Resources::ZERO,
             leaving: false,
+            notice: None,
+            notices: 0,
+            capacity_source: String::new(),
+            hindrance: Hindrance::default(),
             alarm: Alarm::new(),
             credits,
             outputs: Vec::new(),
@@ -189,7 +200,11 @@ impl Actor for Invoker {
                 shell.resized(&me, capacity).await
             }
             InvokerMessage::Seen(Seen::Noticed(noticed)) => shell.noticed(&me, &noticed).await,
-            InvokerMessage::GraceOver => shell.given.leave.notify_one(),
+            InvokerMessage::Seen(Seen::Machine { source, hindrance }) => {
+                (shell.capacity_source, shell.hindrance) = (source, hindrance);
+            }
+            InvokerMessage::Seen(Seen::MayEnd) => shell.stand(&me, true).await,
+            InvokerMessage::GraceOver(number) => shell.grace_is_over(number),
             InvokerMessage::Made(made) => shell.made(&me, *made),
             InvokerMessage::Ran(ran) => shell.ran(&me, *ran),
             InvokerMessage::Flush => shell.outgoing.flush().await,

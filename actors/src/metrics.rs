@@ -22,7 +22,7 @@ pub use common::Common;
 pub use controller::{ControllerMetrics, Redispatch};
 pub use frontend::{FrontendMetrics, Refusal};
 pub use instruments::{Counter, Gauge, Histogram};
-pub use invoker::{InvokerMetrics, Machine, Ran, SandboxEnd};
+pub use invoker::{Asked, InvokerMetrics, Machine, Ran, SandboxEnd};
 pub use page::{Page, serve};
 pub use resource_monitor::ResourceMonitorMetrics;
 

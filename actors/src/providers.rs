@@ -5,12 +5,82 @@
 //! started anew knows the VMs that its predecessor left, from the world and not from memory.
 //! **Gives up:** deciding how many there should be; that is `policies::provisioning`.
 //!
-//! `process` makes VMs of this machine. Cloud providers, and one that runs any command, find their place beside it.
+//! `process` makes VMs of this machine, `netns` such that look like machines of their own, `docker` containers, `ec2`
+//! instances of AWS; `command` has any program make them.
 
+pub mod command;
+mod departed;
+pub mod docker;
+pub mod ec2;
+pub mod netns;
 pub mod process;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use vocabulary::{Resources, VmId, VmKind};
+
+use crate::roles::VmProgram;
+use crate::settings::Settings;
+use command::{CommandProvider, CommandSettings};
+use docker::DockerProvider;
+use ec2::Ec2Provider;
+use netns::NetnsProvider;
+use process::{Own, ProcessProvider, ProcessSettings};
+
+/// From SIGTERM to SIGKILL for VMs when the whole cluster stops: nobody waits for what they run.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// What `resource_monitor.provider` may be.
+pub const NAMES: [&str; 6] = ["process", "netns", "docker", "ec2", "command", "none"];
+
+/// The provider that is configured; none where VMs are started by hand. Must be called on a tokio runtime.
+pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn Provider>>, ProviderError> {
+    let monitor = &settings.resource_monitor;
+    let process = || ProcessSettings {
+        program: program.program.clone(),
+        arguments: program.arguments.clone(),
+        environment: program.environment.clone(),
+        own: Own::none(),
+        cluster: monitor.cluster.clone(),
+        folder: monitor.folder.clone(),
+        log_files: monitor.log_files,
+        confine: settings.vm.enforce != "off",
+        grace: Duration::from_millis(settings.vm.sigterm_grace_ms),
+        last_grace: LAST_GRACE,
+    };
+    Ok(Some(match monitor.provider.as_str() {
+        "none" => return Ok(None),
+        "process" => Arc::new(ProcessProvider::open(process())?),
+        "netns" => Arc::new(NetnsProvider::open(process(), &settings.netns, &settings.nats.url)?),
+        "command" => Arc::new(CommandProvider::open(CommandSettings {
+            program: settings.command.program.split_whitespace().map(str::to_owned).collect(),
+            timeout: Duration::from_millis(settings.command.timeout_ms),
+            cluster: monitor.cluster.clone(),
+            environment: program.environment.clone(),
+        })?),
+        "docker" => {
+            Arc::new(DockerProvider::open(&settings.docker, &monitor.cluster, program.environment.clone())?)
+        }
+        "ec2" => Arc::new(Ec2Provider::open(&settings.ec2, &monitor.cluster, program.environment.clone())?),
+        other => {
+            let known = NAMES.join(", ");
+            return Err(ProviderError::Setup(format!(
+                "resource_monitor.provider is one of {known}, not '{other}'"
+            )));
+        }
+    }))
+}
+
+/// Whether VMs end when the Resource Monitor is stopped in good order.
+pub fn end_with_us(settings: &Settings) -> bool {
+    match settings.resource_monitor.on_stop.as_str() {
+        "keep" => false,
+        "retire" => true,
+        _ => ["process", "netns", "docker"].contains(&settings.resource_monitor.provider.as_str()),
+    }
+}
 
 /// Why a provider did not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! The Resource Monitor: keeps the fleet at its target.
 //!
-//! **Lives:** once per cluster. (Several, of which one leads by a lease in KV, come with the cloud providers: the
-//! lease goes where [`spawn_linked`] is called, since a follower is a Resource Monitor that has not been started.)
+//! **Lives:** once per cluster: in the [`Candidate`] that leads.
 //! **Hears:** reports and notices of VMs, the provider's news, questions for the list of the fleet.
 //! **Says:** launch and retire to the provider; the list; and to the Controllers, when the provider knows before
 //! anyone else that a VM has ended, a notice without time left.
@@ -12,10 +11,14 @@
 //! A VM is silent only while we listen: as long as NATS is away, time stands still here, or a restart of the server
 //! would end the whole fleet.
 
+mod candidate;
 mod fleet;
 mod ids;
+mod lease;
 
+pub use candidate::{Candidate, CandidateArguments, Election, Open, Opened};
 pub use ids::IdError;
+pub use lease::LEASE;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,12 +80,16 @@ pub enum Input {
     Launched(VmId, Result<(), String>),
     /// The provider's answer to an order to end one.
     Retired(VmId, Result<(), String>),
+    /// We still lead: this VM may be ended.
+    Confirmed(VmId),
     /// Somebody wants the list of the fleet, at this subject.
     ListAsked(String),
     /// There should be more or fewer VMs from now on.
     Target(Target),
     /// A Controller sums up what it is asked for.
     Demanded(Demanded),
+    /// Another Resource Monitor has opened the count of VMs since: it leads, or an acknowledgement was lost.
+    Superseded,
     /// Time has passed.
     Tick,
 }
@@ -166,7 +173,7 @@ impl Actor for ResourceMonitor {
         if let Some(provider) = &arguments.provider {
             let counted = Ids::open(&arguments.bus, arguments.settings.store.replicas).await?;
             let highest = provider.list().await?.into_iter().max();
-            first_free = counted.first_free().await?.max(highest.map_or(1, |vm| vm.0.saturating_add(1)));
+            first_free = counted.first_free().await.max(highest.map_or(1, |vm| vm.0.saturating_add(1)));
             ids = Some(counted);
         }
         let mut tasks = JoinSet::new();
@@ -236,6 +243,7 @@ impl Actor for ResourceMonitor {
                 tracing::error!(%vm, reason, "a VM could not be ended and will be tried again");
                 shell.owed.insert(vm);
             }
+            Input::Confirmed(vm) => shell.order_end(vm),
             Input::ListAsked(reply) => shell.arguments.bus.send(reply, &shell.fleet.list(now)).await,
             Input::Target(target) => {
                 shell.target = target;
@@ -244,6 +252,8 @@ impl Actor for ResourceMonitor {
             Input::Demanded(Demanded { controller, demand }) => {
                 shell.decide(Fact::Demanded { controller, demand });
             }
+            // Started anew, we wait until we lead.
+            Input::Superseded => return Err("another Resource Monitor may lead".into()),
             Input::Tick => shell.tick(),
         }
         Ok(())
@@ -281,7 +291,12 @@ impl Shell {
         self.tasks.spawn(async move {
             let launched = match ids.take(vm).await {
                 Ok(()) => provider.launch(vm, kind, size).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    if matches!(error, IdError::Superseded) {
+                        let _ = me.cast(Input::Superseded);
+                    }
+                    Err(error.to_string())
+                }
             };
             // Who is gone learns it from the provider when it is back.
             let _ = me.cast(Input::Launched(vm, launched));
@@ -295,7 +310,19 @@ impl Shell {
             RetireWhy::Surplus => tracing::info!(%vm, "ending a VM that is not needed"),
         }
         self.arguments.metrics.retired(why);
-        self.order_end(vm);
+        if why == RetireWhy::Ended {
+            return self.order_end(vm);
+        }
+        // Somebody who was asleep, and led before, must not end what his successor counts on.
+        let (Some(ids), me) = (self.ids.clone(), self.me.clone()) else { return };
+        self.tasks.spawn(async move {
+            let message = match ids.confirm().await {
+                Ok(()) => Input::Confirmed(vm),
+                Err(IdError::Superseded) => Input::Superseded,
+                Err(error) => Input::Retired(vm, Err(error.to_string())),
+            };
+            let _ = me.cast(message);
+        });
     }
 
     /// It is retired when it has reported that nothing runs there any more.

@@ -23,8 +23,7 @@ use crate::metrics::{
     ControllerMetrics, FrontendMetrics, InvokerMetrics, Metrics, Page, ResourceMonitorMetrics,
 };
 use crate::neighbours::Neighbours;
-use crate::providers::Provider;
-use crate::providers::process::{ProcessProvider, ProcessSettings};
+use crate::providers;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::supervisor::{self, Child, Order, Supervisor};
@@ -32,8 +31,6 @@ use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, res
 
 /// How long the records that still wait may take at a stop.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
-/// From SIGTERM to SIGKILL for VMs when the whole cluster stops: nobody waits for what they run.
-const LAST_GRACE: Duration = Duration::from_secs(2);
 /// How long actors may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -211,34 +208,25 @@ pub async fn resource_monitor(
     metrics.watch_bus(&bus);
     let counts = ResourceMonitorMetrics::new(&metrics);
     let page = metrics::serve(&monitor.metrics, &metrics).await?;
-    let provider: Option<Arc<dyn Provider>> = match monitor.provider.as_str() {
-        "none" => None,
-        "process" => Some(Arc::new(ProcessProvider::open(ProcessSettings {
-            program: program.program,
-            arguments: program.arguments,
-            environment: program.environment,
-            cluster: monitor.cluster.clone(),
-            folder: monitor.folder.clone(),
-            log_files: monitor.log_files,
-            confine: settings.vm.enforce != "off",
-            grace: Duration::from_millis(settings.vm.sigterm_grace_ms),
-            last_grace: LAST_GRACE,
-        })?)),
-        other => bail!("resource_monitor.provider is 'process' or 'none', not '{other}'"),
-    };
-    let arguments = resource_monitor::Arguments {
+    let opened = resource_monitor::Opened::default();
+    let (of_open, name) = (settings.clone(), format!("{:016x}", chance::vm_id().0));
+    let arguments = resource_monitor::CandidateArguments {
         settings: settings.clone(),
         bus,
-        provider: provider.clone(),
         metrics: Arc::clone(&counts),
+        name,
+        open: Arc::new(move || providers::open(&of_open, &program)),
+        opened: Arc::clone(&opened),
     };
     let (supervisor, verdict) = supervise(
-        vec![Child::new(resource_monitor::NAME, || resource_monitor::ResourceMonitor, arguments)],
+        vec![Child::new(resource_monitor::NAME, || resource_monitor::Candidate, arguments)],
         Arc::new(move || counts.common.actor_restarted()),
     )
     .await?;
+    let end_with_us = providers::end_with_us(settings);
     let retire_all = async move {
-        if let Some(provider) = provider {
+        let provider = opened.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(provider) = provider.filter(|_| end_with_us) {
             provider.retire_all().await;
         }
     };
@@ -253,7 +241,7 @@ pub async fn resource_monitor(
     })
 }
 
-/// How the provider `process` runs a VM.
+/// How a VM is run.
 #[derive(Debug, Clone)]
 pub struct VmProgram {
     /// Usually our own executable.
@@ -287,6 +275,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         tracing::warn!(%vm, enforcement = %workshop.enforcement(), "SANDBOXES ARE NOT FULLY CONFINED");
     }
     let leave = Arc::new(Notify::new());
+    let (say_drained, drained) = watch::channel(false);
     let arguments = invoker::Arguments {
         settings: Arc::clone(&settings),
         vm,
@@ -299,9 +288,17 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         metrics: Arc::clone(&counts),
         metrics_address: page.as_ref().map(|page| page.address.to_string()).unwrap_or_default(),
         leave: Arc::clone(&leave),
+        drained: Arc::new(say_drained),
     };
     let sigterm = harvest_monitor::Sigterm::listen(Span::millis(settings.vm.sigterm_grace_ms))
         .context("cannot listen for SIGTERM")?;
+    let operator = harvest_monitor::Operator::listen(vm, bus.clone(), Arc::clone(&counts))
+        .await
+        .context("cannot listen for orders to evict")?;
+    let mut sources: Vec<Arc<dyn harvest_monitor::NoticeSource>> =
+        vec![Arc::new(sigterm), Arc::new(operator)];
+    sources.extend(harvest_monitor::of_cloud(&settings.vm, &counts));
+    tracing::info!(%vm, sources = ?Vec::from_iter(sources.iter().map(|source| source.name())), "notices are heard");
     // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.
     let current: Arc<Mutex<Option<ActorRef<invoker::InvokerMessage>>>> = Arc::default();
     let told = Arc::clone(&current);
@@ -310,7 +307,9 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         settings: settings.vm.clone(),
         bus,
         metrics: Arc::clone(&counts),
-        sources: vec![Arc::new(sigterm)],
+        sources,
+        standing: Arc::default(),
+        drained,
         tell: Arc::new(move |seen| {
             let invoker = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(invoker) = invoker {

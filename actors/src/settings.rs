@@ -19,6 +19,14 @@ pub struct Settings {
     pub controller: Controller,
     /// The fleet.
     pub resource_monitor: ResourceMonitor,
+    /// The provider `netns`.
+    pub netns: Netns,
+    /// The provider `docker`.
+    pub docker: Docker,
+    /// The provider `ec2`.
+    pub ec2: Ec2,
+    /// The provider `command`.
+    pub command: Command,
     /// A VM and its sandboxes.
     pub vm: Vm,
     /// What users may ask for, per function and per namespace.
@@ -179,11 +187,15 @@ impl Default for Controller {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResourceMonitor {
-    /// Where VMs come from: `process`, or `none` for VMs that are started by hand.
+    /// Where VMs come from: `process` (of this machine), `netns` (the same, each with a network and processes of its own),
+    /// `docker` (containers), `ec2` (instances of AWS), `command` (any program), or `none` for VMs that are started by hand.
     pub provider: String,
+    /// Whether VMs end when the Resource Monitor that leads is stopped in good order: `retire`, `keep`, or `auto`: those of
+    /// `process`, `netns` and `docker` do. With several Resource Monitors it must be `keep`.
+    pub on_stop: String,
     /// Name of the cluster, so that two on one machine never touch each other's VMs.
     pub cluster: String,
-    /// Folder in which the provider `process` keeps its VMs.
+    /// Folder in which the providers `process` and `netns` keep their VMs.
     pub folder: PathBuf,
     /// Whether VMs of the provider `process` write logs of their own (in `folder`), instead of to our standard error.
     pub log_files: bool,
@@ -222,6 +234,7 @@ impl Default for ResourceMonitor {
     fn default() -> Self {
         Self {
             provider: "process".into(),
+            on_stop: "auto".into(),
             cluster: "local".into(),
             folder: ".windfall/vms".into(),
             log_files: true,
@@ -243,6 +256,109 @@ impl Default for ResourceMonitor {
     }
 }
 
+/// VMs with a network of their own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Netns {
+    /// Their network; the host has its first address. NATS must listen there.
+    pub subnet: String,
+    /// `auto` (the system's, else one of our own, else none), `off`, or where it is mounted.
+    pub lxcfs: String,
+}
+
+impl Default for Netns {
+    fn default() -> Self {
+        Self { subnet: "10.99.0.0/16".into(), lxcfs: "auto".into() }
+    }
+}
+
+/// VMs that are containers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Docker {
+    /// Where the Docker Engine listens.
+    pub socket: PathBuf,
+    /// An image whose entry point is `windfall`.
+    pub image: String,
+    /// The network of the containers; `host`, `bridge`, or a name.
+    pub network: String,
+    /// Folders of the host that every VM sees, as `/from:/to:ro`, separated by blanks.
+    pub binds: String,
+    /// Whether a first process of Docker's own looks after orphans.
+    pub init: bool,
+}
+
+impl Default for Docker {
+    fn default() -> Self {
+        Self {
+            socket: "/var/run/docker.sock".into(),
+            image: String::new(),
+            network: "bridge".into(),
+            binds: String::new(),
+            init: true,
+        }
+    }
+}
+
+/// VMs that are instances of EC2. Credentials are those of the environment (`AWS_ACCESS_KEY_ID` and so on).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ec2 {
+    /// Such as `eu-north-1`.
+    pub region: String,
+    /// Where the API is; AWS's own when empty.
+    pub endpoint: String,
+    /// The image, `ami-...`: with systemd, cloud-init and `program`.
+    pub image: String,
+    /// Of every instance.
+    pub instance_type: String,
+    /// `subnet-...`; the default one when empty.
+    pub subnet: String,
+    /// `sg-...`; the default one when empty.
+    pub security_group: String,
+    /// Name of a key pair to log in with; none when empty.
+    pub key: String,
+    /// Name of an instance profile; none when empty.
+    pub profile: String,
+    /// `windfall` on the instance.
+    pub program: String,
+    /// One line of shell that an instance runs first, to fetch `program` for example.
+    pub prepare: String,
+}
+
+impl Default for Ec2 {
+    fn default() -> Self {
+        Self {
+            region: String::new(),
+            endpoint: String::new(),
+            image: String::new(),
+            instance_type: "m5.large".into(),
+            subnet: String::new(),
+            security_group: String::new(),
+            key: String::new(),
+            profile: String::new(),
+            program: "windfall".into(),
+            prepare: ":".into(),
+        }
+    }
+}
+
+/// VMs that any program makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Command {
+    /// The program and its first arguments, separated by blanks.
+    pub program: String,
+    /// How long one call of it may take, in ms.
+    pub timeout_ms: u64,
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self { program: String::new(), timeout_ms: 120_000 }
+    }
+}
+
 /// One VM.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -251,8 +367,8 @@ pub struct Vm {
     pub id: String,
     /// `harvest` or `regular`.
     pub kind: String,
-    /// Where capacity is read: `auto` (the smallest of its cgroup, the online CPUs and the machine's memory), or
-    /// `fixed` (the two values below).
+    /// Where capacity is read: `auto` (the smallest of its cgroup, the online CPUs, what a Hyper-V host gives, and the
+    /// machine's memory), or `fixed` (the two values below).
     pub capacity: String,
     /// CPU, millicores, where `capacity` is `fixed`.
     pub cpu: u32,
@@ -261,6 +377,22 @@ pub struct Vm {
     /// The cgroup that is this VM, below each controller's mount point; empty: the agent's own group's parent
     /// where that is a VM group, else none.
     pub cgroup: String,
+    /// How often capacity is looked at, in ms. A look costs some tens of microseconds.
+    pub capacity_poll_ms: u64,
+    /// Where Hyper-V's host tells a harvest VM how many cores it has; nothing where there is no such file.
+    pub kvp: Option<PathBuf>,
+    /// Which cloud's notices are heard: `auto` (what the machine's firmware says), `azure`, `aws`, `gcp`, or `none`.
+    /// SIGTERM and `windfall vm evict` are always heard.
+    pub notices: String,
+    /// Where the cloud's metadata service is.
+    pub metadata: String,
+    /// How often it is asked, in ms. (GCP is asked to answer when something changes.)
+    pub notice_poll_ms: u64,
+    /// This VM's name in Azure's events; the metadata service is asked for it when empty.
+    pub azure_name: String,
+    /// What AWS's recommendation to rebalance leads to: `note` (it is logged and counted) or `drain` (the VM takes
+    /// nothing new and another is launched).
+    pub on_rebalance: String,
     /// Where sandboxes and cached code are kept.
     pub scratch: Option<PathBuf>,
     /// `auto` or `off`: whether sandboxes are confined by namespaces and cgroups where that is possible.
@@ -271,6 +403,8 @@ pub struct Vm {
     pub python: Option<PathBuf>,
     /// Node; found on PATH when empty.
     pub node: Option<PathBuf>,
+    /// Its process id as its provider sees it, where that is another one than it sees itself; else 0.
+    pub outer_pid: u32,
     /// From the first SIGTERM to the end of the process, in ms; it ends sooner when nothing runs any more.
     pub sigterm_grace_ms: u64,
     /// What becomes of idle sandboxes: one of `policies::keep_alive::NAMES`.
@@ -296,11 +430,19 @@ impl Default for Vm {
             cpu: 1000,
             memory: 1024,
             cgroup: String::new(),
+            capacity_poll_ms: 50,
+            kvp: Some("/var/lib/hyperv/.kvp_pool_0".into()),
+            notices: "auto".into(),
+            metadata: "http://169.254.169.254".into(),
+            notice_poll_ms: 1_000,
+            azure_name: String::new(),
+            on_rebalance: "note".into(),
             scratch: None,
             enforce: "auto".into(),
             uid_base: 1_000_000,
             python: None,
             node: None,
+            outer_pid: 0,
             sigterm_grace_ms: 30_000,
             keep_alive: "fixed".into(),
             keep_alive_ms: 600_000,

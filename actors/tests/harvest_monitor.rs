@@ -35,6 +35,8 @@ async fn arguments(
         bus: server.bus("harvest monitor").await,
         metrics: InvokerMetrics::new(metrics),
         sources: vec![],
+        standing: Arc::default(),
+        drained: tokio::sync::watch::channel(false).1,
         tell: Arc::new(move |seen| {
             let _ = tell.send(seen);
         }),
@@ -48,7 +50,7 @@ async fn next(told: &mut mpsc::UnboundedReceiver<Seen>, last: Option<Resources>)
     loop {
         let seen = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
         let seen = seen.expect("it says something").unwrap();
-        if Some(&seen) != last.as_ref() {
+        if Some(&seen) != last.as_ref() && !matches!(seen, Seen::Machine { .. }) {
             return seen;
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use actors::providers::process::{ProcessProvider, ProcessSettings};
+use actors::providers::process::{Own, ProcessProvider, ProcessSettings};
 use actors::providers::{Provider, ProviderError};
 use common::eventually;
 use sandbox::cgroup::{Group, HOUSE, Limits};
@@ -67,6 +67,7 @@ impl Yard {
             program: self.folder.path().join("program"),
             arguments: vec!["vm".into()],
             environment: vec![("WINDFALL_NATS__URL".into(), "nats://nowhere".into())],
+            own: Own::none(),
             cluster: self.cluster.clone(),
             folder: self.folder.path().join("data"),
             log_files: true,

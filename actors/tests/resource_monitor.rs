@@ -14,7 +14,7 @@ use std::time::Duration;
 use actors::bus::Bus;
 use actors::metrics::{Metrics, ResourceMonitorMetrics};
 use actors::providers::Provider;
-use actors::providers::process::{ProcessProvider, ProcessSettings};
+use actors::providers::process::{Own, ProcessProvider, ProcessSettings};
 use actors::resource_monitor::{Arguments, Input, ResourceMonitor};
 use actors::settings::{self, Settings};
 use common::{NatsServer, eventually};
@@ -83,6 +83,7 @@ fn open(folder: &Path, name: &str) -> ProcessProvider {
         program: folder.join("program"),
         arguments: vec![],
         environment: vec![],
+        own: Own::none(),
         cluster: format!("test-monitor-{}", std::process::id()),
         folder: folder.join(name),
         log_files: true,
@@ -127,6 +128,9 @@ async fn report(bus: Bus, vms: PathBuf) {
                 metrics: String::new(),
                 age: Span::ZERO,
                 enforcement: String::new(),
+                capacity_source: String::new(),
+                notice: None,
+                hindrance: messages::Hindrance::default(),
             };
             bus.send(subjects::vm_report(vm), &report).await;
         }

@@ -1,7 +1,7 @@
 //! Trouble, and what must stay true in it.
 //!
 //! **Knows:** the faults of one machine ([`faults`]), what was seen while they were made ([`events`]), and what must
-//! hold of it ([`invariants`]).
+//! hold of it ([`invariants`]); and what clouds tell a machine of its end ([`metadata`]).
 //! **Promises:** a fault hits the process it was meant for or none; an invariant that is broken names the line of the
 //! log that breaks it.
 //! **Gives up:** faults of the network and of the disk, and timetables of faults.
@@ -9,3 +9,4 @@
 pub mod events;
 pub mod faults;
 pub mod invariants;
+pub mod metadata;

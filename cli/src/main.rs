@@ -124,7 +124,7 @@ struct ResourceMonitor {
     /// Memory of each, MiB
     #[arg(long, value_name = "MIB")]
     vm_memory: Option<u32>,
-    /// Where VMs come from: process, or none
+    /// Where VMs come from: process, netns, docker, ec2, command, or none
     #[arg(long)]
     provider: Option<String>,
     #[command(flatten)]
@@ -156,8 +156,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Before anything has a thread: these processes become sandboxes.
     let mut words = std::env::args_os();
-    if words.nth(1).is_some_and(|word| word == role::SANDBOX_COMMAND) {
-        sandbox::sandbox_main(words.collect());
+    match words.nth(1) {
+        Some(word) if word == role::SANDBOX_COMMAND => sandbox::sandbox_main(words.collect()),
+        Some(word) if word == actors::providers::netns::COMMAND => actors::providers::netns::vm_init(),
+        _ => {}
     }
     let Arguments { flags, command } = Arguments::parse();
     match run(command, flags) {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_nats::RequestErrorKind;
 use clap::{Args, Subcommand};
-use messages::{Drain, FleetList, FleetVm, Report, subjects};
+use messages::{Drain, Evict, FleetList, FleetVm, Notice, Report, subjects};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use vocabulary::{VmId, VmStanding};
+use vocabulary::{Span, VmId, VmStanding};
 
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
@@ -38,12 +38,15 @@ impl Vm {
 const HELP: &str = "\
 Without a subcommand this process becomes a VM: its Harvest Monitor watches how much CPU and memory there is and
 when the VM must go, its Invoker runs functions. SIGTERM is a notice of eviction: what runs may finish, the rest
-goes back to the Controller. SIGINT stops it at once in good order.
+goes back to the Controller. SIGINT stops it at once in good order. On machines of Azure, AWS and Google Cloud (known by
+their firmware; `--set vm.notices=...` says it outright) the cloud's own notices are heard too.
 
 Examples:
   windfall vm --nats-url nats://10.0.0.1:4222       be a VM of the cluster there
   windfall vm list                                  what the fleet looks like
-  windfall vm drain vm-3 --leave                    let one finish its work and go";
+  windfall vm drain vm-3 --leave                    let one finish its work and go
+  windfall vm evict vm-3 --in 30s                   announce its end, as a cloud would; it comes in 30 s
+  windfall vm evict vm-3 --cancel                   or not after all";
 
 /// What can be asked of VMs.
 #[derive(Debug, Subcommand)]
@@ -53,6 +56,8 @@ enum VmCommand {
     List(List),
     /// Take nothing new, finish what runs, hand back what waits
     Drain(DrainVm),
+    /// Announce a VM's end, which then comes at the deadline whatever runs; or call it off
+    Evict(EvictVm),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +78,38 @@ struct DrainVm {
     leave: bool,
     #[command(flatten)]
     operator: Operator,
+}
+
+#[derive(Debug, Args)]
+struct EvictVm {
+    /// Which, as `windfall vm list` shows it
+    vm: VmId,
+    /// How much time it has, as 30s, 500ms or 2m
+    #[arg(long = "in", value_name = "TIME", value_parser = time, default_value = "30s")]
+    left: Span,
+    /// The eviction is called off
+    #[arg(long, conflicts_with = "left")]
+    cancel: bool,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+/// `30s`, `500ms`, `2m`; a number alone is seconds.
+fn time(text: &str) -> Result<Span, String> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| "it is written as 30s, 500ms or 2m".to_owned())?;
+    let millis = match &text[digits..] {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        _ => None,
+    };
+    let day = 24 * 3_600_000;
+    match millis {
+        Some(millis) if millis <= day => Ok(Span::millis(millis)),
+        Some(_) => Err("a day is the longest".to_owned()),
+        None => Err("it is written as 30s, 500ms or 2m".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +135,7 @@ pub fn run(vm: Vm, mut flags: Flags) -> Outcome {
     match vm.command {
         Some(VmCommand::List(list)) => role::once(self::list(list, flags)),
         Some(VmCommand::Drain(drain)) => role::once(self::drain(drain, flags)),
+        Some(VmCommand::Evict(evict)) => role::once(self::evict(evict, flags)),
         None => {
             let given = vm.role;
             flags.also("vm.id", given.id, "--id");
@@ -133,7 +171,21 @@ async fn list(list: List, flags: Flags) -> Outcome {
 pub fn table(fleet: &FleetList) -> String {
     let rows: Vec<Vec<String>> = fleet.vms.iter().map(row).collect();
     output::table(
-        &["vm", "kind", "standing", "cpu", "used", "memory", "used", "busy", "warm", "reported"],
+        &[
+            "vm",
+            "kind",
+            "standing",
+            "cpu",
+            "used",
+            "memory",
+            "used",
+            "limited by",
+            "busy",
+            "warm",
+            "age",
+            "reported",
+            "notice",
+        ],
         &rows,
     )
 }
@@ -147,10 +199,25 @@ fn row(vm: &FleetVm) -> Vec<String> {
         vm.used.cpu.to_string(),
         vm.capacity.memory.to_string(),
         vm.used.memory.to_string(),
+        vm.capacity_source.clone(),
         vm.running.to_string(),
         vm.warm.to_string(),
+        age(vm.age),
         vm.silent.map_or_else(|| "not yet".into(), |silent| format!("{silent} ago")),
+        vm.notice
+            .as_ref()
+            .map_or_else(String::new, |notice| format!("{} in {}", notice.source, notice.time_left)),
     ]
+}
+
+/// As people say it: whole units, the largest that is not 0.
+fn age(age: Span) -> String {
+    match age.as_millis() / 1_000 {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds if seconds < 7_200 => format!("{} min", seconds / 60),
+        seconds if seconds < 172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 fn as_json(vm: &FleetVm) -> Value {
@@ -168,6 +235,17 @@ fn as_json(vm: &FleetVm) -> Value {
         "age_ms": vm.age.as_millis(),
         "pid": vm.pid,
         "metrics": vm.metrics,
+        "limited_by": vm.capacity_source,
+        "notice": vm.notice.as_ref().map(|notice| json!({
+            "source": notice.source,
+            "left_ms": notice.time_left.as_millis(),
+        })),
+        "last_second": {
+            "stolen_us": vm.hindrance.stolen.as_micros(),
+            "throttled_us": vm.hindrance.throttled.as_micros(),
+            "cpu_pressure_us": vm.hindrance.cpu_pressure.as_micros(),
+            "memory_pressure_us": vm.hindrance.memory_pressure.as_micros(),
+        },
     })
 }
 
@@ -195,6 +273,23 @@ async fn drain(drain: DrainVm, flags: Flags) -> Outcome {
     Ok(())
 }
 
+async fn evict(evict: EvictVm, flags: Flags) -> Outcome {
+    let configuration = evict.operator.configuration(&flags)?;
+    let bus = evict.operator.bus(&configuration, "windfall vm evict").await?;
+    let order = messages::encode(&Evict { time_left: (!evict.cancel).then_some(evict.left) });
+    let notice: Notice = ask(bus.client(), subjects::vm_evict(evict.vm), order).await?.ok_or_else(|| {
+        Failure::new(
+            Exit::Refused,
+            format!("there is no {} that answers; `windfall vm list` shows those there are", evict.vm),
+        )
+    })?;
+    match notice.time_left {
+        Some(left) => println!("{} ends in {left}: it takes nothing new, and everyone knows", evict.vm),
+        None => println!("{}'s eviction is called off, as far as an operator ordered it", evict.vm),
+    }
+    Ok(())
+}
+
 /// Asks on a subject; `None` when nobody listens there.
 pub async fn ask<M: DeserializeOwned>(
     nats: &async_nats::Client,
@@ -210,5 +305,20 @@ pub async fn ask<M: DeserializeOwned>(
             Exit::Unreachable,
             format!("no answer on {subject} within {} s", PATIENCE.as_secs()),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_with_its_unit() {
+        for (text, millis) in [("30s", 30_000), ("30", 30_000), ("500ms", 500), ("2m", 120_000), ("0s", 0)] {
+            assert_eq!(time(text), Ok(Span::millis(millis)), "{text}");
+        }
+        for text in ["", "s", "-1s", "30 s", "1h", "999999999999999999999s", "2000m"] {
+            assert!(time(text).is_err(), "{text}");
+        }
     }
 }

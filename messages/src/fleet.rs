@@ -30,6 +30,41 @@ pub struct Report {
     /// What is enforced there, in a sentence.
     #[serde(default)]
     pub enforcement: String,
+    /// What limits its CPU and what its memory, as `kvp/memory`; empty from a VM that does not say.
+    #[serde(default)]
+    pub capacity_source: String,
+    /// The notice of eviction that stands.
+    #[serde(default)]
+    pub notice: Option<StandingNotice>,
+    /// What kept it from working in the last second.
+    #[serde(default)]
+    pub hindrance: Hindrance,
+}
+
+/// A notice of eviction as a VM repeats it in its reports, for whoever missed the [`Notice`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingNotice {
+    /// How much time is left, counted from sending.
+    pub time_left: Span,
+    /// As in [`Notice::source`].
+    pub source: String,
+}
+
+/// How much of a second was lost to others, as the VM's kernel counts it. What it does not count is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hindrance {
+    /// CPU time that the hypervisor took away, all CPUs together.
+    #[serde(default)]
+    pub stolen: Span,
+    /// Time in which the VM's own CPU quota held something back.
+    #[serde(default)]
+    pub throttled: Span,
+    /// Time in which something waited for a CPU.
+    #[serde(default)]
+    pub cpu_pressure: Span,
+    /// Time in which something waited for memory.
+    #[serde(default)]
+    pub memory_pressure: Span,
 }
 
 /// VM -> Controllers and Resource Monitor, on `windfall.notice.vm-<id>`: "I shall be evicted".
@@ -50,6 +85,14 @@ pub struct Drain {
     /// Whether to leave once nothing runs any more.
     #[serde(default)]
     pub then_leave: bool,
+}
+
+/// Anyone -> VM, on `windfall.vm-<id>.evict`: "you will be evicted", or "not after all". The VM gives [`Notice`] of it
+/// to everyone, stops working at the deadline whatever runs then, and answers with that [`Notice`]. The last one counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evict {
+    /// How much time is left, counted from sending. Absent: the eviction is called off.
+    pub time_left: Option<Span>,
 }
 
 /// Controller -> VM, on `windfall.vm-<id>.prewarm`: "have sandboxes of this ready". Best effort.
@@ -172,4 +215,13 @@ pub struct FleetVm {
     pub pid: u32,
     /// Where its `/metrics` are.
     pub metrics: String,
+    /// As in [`Report::capacity_source`].
+    #[serde(default)]
+    pub capacity_source: String,
+    /// The notice of eviction that stands, with the time that is left now.
+    #[serde(default)]
+    pub notice: Option<StandingNotice>,
+    /// As in [`Report::hindrance`].
+    #[serde(default)]
+    pub hindrance: Hindrance,
 }

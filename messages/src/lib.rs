@@ -25,8 +25,8 @@ pub use door::{
     HEADER_TRACESTATE, HEADER_VM,
 };
 pub use fleet::{
-    CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, FleetList, FleetVm, FrontendAlive, HandBack,
-    HandedBack, NamespaceCalls, Notice, Prewarm, Report,
+    CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
+    HandedBack, Hindrance, NamespaceCalls, Notice, Prewarm, Report, StandingNotice,
 };
 pub use invocation::{
     Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,

@@ -147,6 +147,11 @@ pub fn vm_drain(vm: VmId) -> String {
     format!("windfall.{vm}.drain")
 }
 
+/// Orders to evict one VM, or not to.
+pub fn vm_evict(vm: VmId) -> String {
+    format!("windfall.{vm}.evict")
+}
+
 /// Wishes for warm sandboxes on one VM.
 pub fn vm_prewarm(vm: VmId) -> String {
     format!("windfall.{vm}.prewarm")

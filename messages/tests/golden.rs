@@ -2,7 +2,7 @@
 //!
 //! A new message: run once with `WINDFALL_WRITE_GOLDEN=1`, which writes the files that are missing and no others, and
 //! commit what it wrote. A changed message: a field may be added with a default, then its golden bytes stay under
-//! another name as what yesterday's writer sends; anything else is a new message.
+//! `golden/yesterday` as what yesterday's writer sends; anything else is a new message.
 #![allow(missing_docs)]
 
 mod examples;
@@ -74,7 +74,8 @@ macro_rules! check_all {
         #[test]
         fn every_file_is_of_a_message() {
             let known = [$(stringify!($name)),*];
-            for entry in std::fs::read_dir(file("x").parent().unwrap()).unwrap().flatten() {
+            let all = std::fs::read_dir(file("x").parent().unwrap()).unwrap().flatten();
+            for entry in all.filter(|entry| entry.path().is_file()) {
                 let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
                 assert!(known.contains(&name.as_str()), "nothing reads golden/{name}");
             }
@@ -130,6 +131,21 @@ struct FirstAnswer {
     duration: Span,
 }
 
+/// Each is read, with its new fields at their defaults.
+#[test]
+fn what_yesterdays_writers_sent_is_still_read() {
+    let report: Report = decode(&kept("yesterday/report")).expect("yesterday's report");
+    let today = examples::report();
+    let unsaid = (String::new(), None, Hindrance::default());
+    assert_eq!((report.capacity_source.clone(), report.notice.clone(), report.hindrance), unsaid);
+    let (capacity_source, notice, hindrance) =
+        (today.capacity_source.clone(), today.notice.clone(), today.hindrance);
+    assert_eq!(Report { capacity_source, notice, hindrance, ..report }, today);
+    let list: FleetList = decode(&kept("yesterday/fleet_list")).expect("yesterday's list");
+    let (old, new) = (&list.vms[1], &examples::fleet_list().vms[1]);
+    assert_eq!((old.vm, old.age, old.capacity_source.as_str()), (new.vm, new.age, ""));
+}
+
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct FirstGrant {
     booked: Resources,
@@ -181,7 +197,10 @@ fn a_new_reader_takes_what_an_old_writer_sends() {
     let old =
         FirstReport { sequence: new.sequence, status: new.status.clone(), used: new.used, age: new.age };
     let read: Report = decode(&encode(&old)).expect("what is missing has a default");
-    assert_eq!(read, Report { pid: 0, metrics: String::new(), enforcement: String::new(), ..new });
+    let unsaid = Report { pid: 0, metrics: String::new(), enforcement: String::new(), ..new };
+    let unsaid =
+        Report { capacity_source: String::new(), notice: None, hindrance: Hindrance::default(), ..unsaid };
+    assert_eq!(read, unsaid);
 
     let new = examples::answer();
     let old = FirstAnswer {

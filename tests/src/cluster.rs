@@ -37,11 +37,22 @@ pub struct Plan {
     pub vms: u32,
     /// Settings of every role, `("vm.queue_limit", "4")`.
     pub settings: Vec<(&'static str, String)>,
+    /// Where nats-server listens: on the loopback, unless the test has a network of its own.
+    pub nats_host: &'static str,
+    /// Resource Monitors.
+    pub monitors: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { frontends: 1, controllers: 1, vms: 2, settings: Vec::new() }
+        Self {
+            frontends: 1,
+            controllers: 1,
+            vms: 2,
+            settings: Vec::new(),
+            nats_host: "127.0.0.1",
+            monitors: 1,
+        }
     }
 }
 
@@ -51,6 +62,7 @@ pub struct Cluster {
     name: String,
     guest: Credentials,
     nats_port: u16,
+    nats_host: &'static str,
     frontend_ports: Vec<u16>,
     settings: BTreeMap<String, String>,
     vms: u32,
@@ -82,7 +94,9 @@ impl Cluster {
         for number in 0..plan.controllers {
             cluster.launch_role(&controller(number), "controller", &[]);
         }
-        cluster.launch_role("resource-monitor", "resource-monitor", &[]);
+        for number in 0..plan.monitors {
+            cluster.launch_role(&monitor(number), "resource-monitor", &[]);
+        }
         cluster.http = cluster.http_of(0);
         cluster.is_ready().await;
         cluster
@@ -112,6 +126,7 @@ impl Cluster {
             name,
             guest: Credentials::random(),
             nats_port,
+            nats_host: plan.nats_host,
             frontend_ports,
             settings,
             vms: plan.vms,
@@ -230,6 +245,11 @@ impl Cluster {
         self.process(name).start();
     }
 
+    /// What was killed is not expected any more, and its name is free.
+    pub fn forget(&mut self, name: &str) {
+        self.processes.retain(|process| process.name != name);
+    }
+
     fn process(&mut self, name: &str) -> &mut Process {
         let found = self.processes.iter_mut().find(|process| process.name == name);
         found.unwrap_or_else(|| panic!("there is no {name}"))
@@ -265,20 +285,27 @@ impl Cluster {
     /// that is killed and started by its name.
     pub fn launch_vm(&mut self, id: VmId, cpu: u32, memory: u32) {
         let settings = [
-            ("vm.id", id.to_string()),
             ("vm.capacity", "fixed".to_owned()),
             ("vm.cpu", cpu.to_string()),
             ("vm.memory", memory.to_string()),
-            ("vm.scratch", self.folder.path().join(id.to_string()).display().to_string()),
         ];
-        self.launch_role(&id.to_string(), "vm", &settings);
+        self.launch_vm_with(id, &settings);
+    }
+
+    /// One more VM with settings of its own.
+    pub fn launch_vm_with(&mut self, id: VmId, settings: &[(&str, String)]) {
+        let scratch = self.folder.path().join(id.to_string()).display().to_string();
+        let mut all = vec![("vm.id", id.to_string()), ("vm.scratch", scratch)];
+        all.extend(settings.iter().map(|(key, value)| (*key, value.clone())));
+        self.launch_role(&id.to_string(), "vm", &all);
     }
 
     fn launch_nats(&mut self) {
         let store = self.folder.path().join("jetstream");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
+            "listen: \"{}:{}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
              jetstream {{ store_dir: \"{}\" }}\n",
+            self.nats_host,
             self.nats_port,
             store.display()
         );
@@ -311,9 +338,11 @@ impl Drop for Cluster {
             }
         }
         // In good order where that is still possible: the Resource Monitor ends its VMs.
-        let monitor = self.processes.iter_mut().find(|process| process.name == "resource-monitor");
-        if let Some(monitor) = monitor {
+        let is_monitor = |process: &&mut Process| process.name.starts_with("resource-monitor");
+        for monitor in self.processes.iter_mut().filter(is_monitor) {
             monitor.signal(Signal::SIGTERM);
+        }
+        for monitor in self.processes.iter_mut().filter(is_monitor) {
             monitor.wait(STOP_PATIENCE);
         }
         self.processes.clear();
@@ -333,6 +362,11 @@ impl Drop for Cluster {
 /// A Frontend's name here.
 fn frontend(number: usize) -> String {
     format!("frontend-{number}")
+}
+
+/// A Resource Monitor's name here.
+fn monitor(number: usize) -> String {
+    if number == 0 { "resource-monitor".into() } else { format!("resource-monitor-{number}") }
 }
 
 /// A Controller's name here.

@@ -15,6 +15,7 @@ mod door;
 pub mod functions;
 pub mod load;
 mod nats;
+mod network;
 mod ports;
 mod process;
 
@@ -22,6 +23,7 @@ pub use cluster::{Cluster, Plan, binary};
 pub use collector::{Collector, Told};
 pub use door::{Http, Reply, annotation, body_of};
 pub use nats::{NatsAnswer, NatsDoor};
+pub use network::is_inside_own_network;
 pub use process::is_root;
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! How much a VM has: the smallest of all that limits it.
 //!
 //! **Knows:** the VM's control group and those above it, the online CPUs, the CPUs this process may use, the
-//! machine's memory.
+//! machine's memory, and what a Hyper-V host says of a harvest VM.
 //! **Promises:** what cannot be read now is what it was: a file that fails never makes a VM larger.
 //! **Gives up:** limits that are hidden from inside, such as a hypervisor's cap without steal.
 
@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use sandbox::cgroup::{Group, Watch};
 use vocabulary::{Mebibytes, MilliCores, Resources};
 
+use super::kvp::Kvp;
 use crate::settings;
 
 /// Why a VM cannot tell how much it has.
@@ -60,8 +61,19 @@ struct Reader {
     limits: Vec<Watch>,
     online: File,
     meminfo: File,
+    kvp: Option<Kvp>,
     last: Resources,
+    from: From,
 }
+
+/// What limits CPU and memory now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct From {
+    cpu: &'static str,
+    memory: &'static str,
+}
+
+const GROUP: &str = "cgroup";
 
 impl Capacity {
     /// As `settings` say.
@@ -82,6 +94,14 @@ impl Capacity {
         }
     }
 
+    /// What limited CPU and memory when it was read last, as `kvp/memory`.
+    pub fn source(&self) -> String {
+        match &self.source {
+            Source::Fixed(_) => "fixed".to_owned(),
+            Source::Read(reader) => format!("{}/{}", reader.from.cpu, reader.from.memory),
+        }
+    }
+
     /// The control group that is the VM; none where it has none of its own.
     pub fn group(&self) -> Option<&Group> {
         match &self.source {
@@ -93,11 +113,18 @@ impl Capacity {
     /// Where it is read, in a sentence's end.
     pub fn describe(&self) -> String {
         match &self.source {
-            Source::Fixed(resources) => format!("fixed at {resources}"),
-            Source::Read(reader) => match &reader.group {
-                Some(group) => format!("read from control group {}, online CPUs and memory", group.path()),
-                None => "read from this machine's online CPUs and memory".to_owned(),
-            },
+            Source::Fixed(resources) => format!("{resources}, fixed"),
+            Source::Read(reader) => {
+                let group = match &reader.group {
+                    Some(group) => format!("control group {}, ", group.path()),
+                    None => String::new(),
+                };
+                format!(
+                    "{}, limited by {}; {group}CPUs, memory and Hyper-V are watched",
+                    reader.last,
+                    self.source()
+                )
+            }
         }
     }
 }
@@ -130,40 +157,59 @@ impl Reader {
             limits,
             online: open(ONLINE)?,
             meminfo: open(MEMINFO)?,
+            kvp: settings.kvp.as_deref().map(Kvp::at),
             last: Resources { cpu: MilliCores(u32::MAX), memory: Mebibytes(u32::MAX) },
+            from: From { cpu: "cpus", memory: "memory" },
         };
-        let first = reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
+        let (first, _) =
+            reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
         reader.last = first;
         reader.last = reader.read();
         Ok(reader)
     }
 
     fn read(&mut self) -> Resources {
-        let mut now = self.machine().unwrap_or(self.last);
+        let machine = self.machine().map(|(now, cpu)| (now, From { cpu, memory: "memory" }));
+        let (mut now, mut from) = machine.unwrap_or((self.last, self.from));
         for limits in &self.limits {
             match limits.read() {
                 Ok(limits) => {
-                    now.cpu = limits.cpu.map_or(now.cpu, |cpu| cpu.min(now.cpu));
-                    now.memory = limits.memory.map_or(now.memory, |memory| memory.min(now.memory));
+                    if let Some(cpu) = limits.cpu.filter(|cpu| *cpu < now.cpu) {
+                        (now.cpu, from.cpu) = (cpu, GROUP);
+                    }
+                    if let Some(memory) = limits.memory.filter(|memory| *memory < now.memory) {
+                        (now.memory, from.memory) = (memory, GROUP);
+                    }
                 }
                 Err(_) => now = now.min(self.last),
             }
         }
-        self.last = now;
+        match self.kvp.as_mut().map_or(Ok(None), Kvp::read) {
+            Ok(Some(cpu)) if cpu < now.cpu => (now.cpu, from.cpu) = (cpu, "kvp"),
+            Ok(_) => {}
+            // Only what it said before could be meant.
+            Err(_) if self.from.cpu == "kvp" && self.last.cpu < now.cpu => {
+                (now.cpu, from.cpu) = (self.last.cpu, "kvp");
+            }
+            Err(_) => {}
+        }
+        (self.last, self.from) = (now, from);
         now
     }
 
-    fn machine(&self) -> Result<Resources, (&'static str, io::Error)> {
+    /// What the machine has, and what limits its CPU.
+    fn machine(&self) -> Result<(Resources, &'static str), (&'static str, io::Error)> {
         let broken = |file| (file, io::Error::from(io::ErrorKind::InvalidData));
         let online = read_now(&self.online).map_err(|error| (ONLINE, error))?;
         let online = cpus_in(&online).ok_or(broken(ONLINE))?;
         let memory = read_now(&self.meminfo).map_err(|error| (MEMINFO, error))?;
         let memory = memory_total_kib(&memory).ok_or(broken(MEMINFO))?;
-        let cpus = allowed_cpus().map_or(online, |allowed| allowed.min(online));
-        Ok(Resources {
-            cpu: MilliCores::cores(cpus),
-            memory: Mebibytes(u32::try_from(memory >> 10).unwrap_or(u32::MAX)),
-        })
+        let (cpus, from) = match allowed_cpus() {
+            Some(allowed) if allowed < online => (allowed, "affinity"),
+            _ => (online, "cpus"),
+        };
+        let memory = Mebibytes(u32::try_from(memory >> 10).unwrap_or(u32::MAX));
+        Ok((Resources { cpu: MilliCores::cores(cpus), memory }, from))
     }
 }
 
@@ -224,6 +270,30 @@ mod tests {
         let has = capacity.read();
         assert!(has.cpu >= MilliCores(10) && has.memory > Mebibytes::ZERO, "{has}");
         assert_eq!(capacity.read(), has);
+    }
+
+    #[test]
+    fn a_host_that_gives_fewer_cores_is_believed_and_one_that_is_silent_for_a_moment_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = folder.path().join("pool");
+        let say = |cores: &str| {
+            let mut record = vec![0; 2560];
+            record[..16].copy_from_slice(b"CurrentCoreCount");
+            record[512..512 + cores.len()].copy_from_slice(cores.as_bytes());
+            std::fs::write(&pool, record).unwrap();
+        };
+        let given = settings::Vm { kvp: Some(pool.clone()), ..settings::Vm::default() };
+        let mut capacity = Capacity::of(&given).unwrap();
+        let all = capacity.read();
+        say("0.1");
+        assert_eq!(capacity.read().cpu, MilliCores(100));
+        assert!(capacity.source().starts_with("kvp/"), "{}", capacity.source());
+        std::fs::write(&pool, b"").unwrap();
+        assert_eq!(capacity.read().cpu, MilliCores(100), "half written");
+        say("60000.0");
+        assert_eq!(capacity.read(), all, "no more than there is");
+        std::fs::remove_file(&pool).unwrap();
+        assert_eq!(capacity.read(), all);
     }
 
     #[test]

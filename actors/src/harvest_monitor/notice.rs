@@ -1,16 +1,46 @@
-//! Who may announce that this VM will be evicted.
+//! Who may announce that this VM will be evicted: one file per source, behind one small trait.
 //!
 //! `SIGTERM` is the notice of everything that runs processes: systemd, Kubernetes, `docker stop`, our own provider.
-//! The sources of clouds (Azure Scheduled Events, AWS instance metadata, GCP preemption) find their place beside it.
+//! Clouds have a metadata service each, and an operator sends a message.
 
-use std::io;
+mod aws;
+mod azure;
+mod dates;
+mod gcp;
+mod metadata;
+mod operator;
+mod sigterm;
+mod standing;
+
+pub use aws::Aws;
+pub use azure::Azure;
+pub use gcp::Gcp;
+pub use metadata::Metadata;
+pub use operator::Operator;
+pub use sigterm::Sigterm;
+pub(super) use standing::Change;
+pub use standing::Standing;
+
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Mutex;
 use vocabulary::Span;
 
-/// What a source says.
+use crate::metrics::InvokerMetrics;
+use crate::settings;
+
+/// What one source says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// The VM will be evicted, so long from now.
+    WillEnd(Span),
+    /// It will not be, after all.
+    CalledOff,
+    /// It may be, and nobody says when: a soft notice.
+    MayEnd,
+}
+
+/// What holds for the VM, all sources together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noticed {
     /// From now until the VM is gone; absent when an eviction was called off.
@@ -25,40 +55,61 @@ pub trait NoticeSource: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// The next thing it says; waits for as long as it takes. A call that is given up loses nothing.
-    fn next(&self) -> BoxFuture<'_, Noticed>;
-}
+    fn next(&self) -> BoxFuture<'_, Said>;
 
-/// `SIGTERM`: the VM goes after the configured grace; a second one means now.
-pub struct Sigterm {
-    grace: Span,
-    signals: Mutex<(Signal, u32)>,
-}
-
-impl Sigterm {
-    /// As in [`messages::Notice::source`].
-    pub const NAME: &'static str = "sigterm";
-
-    /// From now on SIGTERM no longer ends this process. Must be called on a tokio runtime.
-    pub fn listen(grace: Span) -> io::Result<Self> {
-        Ok(Self { grace, signals: Mutex::new((signal(SignalKind::terminate())?, 0)) })
+    /// Nothing runs on the VM any more: whoever announced its end need not wait for the deadline.
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 
-impl NoticeSource for Sigterm {
-    fn name(&self) -> &'static str {
-        Self::NAME
+/// The sources of the cloud that this VM is in, as `vm.notices` says. Finding out reads three small files.
+pub fn of_cloud(settings: &settings::Vm, metrics: &Arc<InvokerMetrics>) -> Vec<Arc<dyn NoticeSource>> {
+    let cloud = match settings.notices.as_str() {
+        "auto" => detected().unwrap_or("none"),
+        named => named,
+    };
+    let metadata = || Metadata::new(settings, Arc::clone(metrics));
+    match cloud {
+        Azure::NAME => vec![Arc::new(Azure::new(metadata(), &settings.azure_name))],
+        Aws::NAME => vec![Arc::new(Aws::new(metadata()))],
+        Gcp::NAME => vec![Arc::new(Gcp::preemption(metadata())), Arc::new(Gcp::maintenance(metadata()))],
+        _ => Vec::new(),
     }
+}
 
-    fn next(&self) -> BoxFuture<'_, Noticed> {
-        Box::pin(async {
-            let mut signals = self.signals.lock().await;
-            let (signal, count) = &mut *signals;
-            if signal.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-            *count += 1;
-            let time_left = if *count == 1 { self.grace } else { Span::ZERO };
-            Noticed { time_left: Some(time_left), source: self.name() }
-        })
+/// Which cloud's machine this is, by what its firmware says.
+fn detected() -> Option<&'static str> {
+    let firmware = |name: &str| {
+        std::fs::read_to_string(format!("/sys/class/dmi/id/{name}")).unwrap_or_default().trim().to_owned()
+    };
+    cloud_of(&firmware("sys_vendor"), &firmware("product_name"), &firmware("chassis_asset_tag"))
+}
+
+fn cloud_of(vendor: &str, product: &str, asset: &str) -> Option<&'static str> {
+    // The tag is what cloud-init goes by: Hyper-V alone may be anybody's.
+    if asset == "7783-7084-3265-9085-8269-3286-77" {
+        Some(Azure::NAME)
+    } else if vendor == "Amazon EC2" {
+        Some(Aws::NAME)
+    } else if product == "Google Compute Engine" {
+        Some(Gcp::NAME)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cloud_is_known_by_its_firmware() {
+        let azure = "7783-7084-3265-9085-8269-3286-77";
+        assert_eq!(cloud_of("Microsoft Corporation", "Virtual Machine", azure), Some("azure"));
+        assert_eq!(cloud_of("Microsoft Corporation", "Virtual Machine", "somebody's own"), None);
+        assert_eq!(cloud_of("Amazon EC2", "m5.large", "Amazon EC2"), Some("aws"));
+        assert_eq!(cloud_of("Google", "Google Compute Engine", ""), Some("gcp"));
+        assert_eq!(cloud_of("", "", ""), None);
     }
 }

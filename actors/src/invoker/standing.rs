@@ -1,12 +1,12 @@
 //! How the VM stands, and what it tells of itself: drained, resized, noticed, reported.
 
-use messages::{Drain, Report, subjects};
+use messages::{Drain, Report, StandingNotice, subjects};
 use policies::residency::Input;
 use ractor::ActorRef;
 use vocabulary::{Moment, Resources, VmStanding, VmStatus};
 
 use super::{InvokerMessage, Shell};
-use crate::harvest_monitor::{Noticed, Sigterm};
+use crate::harvest_monitor::{Noticed, Operator, Sigterm};
 
 impl Shell {
     pub(super) async fn drain(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
@@ -25,7 +25,7 @@ impl Shell {
         }
     }
 
-    async fn stand(&mut self, me: &ActorRef<InvokerMessage>, draining: bool) {
+    pub(super) async fn stand(&mut self, me: &ActorRef<InvokerMessage>, draining: bool) {
         let standing = if draining { VmStanding::Draining } else { VmStanding::Open };
         tracing::info!(vm = %self.given.vm, ?standing, "standing");
         self.decide(me, Input::Standing(standing));
@@ -33,15 +33,26 @@ impl Shell {
     }
 
     /// The VM will be evicted, or not after all. Whoever sends SIGTERM waits for the process to end, so it leaves as
-    /// soon as nothing runs, and at the latest when the grace is over; a cloud takes its VM away itself.
+    /// soon as nothing runs, and at the latest when the grace is over; an operator's deadline is kept to the second,
+    /// as a cloud would; a cloud takes its VM away itself.
     pub(super) async fn noticed(&mut self, me: &ActorRef<InvokerMessage>, noticed: &Noticed) {
+        self.notices += 1;
+        self.notice = noticed.time_left.map(|left| (self.now() + left, noticed.source));
         if let Some(time_left) = noticed.time_left
-            && noticed.source == Sigterm::NAME
+            && [Sigterm::NAME, Operator::NAME].contains(&noticed.source)
         {
-            self.leaving = true;
-            me.send_after(time_left.into(), || InvokerMessage::GraceOver);
+            self.leaving |= noticed.source == Sigterm::NAME;
+            let number = self.notices;
+            me.send_after(time_left.into(), move || InvokerMessage::GraceOver(number));
         }
         self.stand(me, noticed.time_left.is_some()).await;
+    }
+
+    /// The deadline of a notice has come. One that was called off, or followed by another, does not count.
+    pub(super) fn grace_is_over(&self, number: u64) {
+        if number == self.notices {
+            self.given.leave.notify_one();
+        }
     }
 
     pub(super) async fn resized(&mut self, me: &ActorRef<InvokerMessage>, capacity: Resources) {
@@ -56,6 +67,8 @@ impl Shell {
     }
 
     pub(super) fn leave_when_done(&mut self) {
+        let drained = self.runs.is_empty() && self.residency.standing() == VmStanding::Draining;
+        self.given.drained.send_if_modified(|known| std::mem::replace(known, drained) != drained);
         if self.leaving && self.runs.is_empty() {
             self.leaving = false;
             self.given.leave.notify_one();
@@ -96,10 +109,19 @@ impl Shell {
                 running: self.residency.running(),
             },
             used: self.used,
-            pid: std::process::id(),
+            pid: match self.given.settings.vm.outer_pid {
+                0 => std::process::id(),
+                pid => pid,
+            },
             metrics: self.given.metrics_address.clone(),
             age: self.now().since(Moment::ORIGIN),
             enforcement: self.given.workshop.enforcement().to_string(),
+            capacity_source: self.capacity_source.clone(),
+            notice: self.notice.map(|(deadline, source)| StandingNotice {
+                time_left: deadline.since(self.now()),
+                source: source.to_owned(),
+            }),
+            hindrance: self.hindrance,
         }
     }
 }

@@ -76,6 +76,23 @@ pub struct Machine {
     pub memory_used_bytes: u64,
 }
 
+/// How a question to a cloud's metadata service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// With an answer.
+    Answered,
+    /// The service says that something is wrong with it.
+    Refused,
+    /// Without an answer that could be read: absent, too slow, too long.
+    Failed,
+    /// Counted beside its answer, which was not what such a service says.
+    Nonsense,
+}
+
+impl Asked {
+    const NAMES: [&'static str; 4] = ["answered", "refused", "failed", "nonsense"];
+}
+
 /// A VM's instruments.
 pub struct InvokerMetrics {
     /// What every role counts.
@@ -99,6 +116,8 @@ pub struct InvokerMetrics {
     reports: Counter,
     capacity_changes: Counter,
     notices: Counter,
+    soft_notices: Counter,
+    metadata: [Counter; 4],
     capacity_cpu: Gauge,
     capacity_memory: Gauge,
     booked_cpu: Gauge,
@@ -204,6 +223,16 @@ impl InvokerMetrics {
             capacity_changes: metrics
                 .counter("windfall_vm_capacity_changes", "Times the capacity of this VM has changed"),
             notices: metrics.counter("windfall_vm_notices", "Notices of eviction that this VM was given"),
+            soft_notices: metrics.counter(
+                "windfall_vm_soft_notices",
+                "Times this VM was told that it may be evicted, without a deadline",
+            ),
+            metadata: metrics.counters(
+                "windfall_metadata_questions",
+                "Questions to the cloud's metadata service, by how they ended",
+                "outcome",
+                Asked::NAMES,
+            ),
             capacity_cpu: cores("windfall_vm_capacity_cpu_cores", "CPU that this VM has now"),
             capacity_memory: bytes("windfall_vm_capacity_memory_bytes", "Memory that this VM has now"),
             booked_cpu: cores(
@@ -357,6 +386,16 @@ impl InvokerMetrics {
     /// The VM was given notice.
     pub fn noticed(&self) {
         self.notices.one();
+    }
+
+    /// The VM was told that it may be evicted.
+    pub fn soft_noticed(&self) {
+        self.soft_notices.one();
+    }
+
+    /// The metadata service was asked.
+    pub fn metadata_asked(&self, how: Asked) {
+        self.metadata[how as usize].one();
     }
 
     /// What the machine says of itself.

@@ -19,6 +19,7 @@ pub struct ResourceMonitorMetrics {
     ended: Counter,
     notices: Counter,
     reports: Counter,
+    leader: Gauge,
     target: Gauge,
     vms: [Gauge; 2],
     capacity_cpu: Gauge,
@@ -51,6 +52,11 @@ impl ResourceMonitorMetrics {
             ended: metrics.counter("windfall_vm_ends", "VMs that the provider said have ended"),
             notices: metrics.counter("windfall_fleet_notices", "Notices of eviction that were heard"),
             reports: metrics.counter("windfall_fleet_reports", "Reports of VMs that were heard"),
+            leader: metrics.gauge(
+                "windfall_fleet_leader",
+                "Whether this Resource Monitor leads (1) or stands by (0)",
+                1.0,
+            ),
             target: metrics.gauge("windfall_fleet_target_vms", "VMs that there should be", 1.0),
             vms: metrics.gauges(
                 "windfall_fleet_vms",
@@ -89,6 +95,11 @@ impl ResourceMonitorMetrics {
     /// The provider said that a VM has ended.
     pub fn ended(&self) {
         self.ended.one();
+    }
+
+    /// It leads from now on, or not any more.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(leads.into());
     }
 
     /// A notice was heard.

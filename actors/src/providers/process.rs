@@ -40,6 +40,8 @@ pub struct ProcessSettings {
     /// Environment of every VM beside what it inherits and what is set for it alone (`WINDFALL_VM__ID`,
     /// `WINDFALL_VM__KIND`, `WINDFALL_VM__CGROUP` or its fixed size, `WINDFALL_VM__SCRATCH`).
     pub environment: Vec<(String, String)>,
+    /// What each VM is told beyond that. One that is started through another process is told so here.
+    pub own: Own,
     /// Name of the cluster: 1 to 200 characters of `[A-Za-z0-9_.@:-]`.
     pub cluster: String,
     /// Folder for VMs, made where it is missing; one provider at a time.
@@ -52,6 +54,38 @@ pub struct ProcessSettings {
     pub grace: Duration,
     /// The same when all are, because the cluster stops.
     pub last_grace: Duration,
+}
+
+/// Variables of one VM alone, by its id.
+#[derive(Clone)]
+pub struct Own(Option<Arc<OfVm>>);
+
+type OfVm = dyn Fn(VmId) -> Vec<(String, String)> + Send + Sync;
+
+impl Own {
+    /// Nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// What `of` says. The process that is started becomes the VM's host, and puts its agent into the agent's group.
+    pub fn with(of: impl Fn(VmId) -> Vec<(String, String)> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(of)))
+    }
+
+    fn of(&self, vm: VmId) -> Vec<(String, String)> {
+        self.0.as_ref().map_or_else(Vec::new, |of| of(vm))
+    }
+
+    fn is_host(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_host() { "Own(..)" } else { "Own(none)" })
+    }
 }
 
 impl ProcessSettings {
@@ -73,6 +107,7 @@ impl ProcessSettings {
             program: std::env::current_exe()?,
             arguments: vec!["vm".into()],
             environment,
+            own: Own::none(),
             cluster: cluster.to_owned(),
             folder: folder.to_owned(),
             log_files: true,

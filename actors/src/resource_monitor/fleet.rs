@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use messages::{FleetList, FleetVm, Report};
+use messages::{FleetList, FleetVm, Report, StandingNotice};
 use vocabulary::{Moment, Resources, Span, VmId, VmKind};
 
 /// A VM that no provider lists is forgotten when it has been silent for this long.
@@ -116,6 +116,12 @@ impl Known {
             },
             pid: report.map_or(0, |report| report.pid),
             metrics: report.map_or_else(String::new, |report| report.metrics.clone()),
+            capacity_source: report.map_or_else(String::new, |report| report.capacity_source.clone()),
+            notice: report.and_then(|report| report.notice.clone()).map(|notice| StandingNotice {
+                time_left: notice.time_left - silent.unwrap_or(Span::ZERO),
+                ..notice
+            }),
+            hindrance: report.map(|report| report.hindrance).unwrap_or_default(),
         }
     }
 }
@@ -141,6 +147,9 @@ mod tests {
             metrics: "127.0.0.1:1".into(),
             age: Span::seconds(2),
             enforcement: String::new(),
+            capacity_source: "cgroup/cgroup".into(),
+            notice: Some(StandingNotice { time_left: Span::seconds(30), source: "aws".into() }),
+            hindrance: messages::Hindrance::default(),
         }
     }
 
@@ -157,6 +166,8 @@ mod tests {
         assert_eq!(listed.capacity, Resources::new(500, 512));
         assert_eq!(listed.silent, Some(Span(2_000)));
         assert_eq!(listed.age, Span::seconds(2) + Span(2_000));
+        let left = listed.notice.as_ref().map(|notice| notice.time_left);
+        assert_eq!(left, Some(Span::seconds(30) - Span(2_000)), "its time runs while it is silent");
         assert_eq!(fleet.sums().reporting, 1);
     }
 

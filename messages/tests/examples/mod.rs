@@ -150,6 +150,22 @@ pub fn report() -> Report {
         metrics: "127.0.0.1:9000".into(),
         age: Span::seconds(33),
         enforcement: "everything".into(),
+        capacity_source: "kvp/memory".into(),
+        notice: Some(standing_notice()),
+        hindrance: hindrance(),
+    }
+}
+
+pub fn standing_notice() -> StandingNotice {
+    StandingNotice { time_left: Span::seconds(12), source: "azure".into() }
+}
+
+pub fn hindrance() -> Hindrance {
+    Hindrance {
+        stolen: Span::micros(40),
+        throttled: Span::micros(30),
+        cpu_pressure: Span::micros(20),
+        memory_pressure: Span::micros(10),
     }
 }
 
@@ -176,6 +192,9 @@ pub fn fleet_list() -> FleetList {
         age: Span::seconds(33),
         pid: 4321,
         metrics: "127.0.0.1:9000".into(),
+        capacity_source: "kvp/memory".into(),
+        notice: Some(standing_notice()),
+        hindrance: hindrance(),
     };
     FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm] }
 }
@@ -241,6 +260,7 @@ macro_rules! every_message {
                 vm: VmId(0x1f), time_left: Some(Span::seconds(30)), source: "azure".into(),
             };
             notice_called_off: Notice = Notice { vm: VmId(0x1f), time_left: None, source: "azure".into() };
+            evict: Evict = Evict { time_left: Some(Span::seconds(30)) };
             drain: Drain = Drain { then_leave: true };
             prewarm: Prewarm = Prewarm { function: examples::card(), path: examples::path(), count: 2 };
             hand_back: HandBack = HandBack {

@@ -24,6 +24,10 @@ impl Cradle<'_> {
         let mut pid_file = self.ledger.enter(vm)?;
         let group = self.house.map(|house| confine(house, vm, size)).transpose().map_err(io::Error::other)?;
         let mut doors = match &group {
+            // A host stands in the group that is the VM where the kernel lets it: then lxcfs shows that group's size.
+            Some(group) if self.settings.own.is_host() && !group.hierarchies().is_v2() => {
+                group.doors().map_err(io::Error::other)?
+            }
             Some(group) => group.child(AGENT).and_then(|agent| agent.doors()).map_err(io::Error::other)?,
             None => Vec::new(),
         };
@@ -32,6 +36,7 @@ impl Cradle<'_> {
             .args(&self.settings.arguments)
             .envs(self.settings.environment.iter().map(|(name, value)| (name, value)))
             .envs(self.identity(vm, kind, size, group.as_ref()))
+            .envs(self.settings.own.of(vm))
             .stdin(Stdio::null())
             .kill_on_drop(false);
         if self.settings.log_files {
