@@ -197,6 +197,7 @@ fn plan(at: usize, kind: &Kind, reserved: Reserved) -> FunctionPlan {
             reservation: Resources::new(cores * 1000, memory),
             timeout: Span::seconds(600),
             on_eviction: OnEviction::default(),
+            application: None,
         },
         cold_start: Span::millis(kind.cold_ms),
     }

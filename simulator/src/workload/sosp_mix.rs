@@ -223,6 +223,7 @@ fn functions() -> Vec<FunctionPlan> {
             reservation: Resources { cpu: RESERVED, memory: kind.memory },
             timeout: Span::seconds(30 * 60),
             on_eviction: OnEviction::default(),
+            application: None,
         },
         cold_start: kind.cold_start,
     };
