@@ -98,7 +98,7 @@ impl Assumptions {
                 reservation: Resources { cpu: self.reserved, memory: of.memory },
                 timeout: self.timeout,
                 on_eviction: OnEviction::default(),
-                application: None,
+                application: Some(vocabulary::ApplicationId(u64::from(of.app))),
             },
             cold_start: Span(chance.between(least, most.max(least)) as u64),
         }
