@@ -86,10 +86,10 @@ pub enum Input {
     ListAsked(String),
     /// There should be more or fewer VMs from now on.
     Target(Target),
-    /// Another Resource Monitor has opened the count of VMs since: it leads, or an acknowledgement was lost.
-    Superseded,
     /// A Controller sums up what it is asked for.
     Demanded(Demanded),
+    /// Another Resource Monitor has opened the count of VMs since: it leads, or an acknowledgement was lost.
+    Superseded,
     /// Time has passed.
     Tick,
 }
@@ -249,11 +249,11 @@ impl Actor for ResourceMonitor {
                 shell.target = target;
                 shell.decide(Fact::Target(target));
             }
-            // Started anew, we wait until we lead.
-            Input::Superseded => return Err("another Resource Monitor may lead".into()),
             Input::Demanded(Demanded { controller, demand }) => {
                 shell.decide(Fact::Demanded { controller, demand });
             }
+            // Started anew, we wait until we lead.
+            Input::Superseded => return Err("another Resource Monitor may lead".into()),
             Input::Tick => shell.tick(),
         }
         Ok(())
