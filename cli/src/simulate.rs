@@ -20,6 +20,9 @@ pub struct Simulate {
     /// Another placement than the scenario's
     #[arg(long)]
     placement: Option<String>,
+    /// The folder of the traces that the scenario names
+    #[arg(long, value_name = "FOLDER", env = "WINDFALL_TRACES")]
+    traces: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,7 +63,7 @@ pub fn run(simulate: Simulate) -> Outcome {
         scenario.placement = placement;
     }
     scenario.check().map_err(wrong)?;
-    let report = simulator::run(&scenario);
+    let report = simulator::run_in(&scenario, simulate.traces.as_deref()).map_err(wrong)?;
     if simulate.json {
         println!("{}", output::pretty(&serde_json::to_value(&report)?));
     } else {

@@ -167,10 +167,14 @@ pub(crate) async fn stop(hold: Arc<Hold>, talk: &Mutex<Talk>, register: &Registe
         return;
     }
     drop(talk);
-    let name = hold.name.clone();
+    let (name, group) = (hold.name.clone(), hold.group.clone());
     let removed = tokio::task::spawn_blocking(move || hold.remove()).await;
     match removed {
-        Ok(Ok(())) => register.forget(&name),
+        Ok(Ok(())) => {
+            if let Some(group) = group {
+                register.forget(&group);
+            }
+        }
         Ok(Err(error)) => {
             tracing::warn!(sandbox = %name, %error, "its group stays until the workshop closes")
         }

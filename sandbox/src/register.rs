@@ -51,13 +51,14 @@ impl Register {
     }
 
     /// Remembers that `group` must be removed.
-    pub(crate) fn remember(&self, name: &str, group: Group) {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), group);
+    pub(crate) fn remember(&self, group: Group) {
+        let path = group.path().to_owned();
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(path, group);
     }
 
     /// The group is gone.
-    pub(crate) fn forget(&self, name: &str) {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    pub(crate) fn forget(&self, group: &Group) {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).remove(group.path());
     }
 
     /// All groups that are left.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use tokio::io::Interest;
-use vocabulary::{Mebibytes, Span};
+use vocabulary::{Mebibytes, Resources, Span};
 
 use crate::birth::{self, Letter, Request, Work};
 use crate::catalogue::Runtime;
@@ -25,6 +25,7 @@ use crate::logs::LogBook;
 use crate::measure::Meter;
 use crate::pipes::{self, Tap};
 use crate::process::{self, ProcessSandbox};
+use crate::register::Register;
 use crate::slots::Slot;
 use crate::spares::{Spare, Spares};
 use crate::talk::{self, Bounds, Ended, Talk};
@@ -80,11 +81,11 @@ impl<'a> Start<'a> {
         // What a spare is told before its letter: who it is to be.
         let mut orders = Vec::new();
         let (born, pipes, group) = match spare {
-            Some(Spare { pid, process, pipes }) => {
+            Some(Spare { pid, process, pipes, group }) => {
                 orders =
                     serde_json::to_vec(&request).map_err(|error| host("write a letter")(error.into()))?;
                 orders.push(b'\n');
-                (Ok((pid, process)), pipes, self.group().await)
+                (Ok((pid, process)), pipes, self.group_of_spare(group))
             }
             None => {
                 let mut pipes = Pipes::make(!by_zygote).map_err(host("make the pipes of a sandbox"))?;
@@ -98,13 +99,13 @@ impl<'a> Start<'a> {
             Err(error) => {
                 if let Ok(Some(group)) = group {
                     let _ = group.remove();
-                    self.shared.register.forget(&self.order.name);
+                    self.shared.register.forget(&group);
                 }
                 return Err(StartError::host("make a process", error));
             }
         };
         let in_group = group.and_then(|group| {
-            if let Some(group) = &group {
+            if let Some(group) = group.as_ref().filter(|_| orders.is_empty()) {
                 group.add(u32::try_from(pid).unwrap_or(0))?;
             }
             Ok(group)
@@ -238,31 +239,20 @@ impl<'a> Start<'a> {
         self.shared.settings.tmp_limit.min(half)
     }
 
-    /// Makes the sandbox's group, off this thread: the kernel may take milliseconds for it.
+    /// Makes the sandbox's group.
     async fn group(&self) -> Result<Option<Group>, GroupError> {
         let Some(vm) = self.shared.group.clone() else { return Ok(None) };
-        let (name, ceiling) = (self.order.name.clone(), self.order.ceiling);
-        let (register, pids) = (self.shared.register.clone(), self.shared.settings.pids_limit);
-        let made = tokio::task::spawn_blocking(move || {
-            let group = vm.child(&name)?;
-            register.remember(&name, group.clone());
-            let group = vm.create_child(&name)?;
-            group.set_limits(GroupLimits { cpu: Some(ceiling.cpu), memory: Some(ceiling.memory) })?;
-            if group.controls(Controller::Cpu) {
-                group.set_weight(ceiling.cpu)?;
-            }
-            if group.controls(Controller::Pids) {
-                group.set_pids(pids)?;
-            }
-            Ok(Some(group))
-        });
-        made.await.unwrap_or_else(|error| {
-            Err(GroupError::Kernel {
-                doing: "make the folder",
-                group: self.order.name.clone(),
-                source: io::Error::other(error),
-            })
-        })
+        let pids = self.shared.settings.pids_limit;
+        let (name, register) = (self.order.name.clone(), self.shared.register.clone());
+        make_group(vm, register, name, self.order.ceiling, pids).await.map(Some)
+    }
+
+    /// The group of a spare, with the limits of this sandbox: its process is in it already.
+    fn group_of_spare(&self, group: Option<Group>) -> Result<Option<Group>, GroupError> {
+        if let Some(group) = &group {
+            limit(group, self.order.ceiling)?;
+        }
+        Ok(group)
     }
 
     /// Tells the process what it is, and waits until it has loaded it.
@@ -380,6 +370,37 @@ impl<'a> Start<'a> {
     fn time_left(&self) -> Span {
         self.order.timeout - self.took()
     }
+}
+
+/// Makes a sandbox's group below the VM's, off this thread: the kernel may take milliseconds for it.
+pub(crate) async fn make_group(
+    vm: Group,
+    register: Arc<Register>,
+    name: String,
+    ceiling: Resources,
+    pids: u32,
+) -> Result<Group, GroupError> {
+    let group = name.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        register.remember(vm.child(&name)?);
+        let group = vm.create_child(&name)?;
+        limit(&group, ceiling)?;
+        if group.controls(Controller::Pids) {
+            group.set_pids(pids)?;
+        }
+        Ok(group)
+    });
+    let failed =
+        |error| GroupError::Kernel { doing: "make the folder", group, source: io::Error::other(error) };
+    made.await.unwrap_or_else(|error| Err(failed(error)))
+}
+
+fn limit(group: &Group, ceiling: Resources) -> Result<(), GroupError> {
+    group.set_limits(GroupLimits { cpu: Some(ceiling.cpu), memory: Some(ceiling.memory) })?;
+    if group.controls(Controller::Cpu) {
+        group.set_weight(ceiling.cpu)?;
+    }
+    Ok(())
 }
 
 /// Where a function finds things.

@@ -19,7 +19,7 @@ use crate::nursery::Nursery;
 use crate::pipes;
 use crate::register::Register;
 use crate::slots::Slots;
-use crate::spares::Spares;
+use crate::spares::{Groups, Spares};
 use crate::start::Start;
 use crate::{Enforce, Enforcement, Family, Kind, Sandbox, StartError, StartOrder, WorkshopSettings};
 
@@ -90,10 +90,6 @@ impl Workshop {
         .await
         .map_err(|error| host("look for runtimes", io::Error::other(error)))?;
         let python = open_zygote(&settings, &folders, &enforcement, &catalogue).await.map(Arc::new);
-        let spares = python
-            .as_ref()
-            .filter(|_| settings.python_spares > 0)
-            .map(|zygote| Spares::keep(zygote.clone(), settings.python_spares));
 
         let limits = CodeLimits {
             unpacked: settings.unpacked_limit,
@@ -104,6 +100,11 @@ impl Workshop {
         let watch = tokio::spawn(Register::look_after(Arc::downgrade(&register)));
         let kinds = catalogue.runtimes.iter().flat_map(|r| [&r.kind].into_iter().chain(&r.aliases));
         let kinds = kinds.cloned().collect();
+        let spares = python.as_ref().filter(|_| settings.python_spares > 0).map(|zygote| {
+            let (register, pids_limit) = (register.clone(), settings.pids_limit);
+            let groups = Groups { vm: group.clone(), register, pids_limit };
+            Spares::keep(zygote.clone(), settings.python_spares, groups)
+        });
         let shared = Shared {
             slots: Slots::new(settings.sandboxes_limit),
             code: Arc::new(CodeCache::new(folders.code.clone(), limits)),
@@ -165,6 +166,9 @@ impl Workshop {
     /// is left of them is killed.
     pub async fn close(&self) {
         self.watch.abort();
+        if let Some(spares) = &self.shared.spares {
+            spares.close().await;
+        }
         if let Some(python) = &self.shared.python {
             python.close().await;
         }

@@ -16,22 +16,32 @@
 
 mod chance;
 pub mod house;
+pub mod machines;
 pub mod physics;
 pub mod plan;
 pub mod report;
 pub mod runs;
 mod scenario;
+pub mod workload;
 mod world;
 
 pub use house::House;
 pub use report::{Latency, Report};
-pub use scenario::{Function, Scenario, ScenarioError, SizeChange, Vms};
+pub use scenario::{Function, MachinesSource, Scenario, ScenarioError, SizeChange, Vms, WorkloadSource};
 pub use world::{Decision, Decisions, play};
 
 /// Three harvested VMs, one of which shrinks and one of which is evicted, and four functions.
 pub const FIRST_LIGHT: &str = include_str!("../scenarios/first_light.toml");
 
 /// Plays a scenario to its end: until every invocation has ended, or for ten minutes after the last one arrived.
+///
+/// # Panics
+/// If it names a trace; [`run_in`] knows where those are.
 pub fn run(scenario: &Scenario) -> Report {
-    play(scenario.house()).0
+    run_in(scenario, None).expect("a scenario that names no trace needs none")
+}
+
+/// The same, with the folder of the traces that it names.
+pub fn run_in(scenario: &Scenario, traces: Option<&std::path::Path>) -> Result<Report, ScenarioError> {
+    Ok(play(scenario.house_in(traces)?).0)
 }

@@ -2,12 +2,19 @@
 //!
 //! **Knows:** the file.
 //! **Promises:** a scenario that was read can be played; what is wrong with one that was not is said with its name.
-//! **Gives up:** traces; for those another source of arrivals will stand beside [`Function`].
+//! **Gives up:** the traces themselves: it names them, and whoever plays it says where they are.
 
 mod house;
+mod machines_source;
+mod workload_source;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{OnEviction, VmKind};
+
+pub use machines_source::MachinesSource;
+pub use workload_source::WorkloadSource;
+
+use crate::workload::TraceError;
 
 /// Why a scenario cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +22,9 @@ pub enum ScenarioError {
     /// Not TOML, or not these fields.
     #[error("the scenario cannot be read: {0}")]
     Unreadable(#[from] toml::de::Error),
+    /// A trace that it names is refused.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// A value that makes no sense.
     #[error("the scenario's {field} is {value}; it should be {expected}")]
     Senseless {
@@ -62,10 +72,18 @@ pub struct Scenario {
     /// Calls made before are played but not measured.
     #[serde(default)]
     pub measure_from_seconds: f64,
-    /// The machines.
+    /// The machines, one by one...
+    #[serde(default)]
     pub vms: Vec<Vms>,
-    /// The work.
+    /// ...or where they come from.
+    #[serde(default)]
+    pub machines: Option<MachinesSource>,
+    /// The work, function by function...
+    #[serde(default)]
     pub functions: Vec<Function>,
+    /// ...or where it comes from.
+    #[serde(default)]
+    pub workload: Option<WorkloadSource>,
 }
 
 /// Machines of one kind.
@@ -188,6 +206,7 @@ impl Scenario {
         for (field, value) in times {
             within(field, value, 0.0, 1e8)?;
         }
+        self.check_sources()?;
         for (index, vms) in self.vms.iter().enumerate() {
             within(&format!("vms[{index}].starts_at_seconds"), vms.starts_at_seconds, 0.0, 1e8)?;
             within(&format!("vms[{index}].notice_seconds"), vms.notice_seconds, 0.0, 1e8)?;
@@ -202,6 +221,27 @@ impl Scenario {
             within(&format!("functions[{index}].sigma"), function.sigma, 0.0, 5.0)?;
         }
         Ok(())
+    }
+}
+
+impl Scenario {
+    /// One source of work, at most one of machines, and both in order.
+    fn check_sources(&self) -> Result<(), ScenarioError> {
+        let senseless = |field: &str, value: &str, expected: &str| {
+            let [field, value, expected] = [field, value, expected].map(ToOwned::to_owned);
+            Err(ScenarioError::Senseless { field, value, expected })
+        };
+        if self.machines.is_some() && !self.vms.is_empty() {
+            return senseless("machines", "given beside [[vms]]", "the only one of the two");
+        }
+        if self.workload.is_some() && !self.functions.is_empty() {
+            return senseless("workload", "given beside [[functions]]", "the only one of the two");
+        }
+        if self.workload.is_none() && self.functions.is_empty() {
+            return senseless("work", "not given", "a [workload], or [[functions]] one by one");
+        }
+        self.machines.as_ref().map_or(Ok(()), MachinesSource::check)?;
+        self.workload.as_ref().map_or(Ok(()), WorkloadSource::check)
     }
 }
 
@@ -245,5 +285,77 @@ mod tests {
             let error = Scenario::from_toml(&wrong).unwrap_err().to_string();
             assert!(error.contains(says), "'{error}' does not say '{says}'");
         }
+    }
+
+    /// A scenario whose work and machines are named.
+    fn named(workload: &str, machines: &str) -> String {
+        format!("name = 'named'\nlength_seconds = 60\n[workload]\n{workload}\n[machines]\n{machines}\n")
+    }
+
+    #[test]
+    fn work_and_machines_can_be_named_and_need_no_file_where_none_is_shipped() {
+        for (workload, machines) in [
+            ("kind = 'sosp-mix'\nusers = 10", "kind = 'sosp'\nset = 'Normal'"),
+            ("kind = 'sosp-mix'\nusers = 10\nwait = 'answer'", "kind = 'sosp'\nset = 'Active'"),
+            (
+                "kind = 'synthetic'\nfunctions = 20\nper_second = 1",
+                "kind = 'harvest'\ncount = 5\neviction_rate = 100",
+            ),
+            (
+                "kind = 'synthetic'\nfunctions = 20\nper_second = 1\ncpu = 'six-measured'",
+                "kind = 'spot'\ncount = 5\ncores = 8",
+            ),
+            ("kind = 'sosp-mix'\nusers = 3", "kind = 'preemptible'\ncount = 5\ncores = 8"),
+            ("kind = 'sosp-mix'\nusers = 3", "kind = 'constant'\ncount = 5\ncores = 8\nvm_kind = 'regular'"),
+        ] {
+            let scenario = Scenario::from_toml(&named(workload, machines)).unwrap();
+            let again = toml::to_string(&scenario).unwrap();
+            assert_eq!(Scenario::from_toml(&again).unwrap(), scenario);
+            let house = scenario.house_in(None).unwrap();
+            assert!(!house.functions.is_empty() && house.calls.next_at().is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_named_source_is_said_with_its_name() {
+        let (mix, sosp) = ("kind = 'sosp-mix'\nusers = 10", "kind = 'sosp'\nset = 'Normal'");
+        for (workload, machines, says) in [
+            ("kind = 'sosp-mix'\nusers = 0", sosp, "workload.users is 0; it should be between 1 and"),
+            ("kind = 'sosp-mix'\nuser = 1", sosp, "unknown field `user`"),
+            (
+                "kind = 'sosp-mix'\nusers = 1\nwait = 'never'",
+                sosp,
+                "workload.wait is never; it should be one of: answer",
+            ),
+            ("kind = 'twitter'", sosp, "unknown variant `twitter`"),
+            ("kind = 'azure2019'", sosp, "workload.sample is not given"),
+            ("kind = 'azure2019'\nsample = 's500'\nminutes = [9, 9]", sosp, "workload.minutes is [9, 9]"),
+            (
+                "kind = 'azure2019'\nsample = 's500'\nmarked = 'in_s100'\nchosen = 3",
+                sosp,
+                "one of marked, most_called",
+            ),
+            (mix, "kind = 'sosp'\nset = 'Lively'", "machines.set is Lively; it should be one of: Dedicated"),
+            (mix, "kind = 'harvest'\ncount = 5\nspread = 2", "machines.spread is 2"),
+            (mix, "kind = 'constant'\ncount = 5\ncores = 8\nsize = 1", "unknown field `size`"),
+        ] {
+            let error = Scenario::from_toml(&named(workload, machines)).unwrap_err().to_string();
+            assert!(error.contains(says), "'{error}' does not say '{says}'");
+        }
+        let both = format!("{}\n[machines]\n{sosp}\n", crate::FIRST_LIGHT);
+        assert!(Scenario::from_toml(&both).unwrap_err().to_string().contains("beside [[vms]]"));
+        let neither = "name = 'idle'\nlength_seconds = 1\nvms = []";
+        assert!(Scenario::from_toml(neither).unwrap_err().to_string().contains("work is not given"));
+    }
+
+    #[test]
+    fn a_trace_needs_its_folder_and_says_so() {
+        let text = named("kind = 'azure2019'\nsample = 's500'", "kind = 'sosp'\nset = 'Normal'");
+        let scenario = Scenario::from_toml(&text).unwrap();
+        let none = scenario.house_in(None).err().unwrap().to_string();
+        assert!(none.contains("workload.sample") && none.contains("WINDFALL_TRACES"), "{none}");
+        let empty = tempfile::tempdir().unwrap();
+        let missing = scenario.house_in(Some(empty.path())).err().unwrap().to_string();
+        assert!(missing.contains("azure2019_s500_functions.csv.gz: cannot be read"), "{missing}");
     }
 }

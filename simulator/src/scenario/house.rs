@@ -6,32 +6,45 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::path::Path;
 
 use policies::{allocation, placement, residency};
 use vocabulary::{FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmKind};
 
-use super::Scenario;
+use super::{Scenario, ScenarioError};
 use crate::chance::Chance;
 use crate::house::{House, Network};
 use crate::plan::{Call, Calls, FunctionPlan, Gone, Machines, VmPlan, Work};
 
 /// Callers come when the house has stood for two seconds, as the live demo's do.
 const FIRST_CALL: Span = Span::seconds(2);
+/// What is open when the last call has been made is played so long at most...
+const AFTERMATH: Span = Span::seconds(600);
+/// ...and in a workload that is named, which has calls of an hour that may have to begin anew: twice its longest time limit.
+const NAMED_AFTERMATH: Span = Span::seconds(2 * 3600);
 
 fn seconds(seconds: f64) -> Span {
     Span((seconds * 1e6) as u64)
 }
 
 impl Scenario {
-    /// The house in which it is played.
-    pub fn house(&self) -> House {
-        let until = Moment::ORIGIN + FIRST_CALL + seconds(self.length_seconds);
-        let mut house = House::new(
-            self.name.clone(),
-            self.function_plans(),
-            Box::new(Streams::new(self, until)),
-            Box::new(Given(self.vm_plans())),
-        );
+    /// The house in which it is played; `traces` is the folder of the traces that it may name.
+    pub fn house_in(&self, traces: Option<&Path>) -> Result<House, ScenarioError> {
+        let length = seconds(self.length_seconds);
+        let until = Moment::ORIGIN + FIRST_CALL + length;
+        let aftermath = if self.workload.is_some() { NAMED_AFTERMATH } else { AFTERMATH };
+        let (functions, calls): (_, Box<dyn Calls>) = match &self.workload {
+            Some(source) => {
+                let workload = source.workload(traces, length, FIRST_CALL, self.seed)?;
+                (workload.functions, workload.calls)
+            }
+            None => (self.function_plans(), Box::new(Streams::new(self, until))),
+        };
+        let machines: Box<dyn Machines> = match &self.machines {
+            Some(source) => Box::new(source.fleet(traces, until + aftermath, self.seed)?),
+            None => Box::new(Given(self.vm_plans())),
+        };
+        let mut house = House::new(self.name.clone(), functions, calls, machines);
         let unread = "a scenario is checked when it is read";
         house.seed = self.seed;
         house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
@@ -43,7 +56,8 @@ impl Scenario {
         house.patience = seconds(self.patience_seconds);
         house.measure_from = Moment::ORIGIN + seconds(self.measure_from_seconds);
         house.calls_until = until;
-        house
+        house.aftermath = aftermath;
+        Ok(house)
     }
 
     fn function_plans(&self) -> Vec<FunctionPlan> {
