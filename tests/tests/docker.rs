@@ -113,7 +113,10 @@ async fn containers_are_vms_that_their_engine_resizes_and_that_are_replaced() {
     let cluster = Cluster::of(Plan { vms: 1, settings, ..Plan::default() }).await;
     let vm = cluster.open_vms().await.remove(0);
     assert_eq!(vm.capacity.cpu, MilliCores(1000), "{vm:?}");
-    assert!(vm.capacity_source.starts_with("cgroup"), "{vm:?}");
+    eventually("it says what limits it", async || {
+        cluster.fleet().await[0].capacity_source.starts_with("cgroup")
+    })
+    .await;
     let (_, name) = engine.docker(&["ps", "--format", "{{.Names}}"]);
     assert!(name.ends_with(&vm.vm.to_string()), "{name}");
     let (fine, said) = engine.docker(&["update", "--cpus", "0.4", &name]);

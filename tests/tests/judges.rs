@@ -32,8 +32,9 @@ fn the_clouds_own_clients_are_content() {
     }
     let server = MetadataServer::start(ADDRESS, "vm-spot").expect("the address is ours here");
     let python = folder.join("bin/python").display().to_string();
-    let of_python =
-        "from ec2_metadata import ec2_metadata as m; print(m.instance_id, m.spot_instance_action)";
+    let of_python = "from ec2_metadata import ec2_metadata as m
+a = m.spot_instance_action
+print(m.instance_id, a and a.action)";
     let of_aws = "const {MetadataService} = require('@aws-sdk/ec2-metadata-service'); const m = new MetadataService({});
         m.request('/latest/meta-data/spot/instance-action', {}).then(text => console.log(JSON.parse(text).action),
             error => console.log('none')).finally(() => process.exit())";
