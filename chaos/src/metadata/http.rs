@@ -21,8 +21,11 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Without its query. AWS's own client begins it with two slashes, and AWS takes them for one.
     pub fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
+        let path = self.target.split('?').next().unwrap_or_default();
+        let slashes = path.len() - path.trim_start_matches('/').len();
+        &path[slashes.saturating_sub(1)..]
     }
 
     pub fn parameter(&self, name: &str) -> Option<&str> {
