@@ -5,10 +5,14 @@
 //! was made of and says in words which of its goals hold and which do not. Files are put in place whole or not at all.
 //! **Gives up:** choosing for the reader: what is assumed twice is played twice and stands twice in the table.
 
-pub mod balancers;
+mod balancers;
 mod chart;
+mod cost;
+mod curve;
 mod document;
 mod reading;
+mod sensitivity;
+mod sosp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +26,7 @@ pub use reading::{Crossing, Summary, crossing};
 
 use crate::house::House;
 use crate::report::Report;
-use crate::runs::{Job, Progress, RunError, play_all};
+use crate::runs::{Job, Progress, play_all};
 use crate::workload::TraceError;
 
 /// How large a rehearsal is asked for.
@@ -75,6 +79,8 @@ pub struct Drawn {
     pub notes: Vec<String>,
     /// Which goals hold, which do not: a sentence each.
     pub findings: Vec<String>,
+    /// Runs that broke, each with the line that repeats it: bugs. Their cells are missing from everything above.
+    pub broken: Vec<String>,
     /// For people.
     #[serde(skip)]
     pub tables: Vec<Table>,
@@ -121,11 +127,11 @@ pub trait Figure: Sync {
     /// What is played in one of them, and a sentence for each of its sources.
     fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError>;
     /// What they come to; by load, and then in the order of [`Figure::cells`].
-    fn draw(&self, played: &[Played], notes: Vec<String>) -> Drawn;
+    fn draw(&self, played: &[Played], size: &Size, notes: Vec<String>) -> Drawn;
 }
 
 /// All figures, in the order in which they are played.
-pub const ALL: [&dyn Figure; 1] = [&balancers::Balancers];
+pub const ALL: [&dyn Figure; 3] = [&balancers::Balancers, &cost::Cost, &sensitivity::Sensitivity];
 
 /// The figure of this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Figure> {
@@ -138,9 +144,6 @@ pub enum FigureError {
     /// Something is wrong with the traces.
     #[error("{0}; without --traces the clusters that change are drawn by chance instead")]
     Trace(#[from] TraceError),
-    /// A bug.
-    #[error(transparent)]
-    Run(#[from] RunError),
 }
 
 /// Plays all of a figure's runs and draws it.
@@ -179,6 +182,7 @@ pub fn play(
     let mut rounds: BTreeMap<u32, Vec<Cell>> = BTreeMap::new();
     cells.into_iter().for_each(|cell| rounds.entry(cell.load).or_default().push(cell));
     let mut played: Vec<Played> = Vec::new();
+    let mut broken = Vec::new();
     let mut passed = 0;
     for mut round in rounds.into_values() {
         let all = round.len();
@@ -187,11 +191,14 @@ pub fn play(
         let in_all = |at: Progress<'_>| progress(Progress { label: at.label, done: before + at.done, of });
         let results = play_all(round.iter().map(job).collect(), threads, &in_all);
         for (cell, result) in round.into_iter().zip(results) {
-            played.push(Played { cell, report: result? });
+            match result {
+                Ok(report) => played.push(Played { cell, report }),
+                Err(error) => broken.push(error.to_string()),
+            }
         }
         passed += all;
     }
-    Ok(figure.draw(&played, notes))
+    Ok(Drawn { broken, ..figure.draw(&played, size, notes) })
 }
 
 #[cfg(test)]
@@ -221,8 +228,8 @@ mod tests {
         fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
             balancers::Balancers.house(cell, size)
         }
-        fn draw(&self, played: &[Played], notes: Vec<String>) -> Drawn {
-            balancers::Balancers.draw(played, notes)
+        fn draw(&self, played: &[Played], size: &Size, notes: Vec<String>) -> Drawn {
+            balancers::Balancers.draw(played, size, notes)
         }
     }
 

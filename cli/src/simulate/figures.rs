@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use simulator::figures::{self, Figure, FigureError, Files, Size};
+use simulator::figures::{self, Figure, Files, Size};
 
 use crate::failure::{Exit, Failure, Outcome};
 
@@ -58,17 +58,15 @@ pub fn run(asked: Figures) -> Outcome {
         bar.set_message(figure.name());
         let played = figures::play(figure, &size, threads, &|_| bar.inc(1));
         bar.finish_and_clear();
-        let figure = played.map_err(|error| match error {
-            FigureError::Trace(_) => Failure::usage(error.to_string()),
-            FigureError::Run(_) => Failure::new(Exit::Failed, error.to_string()),
-        })?;
+        let figure = played.map_err(|error| Failure::usage(error.to_string()))?;
         println!("{}", figures::markdown(&figure));
         drawn.push(figure);
     }
     figures::write(&drawn, &command(&asked), &files)
         .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     println!("Written to {} and {}.", files.out.display(), files.json.display());
-    Ok(())
+    let broken: Vec<String> = drawn.into_iter().flat_map(|drawn| drawn.broken).collect();
+    if broken.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Failed, broken.join("\n"))) }
 }
 
 fn chosen(only: &[String]) -> Outcome<Vec<&'static dyn Figure>> {

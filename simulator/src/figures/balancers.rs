@@ -9,21 +9,14 @@
 mod published;
 mod story;
 
-use policies::placement::{self, Binding};
-use policies::{allocation, released};
-use vocabulary::{Mebibytes, Moment, Resources, Span};
-
-use super::{Cell, Drawn, Figure, Played, Size};
+use super::sosp::{self, POLICIES};
+use super::{Cell, Drawn, Figure, Played, Size, curve};
 use crate::house::House;
-use crate::machines::{Fleet, Launches, MEMORY_PER_CORE, SospSet};
-use crate::plan::{Machines, VmPlan};
-use crate::workload::{SospMix, TraceError};
+use crate::machines::SospSet;
+use crate::workload::TraceError;
 
 /// See the module.
 pub struct Balancers;
-
-/// A D32s_v3, on which the paper emulated each of its VMs.
-const HOST_MEMORY: Mebibytes = Mebibytes(128 * 1024);
 
 /// Where it is played: a cluster, with the memory that is assumed for its VMs.
 struct Place {
@@ -40,21 +33,6 @@ const PLACES: [Place; 6] = [
     Place { name: "Normal, 4 GiB a core", set: SospSet::Normal, whole_host: false },
     Place { name: "Active, 4 GiB a core", set: SospSet::Active, whole_host: false },
     Place { name: "Dedicated, 4 GiB a core", set: SospSet::Dedicated, whole_host: false },
-];
-
-/// Who decides where, and with how much.
-struct Policy {
-    name: &'static str,
-    placement: &'static str,
-    allocator: &'static str,
-}
-
-const POLICIES: [Policy; 5] = [
-    Policy { name: "mws-sosp21", placement: "mws-sosp21", allocator: "fixed" },
-    Policy { name: "jsq-sosp21", placement: "jsq-sosp21", allocator: "fixed" },
-    Policy { name: "vanilla", placement: "vanilla", allocator: "fixed" },
-    Policy { name: "mws", placement: "mws", allocator: "fixed" },
-    Policy { name: "mws+profile", placement: "mws", allocator: "profile" },
 ];
 
 /// Users: the paper's levels, and beyond them where the better ones of today still hold.
@@ -78,7 +56,7 @@ impl Figure for Balancers {
     fn cells(&self, size: &Size) -> Vec<Cell> {
         let loads: &[u32] = if size.quick { &QUICK_LOADS } else { &LOADS };
         let mut cells = Vec::new();
-        for place in PLACES.iter().filter(|place| !size.quick || place.whole_host) {
+        for place in &PLACES {
             for policy in &POLICIES {
                 for &load in loads {
                     for seed in size.seeds(1, 3) {
@@ -96,62 +74,15 @@ impl Figure for Balancers {
     }
 
     fn goes_on(&self, cell: &Cell, played: &[Played]) -> bool {
-        let same = |one: &&Played| {
-            let one = &one.cell;
-            (&one.cluster, &one.policy, one.seed) == (&cell.cluster, &cell.policy, cell.seed)
-        };
-        let over = played.iter().filter(same).filter(|one| story::is_over(one)).count();
-        over < POINTS_BEYOND
+        curve::beyond(cell, played) < POINTS_BEYOND
     }
 
     fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
         let place = PLACES.iter().find(|place| place.name == cell.cluster).expect("a cell of ours");
-        let policy = POLICIES.iter().find(|policy| policy.name == cell.policy).expect("a cell of ours");
-        let workload = SospMix::of_users(cell.load).workload(cell.seed);
-        let (machines, mut notes) = machines(place, size, cell.seed)?;
-        let many = format!("{} to {} users", LOADS[0], LOADS[LOADS.len() - 1]);
-        let one = format!("{} users", cell.load);
-        notes.extend(workload.notes.iter().map(|note| note.replace(&one, &many)));
-        let placed = placement::by_name(policy.placement, &placement::Settings::default());
-        let placed = placed.expect("a listed placement");
-        let late = placed.binding() == Binding::Late;
-        let label = format!("{} {} {}", cell.cluster, cell.policy, cell.load);
-        let mut house = House::new(label, workload.functions, workload.calls, Box::new(machines));
-        house.seed = cell.seed;
-        house.placement = placed;
-        house.allocator = allocation::by_name(policy.allocator, &allocation::Settings::default())
-            .expect("a listed allocation");
-        released::fit_dispatch(policy.placement, &mut house.dispatch);
-        released::fit_residency(policy.placement, &mut house.residency);
-        house.checks_bookings = late;
-        // Nobody gives up in the paper; whoever waits for an hour here is counted as having failed.
-        house.patience = Span::seconds(3_600);
-        house.aftermath = Span::seconds(3_600);
-        house.measure_from = Moment::ORIGIN + Span::seconds(2);
-        Ok((house, notes))
+        sosp::house(cell, place.set, place.whole_host, size)
     }
 
-    fn draw(&self, played: &[Played], notes: Vec<String>) -> Drawn {
+    fn draw(&self, played: &[Played], _size: &Size, notes: Vec<String>) -> Drawn {
         story::draw(self, played, notes)
     }
-}
-
-fn machines(place: &Place, size: &Size, seed: u64) -> Result<(Fleet, Vec<String>), TraceError> {
-    let mut fleet = place.set.fleet(size.traces.as_deref(), seed)?;
-    let mut notes = fleet.notes.clone();
-    if !place.whole_host {
-        notes.push(format!("{}: {} MiB of memory to a core, as sold", place.name, MEMORY_PER_CORE.0));
-        return Ok((fleet, notes));
-    }
-    notes.push(format!(
-        "{}: every VM has {} MiB of memory, its host's (D32s_v3), however many cores it has at the moment",
-        place.name, HOST_MEMORY.0
-    ));
-    let whole = |size: Resources| Resources { memory: HOST_MEMORY, ..size };
-    let given = fleet.given().into_iter().map(|plan| VmPlan {
-        size: whole(plan.size),
-        changes: plan.changes.into_iter().map(|(at, size)| (at, whole(size))).collect(),
-        ..plan
-    });
-    Ok((Fleet::new(given.collect(), Launches::none(), Vec::new()), notes))
 }

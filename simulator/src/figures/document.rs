@@ -63,7 +63,7 @@ pub fn json(drawn: &[Drawn], command: &str) -> Value {
     let words: BTreeMap<&str, Value> = drawn
         .iter()
         .map(|drawn| {
-            (drawn.name, json!({"about": drawn.about, "notes": drawn.notes, "findings": drawn.findings}))
+            (drawn.name, json!({"about": drawn.about, "notes": drawn.notes, "findings": drawn.findings, "broken": drawn.broken}))
         })
         .collect();
     let mut all = json!(figures);
@@ -93,7 +93,12 @@ pub fn markdown(drawn: &Drawn) -> String {
     for table in &drawn.tables {
         let _ = write!(text, "\n{}", table_text(table));
     }
-    for (title, sentences) in [("What holds and what does not", &drawn.findings), ("Made of", &drawn.notes)] {
+    let words = [
+        ("What holds and what does not", &drawn.findings),
+        ("Runs that broke and are missing above: bugs", &drawn.broken),
+        ("Made of", &drawn.notes),
+    ];
+    for (title, sentences) in words {
         if !sentences.is_empty() {
             let _ = writeln!(text, "\n**{title}**\n");
             sentences.iter().for_each(|sentence| {

@@ -4,118 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
-use super::super::{Chart, Crossing, Drawn, Figure, Line, Played, Summary, Table, crossing};
-use super::{Balancers, PLACES, POLICIES, published};
+use super::super::curve::{Curve, Point, find};
+use super::super::sosp::POLICIES;
+use super::super::{Chart, Drawn, Figure, Line, Played, Table};
+use super::{Balancers, PLACES, published};
 
-/// The limit that the paper draws.
-const LIMIT_S: f64 = 50.0;
 /// The released policy that the goals are measured against.
 const REFERENCE: &str = "mws-sosp21";
 /// What ours should come to, as a multiple of it.
 const GOALS: [(&str, f64); 2] = [("Normal", 1.15), ("Active", 1.25)];
 
-/// One policy in one cluster.
-struct Curve {
-    cluster: &'static str,
-    policy: &'static str,
-    points: Vec<Point>,
-    /// Of the loads at the limit, one for each seed.
-    at_limit: Summary,
-    /// Some seed stayed below the limit up to the last load, or was above it from the first: the number is a bound.
-    bound: Option<&'static str>,
-}
-
-/// One load.
-struct Point {
-    users: u32,
-    per_second: Summary,
-    p50_s: Summary,
-    p99_s: Summary,
-    cold_percent: Summary,
-    failed_percent: Summary,
-    used_percent: Summary,
-}
-
-impl Curve {
-    fn of(cluster: &'static str, policy: &'static str, played: &[&Played]) -> Option<Self> {
-        let mut by_load: BTreeMap<u32, Vec<&Played>> = BTreeMap::new();
-        let mut by_seed: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
-        for one in played {
-            by_load.entry(one.cell.load).or_default().push(one);
-            by_seed.entry(one.cell.seed).or_default().push((per_second(one), p99_s(one)));
-        }
-        let points = by_load.into_iter().map(|(users, played)| Point::of(users, &played)).collect();
-        let crossings: Option<Vec<Crossing>> =
-            by_seed.values().map(|points| crossing(points, LIMIT_S)).collect();
-        let crossings = crossings.filter(|crossings| !crossings.is_empty())?;
-        let at_limit: Vec<f64> = crossings.iter().map(|crossing| crossing.edge()).collect();
-        let bound = crossings.iter().find_map(|crossing| match crossing {
-            Crossing::Before(_) => Some("below "),
-            Crossing::After(_) => Some("above "),
-            Crossing::At(_) => None,
-        });
-        Some(Self { cluster, policy, points, at_limit: Summary::of(&at_limit), bound })
-    }
-
-    fn at(&self, users: u32) -> Option<&Point> {
-        self.points.iter().find(|point| point.users == users)
-    }
-
-    fn limit_text(&self) -> String {
-        format!("{}{}", self.bound.unwrap_or_default(), self.at_limit.text(1))
-    }
-}
-
-fn per_second(played: &Played) -> f64 {
-    played.report.submitted as f64 / 1_200.0
-}
-
-/// Of all calls: whatever was not answered counts as slower than all that was.
-fn p99_s(played: &Played) -> f64 {
-    let report = &played.report;
-    let unanswered = report.submitted - report.answered.min(report.submitted);
-    let of_answered = report.latency.p99_us as f64 / 1e6;
-    // With more than one call in a hundred unanswered the P99 is of those, who gave up after an hour at most.
-    if unanswered * 100 > report.submitted { of_answered.max(3_600.0) } else { of_answered }
-}
-
-/// Whether this run is over the limit.
-pub fn is_over(played: &Played) -> bool {
-    p99_s(played) > LIMIT_S
-}
-
-impl Point {
-    fn of(users: u32, played: &[&Played]) -> Self {
-        let of = |value: &dyn Fn(&Played) -> f64| {
-            Summary::of(&played.iter().map(|played| value(played)).collect::<Vec<f64>>())
-        };
-        Self {
-            users,
-            per_second: of(&per_second),
-            p50_s: of(&|played| played.report.latency.p50_us as f64 / 1e6),
-            p99_s: of(&p99_s),
-            cold_percent: of(&|played| {
-                100.0 * played.report.cold_runs as f64 / played.report.runs.max(1) as f64
-            }),
-            failed_percent: of(&|played| {
-                100.0 * played.report.failed() as f64 / played.report.submitted.max(1) as f64
-            }),
-            used_percent: of(&|played| played.report.cores.used_permille() as f64 / 10.0),
-        }
-    }
-}
-
 pub fn draw(figure: &Balancers, played: &[Played], mut notes: Vec<String>) -> Drawn {
-    let mut curves = Vec::new();
-    for place in &PLACES {
-        for policy in &POLICIES {
-            let of = played
-                .iter()
-                .filter(|one| one.cell.cluster == place.name && one.cell.policy == policy.name)
-                .collect::<Vec<_>>();
-            curves.extend(Curve::of(place.name, policy.name, &of));
-        }
-    }
+    let mut curves = Curve::all(played);
+    let place = |curve: &Curve| PLACES.iter().position(|place| place.name == curve.cluster);
+    curves.sort_by_key(place);
     notes.push("published numbers: read off the plots of SOSP'21".to_owned());
     notes.push(
         "`mws` grants each call its reservation, `mws+profile` what is learned of the function (`allocation = profile`)".to_owned(),
@@ -125,19 +27,16 @@ pub fn draw(figure: &Balancers, played: &[Played], mut notes: Vec<String>) -> Dr
         about: figure.about(),
         notes,
         findings: findings(&curves),
+        broken: Vec::new(),
         tables: vec![limits(&curves), colds(&curves)],
         charts: charts(&curves),
         values: values(&curves),
     }
 }
 
-fn find<'a>(curves: &'a [Curve], cluster: &str, policy: &str) -> Option<&'a Curve> {
-    curves.iter().find(|curve| curve.cluster == cluster && curve.policy == policy)
-}
-
 /// Against the released policy in the same cluster.
 fn ratio(curves: &[Curve], curve: &Curve) -> Option<f64> {
-    Some(curve.at_limit.mean / find(curves, curve.cluster, REFERENCE)?.at_limit.mean)
+    Some(curve.at_limit.mean / find(curves, &curve.cluster, REFERENCE)?.at_limit.mean)
 }
 
 fn limits(curves: &[Curve]) -> Table {
@@ -152,14 +51,14 @@ fn limits(curves: &[Curve]) -> Table {
     let mut table = Table::new("Calls per second at a P99 of 50 s", &heads);
     for curve in curves {
         let plain = curve.cluster.split(',').next().unwrap_or_default();
-        let paper = published::crossing(plain, curve.policy);
+        let paper = published::crossing(plain, &curve.policy);
         let of_paper = paper.zip(published::crossing(plain, REFERENCE)).map(|(this, that)| this / that);
         let text = |number: Option<f64>, decimals: usize| {
             number.map_or_else(|| "-".to_owned(), |number| format!("{number:.decimals$}"))
         };
         table.rows.push(vec![
-            curve.cluster.into(),
-            curve.policy.into(),
+            curve.cluster.clone(),
+            curve.policy.clone(),
             text(paper, 1),
             curve.limit_text(),
             text(ratio(curves, curve), 2),
@@ -179,7 +78,7 @@ fn colds(curves: &[Curve]) -> Table {
             let point = curve.at(*users);
             point.map_or_else(|| "-".to_owned(), |point| format!("{:.1}", point.cold_percent.mean))
         };
-        let names = [curve.cluster.to_owned(), curve.policy.to_owned()];
+        let names = [curve.cluster.clone(), curve.policy.clone()];
         names.into_iter().chain(users.iter().map(number)).collect()
     });
     Table { title: "Cold starts, per cent of runs".into(), heads, rows: rows.collect() }
@@ -248,29 +147,15 @@ fn values(curves: &[Curve]) -> BTreeMap<String, BTreeMap<String, serde_json::Val
     let mut values: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
     for curve in curves {
         let plain = curve.cluster.split(',').next().unwrap_or_default();
-        let points: Vec<_> = curve
-            .points
-            .iter()
-            .map(|point| {
-                json!({
-                    "users": point.users,
-                    "calls_per_second": point.per_second,
-                    "latency_s_p50": point.p50_s,
-                    "latency_s_p99": point.p99_s,
-                    "cold_percent": point.cold_percent,
-                    "failed_percent": point.failed_percent,
-                    "cores_used_percent": point.used_percent,
-                })
-            })
-            .collect();
+        let points: Vec<_> = curve.points.iter().map(Point::json).collect();
         let value = json!({
             "calls_per_second_at_p99_50s": curve.at_limit,
             "is_a_bound": curve.bound.map(str::trim),
-            "paper": published::crossing(plain, curve.policy),
+            "paper": published::crossing(plain, &curve.policy),
             "against_mws_sosp21": ratio(curves, curve),
             "points": points,
         });
-        values.entry(curve.cluster.into()).or_default().insert(curve.policy.into(), value);
+        values.entry(curve.cluster.clone()).or_default().insert(curve.policy.clone(), value);
     }
     values
 }
@@ -291,7 +176,7 @@ fn charts(curves: &[Curve]) -> Vec<Chart> {
             let mut lines: Vec<Line> = here
                 .iter()
                 .map(|curve| Line {
-                    name: curve.policy.into(),
+                    name: curve.policy.clone(),
                     points: curve.points.iter().map(|point| (point.per_second.mean, number(point))).collect(),
                     published: false,
                 })
