@@ -277,6 +277,23 @@ mod tests {
     }
 
     #[test]
+    fn one_run_of_every_figure_breaks_nothing_and_reaches_its_table_and_its_values() {
+        let size = Size { quick: true, seeds: Some(1), traces: None };
+        for figure in ALL {
+            let mut cell = figure.cells(&size).swap_remove(0);
+            cell.load = 3;
+            let (house, notes) = figure.house(&cell, &size).unwrap();
+            let (report, _) = crate::world::play(house);
+            assert_eq!(report.violations, 0, "{}: {:?}", figure.name(), report.first_violations);
+            assert!(report.answered > 300, "{}: {report}", figure.name());
+            let drawn = figure.draw(&[Played { cell: cell.clone(), report }], &size, notes);
+            assert!(drawn.values[&cell.cluster].contains_key(&cell.policy), "{}", figure.name());
+            let page = markdown(&drawn);
+            assert!(page.contains(&format!("| {} | {} |", cell.cluster, cell.policy)), "{page}");
+        }
+    }
+
+    #[test]
     fn a_folder_without_the_trace_is_refused_before_anything_is_played() {
         let folder = tempfile::tempdir().unwrap();
         let size = Size { quick: true, traces: Some(folder.path().into()), ..Size::default() };
