@@ -11,7 +11,8 @@ const SEED: u64 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_kept_twice_when_vms_die_are_warned_and_hang_under_load() {
-    let scenario = Scenario::from_toml(include_str!("../../chaos/scenarios/quick.toml")).expect("it is checked");
+    let scenario =
+        Scenario::from_toml(include_str!("../../chaos/scenarios/quick.toml")).expect("it is checked");
     let cluster = Cluster::of(Plan { vms: scenario.vms, ..Plan::default() }).await;
     for name in [SHORT, LONG] {
         cluster.http.deploy(name, &function()).await;
