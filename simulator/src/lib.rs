@@ -15,6 +15,7 @@
 //! ```
 
 mod chance;
+pub mod figures;
 pub mod house;
 pub mod machines;
 pub mod physics;
