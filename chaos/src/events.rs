@@ -37,12 +37,15 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
-    /// From now on, answers of attempts before this one are void.
+    /// From now on, answers of attempts before this one are void, except perhaps those of one other.
     Fenced {
         /// Which.
         invocation: InvocationId,
         /// The oldest attempt whose answer counts.
         oldest_valid: Attempt,
+        /// One older attempt that lives beside it, after a notice. Absent in logs from before there was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        also: Option<Attempt>,
     },
     /// A VM has this much from now on.
     Offered {
@@ -146,7 +149,8 @@ mod tests {
             Event::Accepted { invocation },
             Event::Offered { vm, capacity: Resources::new(4_000, 8_192) },
             Event::Promised { vm, invocation, attempt, booked: Resources::new(1_000, 256) },
-            Event::Fenced { invocation, oldest_valid: attempt },
+            Event::Fenced { invocation, oldest_valid: attempt, also: None },
+            Event::Fenced { invocation, oldest_valid: Attempt(3), also: Some(Attempt(1)) },
             Event::Released { vm, invocation, attempt },
             Event::Ended { invocation, attempt, outcome: Outcome::Success },
             Event::VmLost { vm },
@@ -171,9 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_of_an_older_log_lets_one_range_in() {
+        let old = b"{\"at\":0,\"event\":\"fenced\",\"invocation\":\"0000000000000000000000000000000a\",\"oldest_valid\":2}\n";
+        let (invocation, oldest_valid) = (InvocationId(10), Attempt(2));
+        assert_eq!(read(&old[..]).unwrap()[0].event, Event::Fenced { invocation, oldest_valid, also: None });
+    }
+
+    #[test]
     fn a_bad_line_is_named_and_an_endless_one_takes_no_memory() {
         let mut bad = Vec::new();
-        write(&mut bad, &some()[6]).unwrap();
+        write(&mut bad, &some()[7]).unwrap();
         bad.extend_from_slice(b"\n{\"at\":1}\n");
         assert!(matches!(read(&bad[..]), Err(LogError::NotAnEvent { line: 3, .. })));
         let cut = "{\"at\":0,\"event\":\"acce";

@@ -120,23 +120,28 @@ pub fn no_vm_is_promised_more_than_it_offers(log: &[Entry]) -> Vec<Breach> {
     breaches
 }
 
-/// Once an attempt was given up, its answer is not what the caller gets, even if it comes first.
+/// Once an attempt was given up, its answer is not what the caller gets, even if it comes first. After a notice two
+/// attempts may live, and the fence names both: the oldest that counts, and one other beside it.
 pub fn no_answer_of_a_dead_attempt_reaches_a_caller(log: &[Entry]) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    let mut fences: BTreeMap<InvocationId, Attempt> = BTreeMap::new();
+    let mut fences: BTreeMap<InvocationId, (Attempt, Option<Attempt>)> = BTreeMap::new();
     for (entry, event) in numbered(log) {
         match event {
-            Event::Fenced { invocation, oldest_valid } => {
-                let fence = fences.entry(*invocation).or_insert(*oldest_valid);
-                *fence = (*fence).max(*oldest_valid);
+            Event::Fenced { invocation, oldest_valid, also } => {
+                let fence = fences.entry(*invocation).or_insert((*oldest_valid, *also));
+                // One that comes late, or again, opens nothing; one of the same height says who lives beside it now.
+                if fence.0 <= *oldest_valid {
+                    *fence = (*oldest_valid, *also);
+                }
             }
             Event::Ended { invocation, attempt, .. } => {
-                let fence = fences.get(invocation).copied();
-                if let Some(oldest) = fence.filter(|oldest| attempt < oldest) {
+                let Some((oldest, also)) = fences.get(invocation) else { continue };
+                if attempt < oldest && also.as_ref() != Some(attempt) {
+                    let beside = also.map_or_else(String::new, |also| format!(", and {also} beside it"));
                     breaches.push(Breach {
                         invariant: "no_answer_of_a_dead_attempt_reaches_a_caller",
                         entry,
-                        what: format!("{invocation} was answered by attempt {attempt}, which was void: {oldest} was the oldest that counted"),
+                        what: format!("{invocation} was answered by attempt {attempt}, which was void: {oldest} was the oldest that counted{beside}"),
                     });
                 }
             }
@@ -172,7 +177,11 @@ mod tests {
     }
 
     fn fenced(invocation: InvocationId, oldest: u32) -> Event {
-        Event::Fenced { invocation, oldest_valid: Attempt(oldest) }
+        Event::Fenced { invocation, oldest_valid: Attempt(oldest), also: None }
+    }
+
+    fn fenced_beside(invocation: InvocationId, oldest: u32, also: u32) -> Event {
+        Event::Fenced { invocation, oldest_valid: Attempt(oldest), also: Some(Attempt(also)) }
     }
 
     fn offered(cpu: u32) -> Event {
@@ -283,6 +292,23 @@ mod tests {
             "fences only rise"
         );
         assert_eq!(broken(invariant, &[fenced(TWO, 3), ended(ONE, 1)]), [0; 0]);
+    }
+
+    #[test]
+    fn of_two_attempts_that_race_either_may_answer_and_nobody_else() {
+        let invariant = no_answer_of_a_dead_attempt_reaches_a_caller;
+        let race = fenced_beside(ONE, 2, 1);
+        assert_eq!(broken(invariant, &[race, ended(ONE, 1)]), [0; 0], "the older one came first");
+        assert_eq!(broken(invariant, &[race, ended(ONE, 2)]), [0; 0]);
+        // The VM with notice went: only the second is left.
+        assert_eq!(broken(invariant, &[race, fenced(ONE, 2), ended(ONE, 1)]), [3]);
+        // The second one's VM was lost first: its number is higher than that of the one that lives, and it is void.
+        let second_lost = fenced_beside(ONE, 3, 1);
+        assert_eq!(broken(invariant, &[race, second_lost, ended(ONE, 2)]), [3]);
+        assert_eq!(broken(invariant, &[race, second_lost, ended(ONE, 1)]), [0; 0]);
+        // A fence that comes late does not let the older one in again.
+        assert_eq!(broken(invariant, &[fenced(ONE, 3), race, ended(ONE, 1)]), [3]);
+        assert_eq!(broken(invariant, &[fenced_beside(TWO, 2, 1), fenced(ONE, 2), ended(ONE, 1)]), [3]);
     }
 
     #[test]

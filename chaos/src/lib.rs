@@ -1,12 +1,16 @@
 //! Trouble, and what must stay true in it.
 //!
 //! **Knows:** the faults of one machine ([`faults`]), what was seen while they were made ([`events`]), and what must
-//! hold of it ([`invariants`]); and what clouds tell a machine of its end ([`metadata`]).
+//! hold of it ([`invariants`]); what clouds tell a machine of its end ([`metadata`]); which trouble comes when
+//! ([`scenario`], [`timetable`]).
 //! **Promises:** a fault hits the process it was meant for or none; an invariant that is broken names the line of the
 //! log that breaks it.
-//! **Gives up:** faults of the network and of the disk, and timetables of faults.
+//! **Gives up:** faults of the network and of the disk.
 
+mod chance;
 pub mod events;
 pub mod faults;
 pub mod invariants;
 pub mod metadata;
+pub mod scenario;
+pub mod timetable;

@@ -1,0 +1,296 @@
+//! What a scenario file says: how much is called, how long, and which faults come how often.
+//!
+//! **Knows:** one TOML text.
+//! **Promises:** a scenario that was read makes sense; one that does not says which field, what it says, and what was
+//! expected there.
+//! **Gives up:** moments and victims. Those come from a seed: [`crate::timetable`].
+
+use serde::{Deserialize, Serialize};
+
+/// What is played.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What people call it.
+    pub name: String,
+    /// How many VMs the cluster must have when it begins, and again when it ends.
+    pub vms: u32,
+    /// Calls without faults come first for so long: what the storm is compared with.
+    pub calm_s: u64,
+    /// Faults come during this time; those that last are over when it ends.
+    pub storm_s: u64,
+    /// How soon after the last fault the fleet must be whole and calls must succeed.
+    pub healthy_within_s: u64,
+    /// Who calls meanwhile.
+    pub load: Load,
+    /// What happens.
+    #[serde(default)]
+    pub faults: Vec<Wave>,
+}
+
+/// Callers, each of whom calls again as soon as he was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// Callers of short functions by NATS request-reply.
+    pub short: u32,
+    /// Callers of long functions by NATS request-reply.
+    pub long: u32,
+    /// Durable submitters of short functions.
+    pub durable_short: u32,
+    /// Durable submitters of long functions.
+    pub durable_long: u32,
+    /// How long a short function runs: from, to.
+    pub short_ms: [u64; 2],
+    /// How long a long function runs: from, to.
+    pub long_ms: [u64; 2],
+    /// How long a caller waits between an answer and his next call.
+    #[serde(default)]
+    pub pause_ms: u64,
+}
+
+/// One sort of fault, so many times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wave {
+    /// What.
+    pub fault: Kind,
+    /// How often.
+    pub times: u32,
+    /// Of faults with a notice: how long it is, from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice_s: Option<[u64; 2]>,
+    /// Of faults that last: how long, from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts_s: Option<[u64; 2]>,
+    /// Of faults that change a VM's size: to how much of what it had, from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_percent: Option<[u64; 2]>,
+}
+
+/// The sorts of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A VM is gone without a word.
+    Kill,
+    /// A VM is told, and gone at the deadline.
+    NoticeThenKill,
+    /// A VM is told, and gone before the deadline.
+    NoticeThenEarlyKill,
+    /// A VM is told, and then told that it may stay.
+    CancelledNotice,
+    /// A VM has less CPU for a while.
+    Shrink,
+    /// A VM has more CPU for a while.
+    Grow,
+    /// A VM's agent does nothing for a while, and then goes on as if nothing had been.
+    Hang,
+    /// The Frontend is gone without a word; whoever looks after it starts it again.
+    KillFrontend,
+    /// So is the Controller.
+    KillController,
+    /// So is the Resource Monitor.
+    KillResourceMonitor,
+    /// So is nats-server.
+    KillNats,
+}
+
+/// Why a scenario cannot be played.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// It is not what a scenario looks like.
+    #[error("it is not a scenario: {0}")]
+    NotAScenario(#[from] toml::de::Error),
+    /// One field makes no sense.
+    #[error("{field} is {found}, but expected is {expected}")]
+    Wrong {
+        /// Which.
+        field: String,
+        /// What it says.
+        found: String,
+        /// What it might say.
+        expected: &'static str,
+    },
+}
+
+const HOUR: u64 = 3_600;
+
+impl Scenario {
+    /// Reads and checks one.
+    pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// Whether it makes sense.
+    pub fn check(&self) -> Result<(), ScenarioError> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if self.name.is_empty() || self.name.len() > 40 || !self.name.chars().all(is_plain) {
+            return wrong("name", &format!("{:?}", self.name), "1 to 40 letters, digits and dashes");
+        }
+        number("vms", u64::from(self.vms), 1..=1_000, "1 to 1000")?;
+        number("calm_s", self.calm_s, 1..=HOUR, "1 to 3600")?;
+        number("storm_s", self.storm_s, 1..=24 * HOUR, "1 to 86400")?;
+        number("healthy_within_s", self.healthy_within_s, 1..=HOUR, "1 to 3600")?;
+        self.load.check()?;
+        for (index, wave) in self.faults.iter().enumerate() {
+            wave.check(&format!("faults[{index}]"), self.storm_s)?;
+        }
+        Ok(())
+    }
+}
+
+impl Load {
+    fn check(&self) -> Result<(), ScenarioError> {
+        let callers = [
+            ("load.short", self.short),
+            ("load.long", self.long),
+            ("load.durable_short", self.durable_short),
+            ("load.durable_long", self.durable_long),
+        ];
+        for (field, count) in callers {
+            number(field, u64::from(count), 0..=10_000, "0 to 10000 callers")?;
+        }
+        if self.short == 0 {
+            return wrong("load.short", "0", "at least 1: their answers are what is timed");
+        }
+        range("load.short_ms", Some(self.short_ms), 0..=60_000, "[from, to] within 0 to 60000")?;
+        range("load.long_ms", Some(self.long_ms), 0..=300_000, "[from, to] within 0 to 300000")?;
+        number("load.pause_ms", self.pause_ms, 0..=60_000, "0 to 60000")
+    }
+}
+
+impl Wave {
+    fn check(&self, name: &str, storm_s: u64) -> Result<(), ScenarioError> {
+        use Kind as K;
+        number(&format!("{name}.times"), u64::from(self.times), 1..=100_000, "1 to 100000")?;
+        let (notice, lasts, percent) =
+            (format!("{name}.notice_s"), format!("{name}.lasts_s"), format!("{name}.to_percent"));
+        let room = 0..=storm_s.saturating_sub(1);
+        if matches!(self.fault, K::NoticeThenKill | K::NoticeThenEarlyKill | K::CancelledNotice) {
+            range(&notice, self.notice_s, room.clone(), "[from, to] in seconds, shorter than storm_s")?;
+        } else {
+            absent(&notice, self.notice_s)?;
+        }
+        if matches!(self.fault, K::Shrink | K::Grow | K::Hang) {
+            range(&lasts, self.lasts_s, room, "[from, to] in seconds, shorter than storm_s")?;
+        } else {
+            absent(&lasts, self.lasts_s)?;
+        }
+        match self.fault {
+            K::Shrink => range(&percent, self.to_percent, 1..=100, "[from, to] within 1 to 100"),
+            K::Grow => range(&percent, self.to_percent, 100..=1_000, "[from, to] within 100 to 1000"),
+            _ => absent(&percent, self.to_percent),
+        }
+    }
+}
+
+fn wrong(field: &str, found: &str, expected: &'static str) -> Result<(), ScenarioError> {
+    Err(ScenarioError::Wrong { field: field.into(), found: found.into(), expected })
+}
+
+fn number(
+    field: &str,
+    found: u64,
+    allowed: std::ops::RangeInclusive<u64>,
+    expected: &'static str,
+) -> Result<(), ScenarioError> {
+    if allowed.contains(&found) { Ok(()) } else { wrong(field, &found.to_string(), expected) }
+}
+
+fn range(
+    field: &str,
+    found: Option<[u64; 2]>,
+    allowed: std::ops::RangeInclusive<u64>,
+    expected: &'static str,
+) -> Result<(), ScenarioError> {
+    match found {
+        Some([low, high]) if low <= high && allowed.contains(&low) && allowed.contains(&high) => Ok(()),
+        Some([low, high]) => wrong(field, &format!("[{low}, {high}]"), expected),
+        None => wrong(field, "not there", expected),
+    }
+}
+
+fn absent(field: &str, found: Option<[u64; 2]>) -> Result<(), ScenarioError> {
+    match found {
+        Some(found) => wrong(field, &format!("{found:?}"), "nothing: this fault has no such thing"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+name = 'good'
+vms = 3
+calm_s = 5
+storm_s = 20
+healthy_within_s = 10
+[load]
+short = 2
+long = 1
+durable_short = 1
+durable_long = 1
+short_ms = [10, 100]
+long_ms = [1000, 2000]
+[[faults]]
+fault = 'notice_then_kill'
+times = 3
+notice_s = [0, 10]
+";
+
+    #[test]
+    fn those_that_come_with_the_house_make_sense() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let read = Scenario::from_toml(&std::fs::read_to_string(&path).unwrap());
+            assert!(read.is_ok(), "{}: {}", path.display(), read.unwrap_err());
+            count += 1;
+        }
+        assert!(count >= 2, "{count} scenarios");
+    }
+
+    #[test]
+    fn whatever_makes_no_sense_is_named_with_what_was_expected() {
+        assert!(Scenario::from_toml(GOOD).is_ok());
+        for (was, is, expected) in [
+            ("vms = 3", "vms = 0", "vms is 0, but expected is 1 to 1000"),
+            ("name = 'good'", "name = 'a b'", "name is \"a b\", but expected is 1 to 40 letters"),
+            ("storm_s = 20", "storm_s = 0", "storm_s is 0, but expected is 1 to 86400"),
+            ("calm_s = 5", "calm_s = 4000", "calm_s is 4000, but expected is 1 to 3600"),
+            ("healthy_within_s = 10", "healthy_within_s = 0", "healthy_within_s is 0"),
+            ("short = 2", "short = 0", "load.short is 0, but expected is at least 1"),
+            (
+                "short_ms = [10, 100]",
+                "short_ms = [100, 10]",
+                "load.short_ms is [100, 10], but expected is [from",
+            ),
+            ("times = 3", "times = 0", "faults[0].times is 0, but expected is 1 to 100000"),
+            (
+                "notice_s = [0, 10]",
+                "",
+                "faults[0].notice_s is not there, but expected is [from, to] in seconds",
+            ),
+            ("notice_s = [0, 10]", "notice_s = [0, 20]", "faults[0].notice_s is [0, 20]"),
+            (
+                "times = 3",
+                "times = 3\nlasts_s = [1, 2]",
+                "faults[0].lasts_s is [1, 2], but expected is nothing",
+            ),
+            ("'notice_then_kill'", "'kill'", "faults[0].notice_s is [0, 10], but expected is nothing"),
+            ("'notice_then_kill'", "'earthquake'", "expected one of `kill`, `notice_then_kill`"),
+            ("vms = 3", "vms = 3\nvmz = 4", "unknown field `vmz`"),
+        ] {
+            let text = GOOD.replace(was, is);
+            assert_ne!(text, GOOD, "{was}");
+            let told = Scenario::from_toml(&text).unwrap_err().to_string();
+            assert!(told.contains(expected), "{told}\ndoes not contain\n{expected}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! When which fault hits whom: a scenario and a seed, worked out.
+//!
+//! **Knows:** the scenario, the seed.
+//! **Promises:** the same two give the same list, on every machine; whatever is begun is ended within the storm; a wave
+//! that is changed does not move the others.
+//! **Gives up:** names. A victim is drawn among the VMs that are open when its fault begins, so that a list can be
+//! played on any cluster, and on one whose VMs are replaced meanwhile.
+
+use std::fmt;
+
+use vocabulary::Span;
+
+use crate::chance::Chance;
+use crate::scenario::{Kind, Scenario, Wave};
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// Since the storm began.
+    pub at: Span,
+    /// What.
+    pub step: Step,
+}
+
+/// What can be done, and to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To a VM.
+    Vm(Victim, VmStep),
+    /// A process of the house is killed.
+    KillRole(Role),
+}
+
+/// One VM. Whoever hears of a victim for the first time takes, of the open VMs in the order of their ids, the one at
+/// `draw` modulo their number, and stays with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Victim {
+    /// Counted from 1 over the whole list.
+    pub number: u32,
+    /// Which.
+    pub draw: u32,
+}
+
+/// What can be done to a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmStep {
+    /// It is told that it has so much time.
+    Notice(Span),
+    /// It is told that it may stay.
+    CallOff,
+    /// It is gone.
+    Kill,
+    /// It has so many hundredths of the CPU that it had.
+    Resize(u32),
+    /// It does nothing any more.
+    Freeze,
+    /// It goes on.
+    Thaw,
+}
+
+/// Processes of a house that are not VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The door.
+    Frontend,
+    /// Who decides.
+    Controller,
+    /// Who keeps the fleet.
+    ResourceMonitor,
+    /// What carries the messages.
+    NatsServer,
+}
+
+impl Role {
+    /// What its process is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Frontend => "frontend",
+            Self::Controller => "controller",
+            Self::ResourceMonitor => "resource-monitor",
+            Self::NatsServer => "nats-server",
+        }
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>8.3} s  ", self.at.as_seconds())?;
+        match self.step {
+            Step::KillRole(role) => write!(f, "kill the {}", role.name()),
+            Step::Vm(Victim { number, draw }, step) => {
+                match step {
+                    VmStep::Notice(left) => write!(f, "notice of {:.3} s to", left.as_seconds()),
+                    VmStep::CallOff => write!(f, "call off the notice to"),
+                    VmStep::Kill => write!(f, "kill"),
+                    VmStep::Resize(percent) => write!(f, "{percent} per cent of its CPU to"),
+                    VmStep::Freeze => write!(f, "freeze"),
+                    VmStep::Thaw => write!(f, "thaw"),
+                }?;
+                write!(f, " victim {number} (draw {draw})")
+            }
+        }
+    }
+}
+
+/// The list, in the order of its moments.
+pub fn timetable(scenario: &Scenario, seed: u64) -> Vec<Planned> {
+    let storm = scenario.storm_s * 1_000;
+    let mut list = Vec::new();
+    let mut number = 0;
+    for (index, wave) in scenario.faults.iter().enumerate() {
+        let mut chance = Chance::new(seed, &format!("wave {index}"));
+        for _ in 0..wave.times {
+            number += 1;
+            fault(wave, &mut chance, storm, number, &mut list);
+        }
+    }
+    // Stable: what one fault does at one moment stays in its order.
+    list.sort_by_key(|planned| planned.at);
+    list
+}
+
+fn fault(wave: &Wave, chance: &mut Chance, storm: u64, number: u32, list: &mut Vec<Planned>) {
+    let victim = Victim { number, draw: chance.between(0, u64::from(u32::MAX)) as u32 };
+    let length = |chance: &mut Chance, range: Option<[u64; 2]>| {
+        range.map_or(0, |[low, high]| chance.between(low * 1_000, high * 1_000))
+    };
+    let (notice, lasts) = (length(chance, wave.notice_s), length(chance, wave.lasts_s));
+    let at = chance.between(0, storm.saturating_sub(notice.max(lasts)));
+    let part = chance.between(100, 900);
+    let percent = wave.to_percent.map_or(100, |[low, high]| chance.between(low, high) as u32);
+    let mut then = |after: u64, step: Step| list.push(Planned { at: Span::millis(at + after), step });
+    let vm = |step: VmStep| Step::Vm(victim, step);
+    match wave.fault {
+        Kind::Kill => then(0, vm(VmStep::Kill)),
+        Kind::NoticeThenKill => {
+            then(0, vm(VmStep::Notice(Span::millis(notice))));
+            then(notice, vm(VmStep::Kill));
+        }
+        Kind::NoticeThenEarlyKill => {
+            then(0, vm(VmStep::Notice(Span::millis(notice))));
+            then(notice * part / 1_000, vm(VmStep::Kill));
+        }
+        Kind::CancelledNotice => {
+            then(0, vm(VmStep::Notice(Span::millis(notice))));
+            then(notice * part / 1_000, vm(VmStep::CallOff));
+        }
+        Kind::Shrink | Kind::Grow => {
+            then(0, vm(VmStep::Resize(percent)));
+            then(lasts, vm(VmStep::Resize(100)));
+        }
+        Kind::Hang => {
+            then(0, vm(VmStep::Freeze));
+            then(lasts, vm(VmStep::Thaw));
+        }
+        Kind::KillFrontend => then(0, Step::KillRole(Role::Frontend)),
+        Kind::KillController => then(0, Step::KillRole(Role::Controller)),
+        Kind::KillResourceMonitor => then(0, Step::KillRole(Role::ResourceMonitor)),
+        Kind::KillNats => then(0, Step::KillRole(Role::NatsServer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn storm() -> Scenario {
+        Scenario::from_toml(include_str!("../scenarios/storm.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_list_and_another_another() {
+        let scenario = storm();
+        assert_eq!(timetable(&scenario, 7), timetable(&scenario, 7));
+        assert_ne!(timetable(&scenario, 7), timetable(&scenario, 8));
+        // For ever: a seed in a report of last year still means the same storm.
+        let told: Vec<String> = timetable(&scenario, 7).iter().take(2).map(ToString::to_string).collect();
+        assert_eq!(told, FIRST_OF_SEVEN);
+    }
+
+    const FIRST_OF_SEVEN: [&str; 2] = [
+        "   1.789 s  kill victim 41 (draw 1720855058)",
+        "   4.752 s  54 per cent of its CPU to victim 233 (draw 4258370536)",
+    ];
+
+    #[test]
+    fn every_fault_is_there_as_often_as_was_said_and_in_order() {
+        let scenario = storm();
+        let list = timetable(&scenario, 1);
+        assert!(list.is_sorted_by_key(|planned| planned.at));
+        let times: u32 = scenario.faults.iter().map(|wave| wave.times).sum();
+        let mut steps: BTreeMap<u32, Vec<VmStep>> = BTreeMap::new();
+        let mut roles = 0;
+        for planned in &list {
+            match planned.step {
+                Step::Vm(victim, step) => steps.entry(victim.number).or_default().push(step),
+                Step::KillRole(_) => roles += 1,
+            }
+        }
+        assert_eq!(steps.len() + roles, times as usize);
+        for steps in steps.values() {
+            let is_whole = matches!(
+                steps[..],
+                [VmStep::Kill]
+                    | [VmStep::Notice(_), VmStep::Kill | VmStep::CallOff]
+                    | [VmStep::Resize(_), VmStep::Resize(100)]
+                    | [VmStep::Freeze, VmStep::Thaw]
+            );
+            assert!(is_whole, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_begins_ends_within_the_storm() {
+        let scenario = storm();
+        for seed in 0..50 {
+            let list = timetable(&scenario, seed);
+            let last = list.last().unwrap().at;
+            assert!(last <= Span::seconds(scenario.storm_s), "seed {seed}: {last}");
+        }
+    }
+
+    #[test]
+    fn a_wave_that_is_changed_moves_no_other() {
+        let scenario = storm();
+        let mut more = scenario.clone();
+        more.faults.last_mut().unwrap().times += 5;
+        let (list, longer) = (timetable(&scenario, 3), timetable(&more, 3));
+        assert!(longer.len() > list.len());
+        assert!(list.iter().all(|planned| longer.contains(planned)));
+    }
+}
