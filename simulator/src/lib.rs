@@ -15,6 +15,7 @@
 //! ```
 
 mod chance;
+pub mod comparisons;
 pub mod house;
 pub mod machines;
 pub mod physics;
