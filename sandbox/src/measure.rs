@@ -3,13 +3,13 @@
 //! **Knows:** the counters of the sandbox that runs.
 //! **Promises:** a run shorter than 20 ms costs three readings in all; a longer one is sampled once per CFS
 //! period, so that a quota of one core is never seen as a peak of two. Of runs shorter than two milliseconds only the
-//! first few and then each sixteenth is read; the others are taken to have used CPU at the rate of the last that was,
-//! and what they really used goes into the next reading, so that the sum is right.
+//! first few, the first after a longer one, and then each sixteenth is read; the others are taken to have used CPU at the
+//! rate of the last that was, and what they really used goes into the next reading, so that the sum is right.
 //! **Gives up:** peaks shorter than a period, and telling very short runs of one sandbox from each other: a reading of three
 //! counters takes as long as such a run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ pub(crate) struct ShortRuns {
     runs: AtomicU32,
     /// Time in runs since the last reading, in microseconds.
     unread_us: AtomicU64,
+    /// Whether the last reading was of a short run: only such a one says something of another.
+    alike: AtomicBool,
     /// As last read.
     cpu_millicores: AtomicU32,
     memory_mib: AtomicU32,
@@ -46,7 +48,8 @@ impl ShortRuns {
     /// What a run that has just ended after `took` is taken to have used, if it need not be read.
     fn guess(&self, took: Duration) -> Option<Usage> {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        if took >= SHORT || run < READ_FIRST || run.is_multiple_of(READ_ONE_IN) {
+        let alike = took < SHORT && self.alike.load(Ordering::Relaxed);
+        if !alike || run < READ_FIRST || run.is_multiple_of(READ_ONE_IN) {
             return None;
         }
         let took_us = Span::from(took).as_micros();
@@ -66,7 +69,8 @@ impl ShortRuns {
         used.scaled(took.as_micros().max(1), took.as_micros().max(1) + unread)
     }
 
-    fn has_been_read(&self, usage: &Usage, mean: MilliCores) {
+    fn has_been_read(&self, took: Duration, usage: &Usage, mean: MilliCores) {
+        self.alike.store(took < SHORT, Ordering::Relaxed);
         self.cpu_millicores.store(mean.0, Ordering::Relaxed);
         self.memory_mib.store(usage.memory_peak.0, Ordering::Relaxed);
     }
@@ -146,7 +150,7 @@ impl Meter {
             // Who lends knows that, not who measures.
             safeguarded: false,
         };
-        self.hold.short_runs.has_been_read(&usage, mean);
+        self.hold.short_runs.has_been_read(took, &usage, mean);
         (usage, duration)
     }
 
@@ -183,7 +187,7 @@ mod tests {
                 None => {
                     let used = short.share(std::mem::take(&mut unseen), Span::from(took));
                     let usage = Usage { cpu_time: used, memory_peak: Mebibytes(3), ..Usage::default() };
-                    short.has_been_read(&usage, rate(used, Span::from(took)));
+                    short.has_been_read(took, &usage, rate(used, Span::from(took)));
                     told += used;
                     read += 1;
                 }
@@ -196,9 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_not_short_is_always_read() {
+    fn a_run_that_is_not_short_is_read_and_so_is_the_next() {
         let short = ShortRuns::default();
-        assert!((0..64).all(|_| short.guess(SHORT).is_none()));
+        let took = Duration::from_millis(1);
+        short.has_been_read(took, &Usage::default(), MilliCores(1));
+        assert!((0..5).filter(|_| short.guess(took).is_some()).count() == 1, "the fifth is guessed");
+        assert!(short.guess(SHORT).is_none());
+        short.has_been_read(SHORT, &Usage::default(), MilliCores(1));
+        assert!(short.guess(took).is_none(), "nothing is known of short ones now");
     }
 
     #[test]
