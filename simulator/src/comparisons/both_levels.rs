@@ -24,7 +24,7 @@ const LIMIT_S: f64 = 50.0;
 const LENGTH: Span = Span::seconds(1_200);
 const MEASURED_FROM: Span = Span::seconds(120);
 /// Users, in steps.
-const USERS: [u32; 9] = [50, 100, 150, 200, 250, 300, 350, 400, 500];
+const USERS: [u32; 5] = [50, 100, 150, 200, 250];
 /// MiB per core of the VMs: a D series VM's.
 const MEMORY_PER_CORE: Mebibytes = Mebibytes(4_096);
 
