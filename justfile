@@ -20,7 +20,11 @@ check:
 story:
     sh tests/run.sh -p windfall-tests story
 
-# Faults on the live house
+# Evictions on a cluster of its own; --short for two minutes
+storm *arguments:
+    sh chaos/storm.sh {{arguments}}
+
+# Faults, scenarios and invariants, each for itself
 chaos:
     sh tests/run.sh -p chaos
 

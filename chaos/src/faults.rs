@@ -105,6 +105,22 @@ impl Target {
         }
     }
 
+    /// The process that has this id, if `variable` is `value` in the environment it was started with.
+    pub fn marked(pid: u32, variable: &str, value: &str) -> Result<Self, FaultError> {
+        let target = Self::open(pid)?;
+        let is_marked = has_mark(pid, variable, value);
+        // If it still lives now, the environment that was read is its own.
+        if target.ends_within(Duration::ZERO)? {
+            return Err(FaultError::Gone { pid });
+        }
+        if is_marked {
+            Ok(target)
+        } else {
+            let (expected, command) = (format!("{variable}={value}"), target.command_line()?);
+            Err(FaultError::Another { pid, expected, command })
+        }
+    }
+
     fn open(pid: u32) -> Result<Self, FaultError> {
         let number = libc::pid_t::try_from(pid).ok().filter(|&number| number > 1);
         let Some(number) = number.filter(|_| pid != std::process::id()) else {
@@ -170,6 +186,25 @@ impl Target {
     }
 }
 
+fn has_mark(pid: u32, variable: &str, value: &str) -> bool {
+    let mark = format!("{variable}={value}");
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+}
+
+/// Every process of this machine that was started with this mark in its environment, with its command line.
+pub fn marked(variable: &str, value: &str) -> Vec<(u32, Vec<String>)> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|&pid| has_mark(pid, variable, value))
+        .map(|pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+            (pid, words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+        })
+        .collect()
+}
+
 fn told(pid: u32, source: io::Error) -> FaultError {
     match source.raw_os_error() {
         Some(libc::ESRCH) => FaultError::Gone { pid },
@@ -224,6 +259,23 @@ mod tests {
         target.hit(Fault::Kill).unwrap();
         assert!(target.ends_within(LONG).unwrap());
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+
+    #[test]
+    fn only_a_process_with_the_mark_is_a_target() {
+        let mark = format!("test-{}", std::process::id());
+        let mut child = Command::new("sleep").arg("60").env("CHAOS_MARK", &mark).spawn().unwrap();
+        let pid = child.id();
+        // A child has our environment until it has become another program.
+        while !marked("CHAOS_MARK", &mark).iter().any(|(_, command)| command.len() == 2) {
+            std::thread::sleep(STARTING_PAUSE);
+        }
+        assert_eq!(marked("CHAOS_MARK", &mark), [(pid, vec!["sleep".to_owned(), "60".to_owned()])]);
+        let other = Target::marked(pid, "CHAOS_MARK", "another").unwrap_err();
+        assert!(matches!(other, FaultError::Another { .. }), "{other}");
+        Target::marked(pid, "CHAOS_MARK", &mark).unwrap().hit(Fault::Kill).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(marked("CHAOS_MARK", &mark).is_empty());
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Load {
             return wrong("load.short", "0", "at least 1: their answers are what is timed");
         }
         range("load.short_ms", Some(self.short_ms), 0..=60_000, "[from, to] within 0 to 60000")?;
-        range("load.long_ms", Some(self.long_ms), 0..=300_000, "[from, to] within 0 to 300000")?;
+        range("load.long_ms", Some(self.long_ms), 0..=100_000, "[from, to] within 0 to 100000")?;
         number("load.pause_ms", self.pause_ms, 0..=60_000, "0 to 60000")
     }
 }

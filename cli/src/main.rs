@@ -6,6 +6,7 @@
 
 mod activation;
 mod bench;
+mod chaos;
 mod client;
 mod config_command;
 mod configuration;
@@ -84,6 +85,9 @@ enum Command {
     Config(config_command::Config),
     /// Rehearse a scenario under virtual time
     Simulate(simulate::Simulate),
+    /// Trouble the cluster here on purpose, and see that nothing is lost
+    #[command(subcommand)]
+    Chaos(chaos::Chaos),
     /// Be a Frontend: the HTTP door and the NATS doors
     Frontend(Frontend),
     /// Be a Controller: decide where, and with how much, invocations run
@@ -186,6 +190,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
+        Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");
             role::run(Role::Frontend, given.role, flags)

@@ -1,8 +1,10 @@
 //! `windfall simulate`: rehearse a scenario under virtual time.
 
+mod figures;
+
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use simulator::runs::{Job, play_all};
 use simulator::{Report, Scenario};
@@ -12,8 +14,10 @@ use crate::output;
 
 /// Its flags.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, args_conflicts_with_subcommands = true)]
 pub struct Simulate {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// The scenario, TOML. Without it: three harvested VMs, one of which shrinks and one of which is evicted
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -40,6 +44,13 @@ pub struct Simulate {
     show: bool,
 }
 
+/// What else is played.
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Play the published figures again, and ours beside them
+    Figures(figures::Figures),
+}
+
 const HELP: &str = "\
 Plays a scenario through the policies that run in production, with a clock that is only a number. Equal scenarios
 give equal reports. Exit code 1 means that something was not as it must always be: a bug.
@@ -49,10 +60,14 @@ Examples:
   windfall simulate --show > mine.toml && windfall simulate --scenario mine.toml
   windfall simulate --scenario mine.toml --placement jsq --seed 7 --json
   windfall simulate --scenario mine.toml --seeds 20
-  windfall simulate --decisions > decisions.txt";
+  windfall simulate --decisions > decisions.txt
+  windfall simulate figures --quick";
 
 /// Carries it out.
 pub fn run(simulate: Simulate) -> Outcome {
+    if let Some(Instead::Figures(figures)) = simulate.instead {
+        return figures::run(figures);
+    }
     let (name, text) = match &simulate.scenario {
         None => ("the built-in scenario".to_owned(), simulator::FIRST_LIGHT.to_owned()),
         Some(path) => {

@@ -16,6 +16,7 @@
 
 mod chance;
 pub mod comparisons;
+pub mod figures;
 pub mod house;
 pub mod machines;
 pub mod physics;

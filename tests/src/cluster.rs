@@ -230,6 +230,16 @@ impl Cluster {
         assert!(is_ours && vm.pid > 1, "{} is not a process of this cluster: {vm:?}", vm.pid);
     }
 
+    /// What a scenario of trouble is played on.
+    pub async fn house(&self) -> chaos::live::House {
+        chaos::live::House {
+            nats: self.nats().await.client,
+            guest: self.nats().await.client,
+            namespace: "guest".into(),
+            cluster: self.name.clone(),
+        }
+    }
+
     /// The control group that is a VM.
     pub fn group_of(&self, vm: VmId) -> Group {
         Group::open(&format!("{HOUSE}/{}/{vm}", self.name)).expect("the group of the VM")

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn where_there_is_enough_everybody_gets_what_it_can_use() {
         assert_eq!(shared(100, &[(30, 1), (70, 1)]), [30, 70]);
-        assert_eq!(shared(100, &[]), []);
+        assert_eq!(shared(100, &[]), [0_u64; 0]);
         assert_eq!(shared(0, &[(0, 1)]), [0]);
     }
 

@@ -1,0 +1,185 @@
+//! A scenario on a cluster that runs: load, trouble, and what became of it.
+//!
+//! **Knows:** one cluster on this machine, by the house's connection, a caller's connection and the mark of its processes.
+//! **Promises:** no process, group or VM is touched that does not carry the cluster's mark; what was frozen or resized is put
+//! back, also when the run is broken off; whatever was called is accounted for.
+//! **Gives up:** clusters of several machines, and links between them: processes are all it can hit.
+
+mod load;
+mod observer;
+mod report;
+mod trouble;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use messages::{FleetList, FleetVm, subjects};
+use serde_json::{Value, json};
+use vocabulary::{Span, VmStanding};
+
+use crate::scenario::Scenario;
+use crate::timetable::timetable;
+use load::Callers;
+use observer::Observer;
+pub use report::{Report, Verdict};
+use trouble::Trouble;
+
+/// The function that is called for short whiles. Two names, because what is learned of one must not blur the other.
+pub const SHORT: &str = "chaos-short";
+/// The function that is called for long whiles.
+pub const LONG: &str = "chaos-long";
+
+const SLEEP: &str = "\
+import time
+def main(args):
+    time.sleep(args.get('seconds', 0))
+    return {'mark': args.get('mark')}
+";
+
+/// What both functions are, as OpenWhisk's API takes it. Small, so that many fit on a VM.
+pub fn function() -> Value {
+    json!({
+        "exec": { "kind": "python:default", "code": SLEEP },
+        "limits": { "memory": 128, "cpu": 100, "timeout": 120_000 },
+    })
+}
+
+/// A cluster on this machine.
+#[derive(Debug, Clone)]
+pub struct House {
+    /// The house's own connection: it may listen to everything.
+    pub nats: Client,
+    /// A caller's connection.
+    pub guest: Client,
+    /// The caller's namespace, in which [`SHORT`] and [`LONG`] are.
+    pub namespace: String,
+    /// What marks the cluster's processes.
+    pub cluster: String,
+}
+
+/// Why a scenario could not be played to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The cluster is not what the scenario is for.
+    #[error(
+        "{name} is for {wanted} VMs, and {open} take work here: start the cluster with `windfall up --vms {wanted}`"
+    )]
+    Fleet {
+        /// The scenario.
+        name: String,
+        /// How many it is for.
+        wanted: u32,
+        /// How many there are.
+        open: usize,
+    },
+    /// NATS says no.
+    #[error("{doing}: {error}")]
+    Nats {
+        /// What was being done.
+        doing: &'static str,
+        /// What it said.
+        error: String,
+    },
+    /// The event log cannot be written.
+    #[error("cannot write the event log {path}: {source}")]
+    Log {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl LiveError {
+    fn nats(doing: &'static str) -> impl Fn(String) -> Self {
+        move |error| Self::Nats { doing, error }
+    }
+}
+
+/// The clock of one run.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Span {
+        self.0.elapsed().into()
+    }
+}
+
+/// How long the fleet is asked.
+const FLEET_PATIENCE: Duration = Duration::from_secs(2);
+
+impl House {
+    /// VMs that take work, by id; nobody when the Resource Monitor does not answer.
+    async fn open_vms(&self) -> Vec<FleetVm> {
+        let asked = self.nats.request(subjects::FLEET_LIST, bytes::Bytes::new());
+        let Ok(Ok(message)) = tokio::time::timeout(FLEET_PATIENCE, asked).await else { return Vec::new() };
+        let fleet: FleetList = messages::decode(&message.payload).unwrap_or_default();
+        let mut open: Vec<_> =
+            fleet.vms.into_iter().filter(|vm| vm.standing == Some(VmStanding::Open)).collect();
+        open.sort_by_key(|vm| vm.vm);
+        open
+    }
+}
+
+/// Plays a scenario. `say` gets lines for people.
+pub async fn play(
+    house: &House,
+    scenario: &Scenario,
+    seed: u64,
+    log: &Path,
+    say: Arc<dyn Fn(String) + Send + Sync>,
+) -> Result<Report, LiveError> {
+    let open = house.open_vms().await.len();
+    if open < scenario.vms as usize {
+        return Err(LiveError::Fleet { name: scenario.name.clone(), wanted: scenario.vms, open });
+    }
+    let clock = Clock(Instant::now());
+    let observer = Observer::start(house, clock).await?;
+    let callers = Callers::start(house, &scenario.load, seed, clock).await?;
+    say(format!("{} s of calm", scenario.calm_s));
+    tokio::time::sleep(Duration::from_secs(scenario.calm_s)).await;
+    let storm_from = clock.now();
+    say(format!("{} s of storm", scenario.storm_s));
+    let trouble = Trouble::new(house.clone(), clock, Arc::clone(&say));
+    trouble.make(&timetable(scenario, seed), Duration::from_secs(scenario.storm_s)).await;
+    let storm_to = clock.now();
+    let last_fault = trouble.seen().last_fault.unwrap_or(storm_to);
+    let healthy_after = is_healthy(house, scenario, &callers, clock, last_fault).await;
+    say("the last answers".into());
+    let calls = callers.finish().await;
+    let sight = observer.finish();
+    let evidence = report::Evidence {
+        scenario,
+        seed,
+        storm: storm_from..storm_to,
+        healthy_after,
+        calls,
+        sight,
+        trouble: trouble.seen(),
+    };
+    evidence.judge(house, log).await
+}
+
+/// How long after the last fault the fleet was whole and a call that began then had succeeded; `None` if not in time.
+async fn is_healthy(
+    house: &House,
+    scenario: &Scenario,
+    callers: &Callers,
+    clock: Clock,
+    last_fault: Span,
+) -> Option<Span> {
+    let until = clock.now() + Span::seconds(scenario.healthy_within_s);
+    let begin = clock.now();
+    loop {
+        if house.open_vms().await.len() >= scenario.vms as usize && callers.succeeded_since(begin) {
+            return Some(Span(clock.now().0.saturating_sub(last_fault.0)));
+        }
+        if clock.now() > until {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,438 @@
+//! What became of it: counted, timed, and held against what must stay true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Stream;
+use futures::StreamExt;
+use messages::{Record, subjects};
+use serde::Serialize;
+use vocabulary::{Attempt, InvocationId, Outcome, Span, VmId};
+
+use super::load::{Answered, Calls};
+use super::observer::Sight;
+use super::trouble::Seen;
+use super::{House, LONG, LiveError, SHORT};
+use crate::events::{self, Entry, Event};
+use crate::invariants::{self, Breach};
+use crate::scenario::Scenario;
+
+/// The stream that the house keeps its records in.
+const RECORDS: &str = "WINDFALL_RECORDS";
+/// How long a record may take after the last answer.
+const RECORD_PATIENCE: Duration = Duration::from_secs(30);
+/// Breaches that are shown of one invariant.
+const SHOWN: usize = 5;
+
+/// One invariant, judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Its name.
+    pub invariant: &'static str,
+    /// Whether it held.
+    pub holds: bool,
+    /// The first breaches.
+    pub breaches: Vec<String>,
+}
+
+/// The figures of one run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// What was played.
+    pub scenario: String,
+    /// With which seed.
+    pub seed: u64,
+    /// Invocations that were accepted: a caller was answered, or a submission acknowledged.
+    pub accepted: u64,
+    /// Of these, those that have ended with a record.
+    pub ended: u64,
+    /// Of these, those that have not; and calls that were never answered though no connection broke meanwhile.
+    pub lost: u64,
+    /// Invocations with more than one record.
+    pub duplicated: u64,
+    /// Invocations whose answer came more than once.
+    pub answered_twice: u64,
+    /// Accepted submissions that have a record and whose answer never came.
+    pub answers_missing: u64,
+    /// Ended in something else than success.
+    pub failed: u64,
+    /// Refused before they were accepted.
+    pub refused: u64,
+    /// Calls and submissions that broke off while nats-server or the Frontend was gone: nobody promised anything.
+    pub broken_off: u64,
+    /// VMs that were taken away.
+    pub evictions: u64,
+    /// Faults that were made; each notice with what follows it is one.
+    pub faults: u32,
+    /// Faults that were left out.
+    pub left_out: Vec<String>,
+    /// Attempts that went out again because of a VM that was taken away, after it was.
+    pub redispatches: u64,
+    /// Attempts that went out again before anything was taken away: at a notice, handed back, or given up.
+    pub reruns_before_loss: u64,
+    /// From the moment at which a VM was gone to the next attempt on its way: the median.
+    pub redispatch_p50_ms: Option<f64>,
+    /// As before, the 99th percentile.
+    pub redispatch_p99_ms: Option<f64>,
+    /// Of calls of short functions that were sent before the storm.
+    pub p99_ms_calm: Option<f64>,
+    /// Of calls of short functions that were sent in the storm.
+    pub p99_ms_storm: Option<f64>,
+    /// As before, the medians.
+    pub p50_ms_calm: Option<f64>,
+    /// As before, the medians.
+    pub p50_ms_storm: Option<f64>,
+    /// Successful answers of all doors and functions per second before the storm.
+    pub goodput_calm: f64,
+    /// As before, in the storm.
+    pub goodput_storm: f64,
+    /// From the last fault until the fleet was whole and calls succeeded.
+    pub healthy_after_ms: Option<u64>,
+    /// What must stay true.
+    pub invariants: Vec<Verdict>,
+}
+
+/// Everything that was seen.
+pub(super) struct Evidence<'a> {
+    pub scenario: &'a Scenario,
+    pub seed: u64,
+    pub storm: Range<Span>,
+    pub healthy_after: Option<Span>,
+    pub calls: Calls,
+    pub sight: Sight,
+    pub trouble: Seen,
+}
+
+impl Evidence<'_> {
+    pub async fn judge(&self, house: &House, path: &Path) -> Result<Report, LiveError> {
+        let accepted: BTreeSet<InvocationId> = self
+            .calls
+            .answered
+            .iter()
+            .map(|answer| answer.id)
+            .chain(self.calls.submitted.keys().copied())
+            .collect();
+        let stream = async_nats::jetstream::new(house.nats.clone())
+            .get_stream(RECORDS)
+            .await
+            .map_err(|error| LiveError::nats("opening the records")(error.to_string()))?;
+        let records = count(&stream, house, &accepted).await?;
+        let log = self.log(&stream, house, &records).await;
+        write(path, &log)?;
+
+        let lost_in_silence = |(sent, at): &&(Span, Span)| !self.broke_between(*sent, *at);
+        let silent = self.calls.unanswered.iter().filter(lost_in_silence).count() as u64;
+        let without = accepted.iter().filter(|id| !records.contains_key(id)).count() as u64;
+        let (after, before) = self.redispatches();
+        let short = |range: &Range<Span>| {
+            let all = self.calls.answered.iter().filter(|call| !call.is_long && range.contains(&call.sent));
+            sorted(all.map(|call| Span(call.at.0.saturating_sub(call.sent.0))).collect())
+        };
+        let calm = Span::ZERO..self.storm.start;
+        let (in_calm, in_storm) = (short(&calm), short(&self.storm));
+        let durable: Vec<&Answered> =
+            self.calls.durable_answers.values().filter_map(|answers| answers.first()).collect();
+        let ours = |answer: &&&Answered| self.calls.submitted.contains_key(&answer.id);
+        let all = || self.calls.answered.iter().chain(durable.iter().filter(ours).copied());
+        Ok(Report {
+            scenario: self.scenario.name.clone(),
+            seed: self.seed,
+            accepted: accepted.len() as u64,
+            ended: accepted.len() as u64 - without,
+            lost: without + silent,
+            duplicated: records.values().filter(|&&count| count > 1).count() as u64,
+            answered_twice: self.calls.durable_answers.values().filter(|answers| answers.len() > 1).count()
+                as u64,
+            answers_missing: self
+                .calls
+                .submitted
+                .keys()
+                .filter(|id| !self.calls.durable_answers.contains_key(id))
+                .count() as u64,
+            failed: all().filter(|answer| answer.outcome != Outcome::Success).count() as u64,
+            refused: self.calls.refused,
+            broken_off: self.calls.unanswered.len() as u64 - silent + self.calls.unacknowledged,
+            evictions: self.trouble.deaths.len() as u64,
+            faults: self.trouble.made,
+            left_out: self.trouble.left_out.clone(),
+            redispatches: after.len() as u64,
+            reruns_before_loss: before,
+            redispatch_p50_ms: quantile(&after, 50),
+            redispatch_p99_ms: quantile(&after, 99),
+            p99_ms_calm: quantile(&in_calm, 99),
+            p99_ms_storm: quantile(&in_storm, 99),
+            p50_ms_calm: quantile(&in_calm, 50),
+            p50_ms_storm: quantile(&in_storm, 50),
+            goodput_calm: rate(all(), &calm),
+            goodput_storm: rate(all(), &self.storm),
+            healthy_after_ms: self.healthy_after.map(Span::as_millis),
+            invariants: self.verdicts(&log, &records, silent),
+        })
+    }
+
+    /// Whether a connection may have broken under a call.
+    fn broke_between(&self, sent: Span, at: Span) -> bool {
+        // A Frontend or server that is being started again is not there either.
+        let while_away = Span::seconds(15);
+        self.trouble.breaks.iter().any(|&moment| sent < moment + while_away && moment < at)
+    }
+
+    /// How long every attempt took to go out again after its VM was gone, and how many went out before that.
+    fn redispatches(&self) -> (Vec<Span>, u64) {
+        let mut after = Vec::new();
+        let mut before = 0;
+        for ((invocation, attempt), (_, again)) in &self.sight.runs {
+            let Some(older) = attempt.0.checked_sub(1).filter(|&older| older > 0) else { continue };
+            let Some((vm, sent)) = self.sight.runs.get(&(*invocation, Attempt(older))) else { continue };
+            match self.trouble.deaths.get(vm) {
+                // What was sent there in ignorance of its death waited only since it was sent.
+                Some(&death) if death <= *again => after.push(Span(again.0 - death.max(*sent).0)),
+                _ => before += 1,
+            }
+        }
+        (sorted(after), before)
+    }
+
+    /// The attempt whose answer a caller has, by the VM that it names.
+    fn attempt(&self, id: InvocationId, vm: Option<VmId>) -> Option<Attempt> {
+        let of_this = (id, Attempt(0))..=(id, Attempt(u32::MAX));
+        let there = self.sight.runs.range(of_this).filter(|(_, (on, _))| Some(*on) == vm);
+        let mut there: Vec<Attempt> = there.map(|((_, attempt), _)| *attempt).collect();
+        if there.len() > 1 {
+            there.retain(|attempt| self.sight.answers.contains_key(&(id, *attempt)));
+        }
+        there.first().copied()
+    }
+
+    /// The event log, as an observer of the house and of its callers has seen it.
+    async fn log(
+        &self,
+        stream: &Stream,
+        house: &House,
+        records: &BTreeMap<InvocationId, usize>,
+    ) -> Vec<Entry> {
+        let mut log = Vec::new();
+        let mut missing = Vec::new();
+        for call in &self.calls.answered {
+            log.push(Entry { at: call.sent, event: Event::Accepted { invocation: call.id } });
+            match self.attempt(call.id, call.vm) {
+                Some(attempt) => log.push(self.ended(call, attempt)),
+                None => missing.push((call.id, call.is_long, call.at, Some(call.outcome))),
+            }
+        }
+        for (&invocation, submitted) in &self.calls.submitted {
+            log.push(Entry { at: submitted.sent, event: Event::Accepted { invocation } });
+            let answer = self.calls.durable_answers.get(&invocation).and_then(|answers| answers.first());
+            let attempt = answer.and_then(|answer| self.attempt(invocation, answer.vm));
+            match (answer, attempt) {
+                (Some(answer), Some(attempt)) => log.push(self.ended(answer, attempt)),
+                // The record says how it ended, if there is one.
+                _ if records.contains_key(&invocation) => {
+                    let at = answer.map_or(self.storm.end, |answer| answer.at);
+                    missing.push((invocation, submitted.is_long, at, answer.map(|answer| answer.outcome)));
+                }
+                _ => {}
+            }
+        }
+        for (invocation, is_long, at, outcome) in missing {
+            let function = if is_long { LONG } else { SHORT };
+            let subject = subjects::record(&house.namespace, function, invocation);
+            let record = stream.direct_get_last_for_subject(subject).await.ok();
+            let record = record.and_then(|message| messages::decode::<Record>(&message.payload).ok());
+            let Some(record) = record else { continue };
+            let (attempt, outcome) = (record.attempt, outcome.unwrap_or(record.outcome));
+            log.push(Entry { at, event: Event::Ended { invocation, attempt, outcome } });
+        }
+        log.extend(&self.sight.fences);
+        for (&vm, &at) in &self.trouble.deaths {
+            log.push(Entry { at, event: Event::VmLost { vm } });
+        }
+        log.sort_by_key(|entry| entry.at);
+        log
+    }
+
+    /// An answer, at the moment at which it passed the house's own bus: that of a caller is another connection, on
+    /// which it may come a little later than a fence that was sent after it.
+    fn ended(&self, call: &Answered, attempt: Attempt) -> Entry {
+        let at = self.sight.answers.get(&(call.id, attempt)).copied().unwrap_or(call.at).max(call.sent);
+        let (invocation, outcome) = (call.id, call.outcome);
+        Entry { at, event: Event::Ended { invocation, attempt, outcome } }
+    }
+
+    fn verdicts(&self, log: &[Entry], records: &BTreeMap<InvocationId, usize>, silent: u64) -> Vec<Verdict> {
+        let of_log = |invariant: &'static str, breaches: Vec<Breach>| {
+            verdict(invariant, breaches.iter().map(ToString::to_string).collect())
+        };
+        let log_line = |id: &InvocationId, what: &str| format!("{id} {what}");
+        let mut kept: Vec<String> = records
+            .iter()
+            .filter(|(_, count)| **count > 1)
+            .map(|(id, count)| log_line(id, &format!("has {count} records")))
+            .collect();
+        let accepted = self.calls.answered.iter().map(|call| call.id);
+        let accepted = accepted.chain(self.calls.submitted.keys().copied());
+        kept.extend(accepted.filter(|id| !records.contains_key(id)).map(|id| log_line(&id, "has no record")));
+        let strangers = self.calls.answered.iter().filter(|call| !call.is_own);
+        let mut seen = BTreeSet::new();
+        let again = self.calls.answered.iter().filter(|call| !seen.insert(call.id));
+        let strange =
+            strangers.map(|call| log_line(&call.id, "came to somebody who had asked something else"));
+        let unheard = (silent > 0).then(|| format!("{silent} calls had no answer, and no connection broke"));
+        let ill = self.healthy_after.is_none().then(|| {
+            format!(
+                "{} s after the last fault the fleet was not whole, or calls failed",
+                self.scenario.healthy_within_s
+            )
+        });
+        vec![
+            of_log(
+                "every_accepted_invocation_ends_exactly_once",
+                invariants::every_accepted_invocation_ends_exactly_once(log),
+            ),
+            of_log(
+                "no_answer_of_a_dead_attempt_reaches_a_caller",
+                invariants::no_answer_of_a_dead_attempt_reaches_a_caller(log),
+            ),
+            verdict("every_accepted_invocation_has_exactly_one_record", kept),
+            verdict("every_call_is_answered", unheard.into_iter().collect()),
+            verdict(
+                "every_answer_comes_to_who_asked",
+                strange.chain(again.map(|call| log_line(&call.id, "answered two calls"))).collect(),
+            ),
+            verdict("the_cluster_is_healthy_again_in_time", ill.into_iter().collect()),
+        ]
+    }
+}
+
+fn verdict(invariant: &'static str, breaches: Vec<String>) -> Verdict {
+    let holds = breaches.is_empty();
+    Verdict { invariant, holds, breaches: breaches.into_iter().take(SHOWN).collect() }
+}
+
+/// How many records each of these has; waits a while for the last ones.
+async fn count(
+    stream: &Stream,
+    house: &House,
+    accepted: &BTreeSet<InvocationId>,
+) -> Result<BTreeMap<InvocationId, usize>, LiveError> {
+    let until = tokio::time::Instant::now() + RECORD_PATIENCE;
+    loop {
+        let mut records = BTreeMap::new();
+        for function in [SHORT, LONG] {
+            let filter = subjects::records_of_function(&house.namespace, function);
+            let reading = |error: String| LiveError::nats("counting the records")(error);
+            let mut found =
+                stream.info_with_subjects(filter).await.map_err(|error| reading(error.to_string()))?;
+            while let Some(next) = found.next().await {
+                let (subject, count) = next.map_err(|error| reading(error.to_string()))?;
+                let id = subject.rsplit('.').next().and_then(|id| id.parse().ok());
+                if let Some(id) = id.filter(|id| accepted.contains(id)) {
+                    *records.entry(id).or_default() += count;
+                }
+            }
+        }
+        if records.len() == accepted.len() || tokio::time::Instant::now() > until {
+            return Ok(records);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn write(path: &Path, log: &[Entry]) -> Result<(), LiveError> {
+    let failed = |source| LiveError::Log { path: path.to_owned(), source };
+    let mut file = BufWriter::new(std::fs::File::create(path).map_err(failed)?);
+    for entry in log {
+        events::write(&mut file, entry).map_err(failed)?;
+    }
+    file.flush().map_err(failed)
+}
+
+fn sorted(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable();
+    spans
+}
+
+/// The value that so many hundredths of a sorted list do not exceed.
+fn quantile(sorted: &[Span], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map(|span| span.as_micros() as f64 / 1e3)
+}
+
+/// Successes per second that came within this time.
+fn rate<'a>(answers: impl Iterator<Item = &'a Answered>, within: &Range<Span>) -> f64 {
+    let good = answers.filter(|answer| answer.outcome == Outcome::Success && within.contains(&answer.at));
+    let length = Span(within.end.0.saturating_sub(within.start.0)).as_seconds();
+    good.count() as f64 / length.max(0.001)
+}
+
+impl Report {
+    /// Whether everything stayed true that must.
+    pub fn is_good(&self) -> bool {
+        self.invariants.iter().all(|verdict| verdict.holds)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.0}"));
+        let mut line = |what: &str, value: String| writeln!(f, "| {what} | {value} |");
+        line("scenario, seed", format!("{}, {}", self.scenario, self.seed))?;
+        line("---", "---:".into())?;
+        line("accepted", self.accepted.to_string())?;
+        line("ended", self.ended.to_string())?;
+        line("lost", self.lost.to_string())?;
+        line("duplicated records", self.duplicated.to_string())?;
+        line("answered twice", self.answered_twice.to_string())?;
+        line("durable answers that never came", self.answers_missing.to_string())?;
+        line("ended otherwise than well", self.failed.to_string())?;
+        line("refused", self.refused.to_string())?;
+        line("broken off with a connection", self.broken_off.to_string())?;
+        line("evictions", self.evictions.to_string())?;
+        line("faults made, left out", format!("{}, {}", self.faults, self.left_out.len()))?;
+        line("run again at a notice or handed back", self.reruns_before_loss.to_string())?;
+        line("run again after the loss", self.redispatches.to_string())?;
+        line(
+            "loss to re-dispatch, p50 and p99 ms",
+            format!("{}, {}", ms(self.redispatch_p50_ms), ms(self.redispatch_p99_ms)),
+        )?;
+        line(
+            "short calls, p50 ms: calm, storm",
+            format!("{}, {}", ms(self.p50_ms_calm), ms(self.p50_ms_storm)),
+        )?;
+        line(
+            "short calls, p99 ms: calm, storm",
+            format!("{}, {}", ms(self.p99_ms_calm), ms(self.p99_ms_storm)),
+        )?;
+        line("good answers/s: calm, storm", format!("{:.1}, {:.1}", self.goodput_calm, self.goodput_storm))?;
+        let healthy = self.healthy_after_ms.map(|value| value as f64);
+        line("healthy again after the last fault, ms", ms(healthy))?;
+        for verdict in &self.invariants {
+            let holds = if verdict.holds { "holds" } else { "BROKEN" };
+            writeln!(f, "| {} | {holds} |", verdict.invariant)?;
+        }
+        for verdict in &self.invariants {
+            for breach in &verdict.breaches {
+                writeln!(f, "BROKEN {breach}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let spans: Vec<Span> = (1..=200).map(Span::millis).collect();
+        assert_eq!(quantile(&spans, 50), Some(100.0));
+        assert_eq!(quantile(&spans, 99), Some(198.0));
+        assert_eq!(quantile(&spans[..1], 99), Some(1.0));
+        assert_eq!(quantile(&[], 99), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! What the runs of the balancers come to: one table of crossings, one of cold starts, the goals in words, the curves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::super::curve::{Curve, Point, find};
+use super::super::sosp::POLICIES;
+use super::super::{Chart, Drawn, Figure, Line, Played, Table};
+use super::{Balancers, PLACES, published};
+
+/// The released policy that the goals are measured against.
+const REFERENCE: &str = "mws-sosp21";
+/// What ours should come to, as a multiple of it.
+const GOALS: [(&str, f64); 2] = [("Normal", 1.15), ("Active", 1.25)];
+
+pub fn draw(figure: &Balancers, played: &[Played], mut notes: Vec<String>) -> Drawn {
+    let mut curves = Curve::all(played);
+    let place = |curve: &Curve| PLACES.iter().position(|place| place.name == curve.cluster);
+    curves.sort_by_key(place);
+    notes.push("published numbers: read off the plots of SOSP'21".to_owned());
+    notes.push(
+        "`mws` grants each call its reservation, `mws+profile` what is learned of the function (`allocation = profile`)".to_owned(),
+    );
+    Drawn {
+        name: figure.name(),
+        about: figure.about(),
+        notes,
+        findings: findings(&curves),
+        broken: Vec::new(),
+        tables: vec![limits(&curves), colds(&curves)],
+        charts: charts(&curves),
+        values: values(&curves),
+    }
+}
+
+/// Against the released policy in the same cluster.
+fn ratio(curves: &[Curve], curve: &Curve) -> Option<f64> {
+    Some(curve.at_limit.mean / find(curves, &curve.cluster, REFERENCE)?.at_limit.mean)
+}
+
+fn limits(curves: &[Curve]) -> Table {
+    let heads = [
+        "cluster",
+        "policy",
+        "paper",
+        "here, mean (least to most)",
+        "against mws-sosp21 here",
+        "in the paper",
+    ];
+    let mut table = Table::new("Calls per second at a P99 of 50 s", &heads);
+    for curve in curves {
+        let plain = curve.cluster.split(',').next().unwrap_or_default();
+        let paper = published::crossing(plain, &curve.policy);
+        let of_paper = paper.zip(published::crossing(plain, REFERENCE)).map(|(this, that)| this / that);
+        let text = |number: Option<f64>, decimals: usize| {
+            number.map_or_else(|| "-".to_owned(), |number| format!("{number:.decimals$}"))
+        };
+        table.rows.push(vec![
+            curve.cluster.clone(),
+            curve.policy.clone(),
+            text(paper, 1),
+            curve.limit_text(),
+            text(ratio(curves, curve), 2),
+            text(of_paper, 2),
+        ]);
+    }
+    table
+}
+
+fn colds(curves: &[Curve]) -> Table {
+    let users: BTreeSet<u32> =
+        curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.users)).collect();
+    let mut heads = vec!["cluster".to_owned(), "policy".to_owned()];
+    heads.extend(users.iter().map(|users| format!("{users} users")));
+    let rows = curves.iter().map(|curve| {
+        let number = |users: &u32| {
+            let point = curve.at(*users);
+            point.map_or_else(|| "-".to_owned(), |point| format!("{:.1}", point.cold_percent.mean))
+        };
+        let names = [curve.cluster.clone(), curve.policy.clone()];
+        names.into_iter().chain(users.iter().map(number)).collect()
+    });
+    Table { title: "Cold starts, per cent of runs".into(), heads, rows: rows.collect() }
+}
+
+fn findings(curves: &[Curve]) -> Vec<String> {
+    let mut said = Vec::new();
+    for place in &PLACES {
+        let plain = place.name.split(',').next().unwrap_or_default();
+        let Some(reference) = find(curves, place.name, REFERENCE) else { continue };
+        for (other, published) in [("jsq-sosp21", 24.0 / 14.9), ("vanilla", 24.0 / 2.2)] {
+            if let Some(other) = find(curves, place.name, other).filter(|_| plain == "Normal") {
+                said.push(format!(
+                    "{}: `{REFERENCE}` bears {:.2} times the load of `{}`; published {published:.1} times.",
+                    place.name,
+                    reference.at_limit.mean / other.at_limit.mean,
+                    other.policy
+                ));
+            }
+        }
+        for ours in ["mws", "mws+profile"] {
+            let Some(ours) = find(curves, place.name, ours) else { continue };
+            let times = ours.at_limit.mean / reference.at_limit.mean;
+            let goal = GOALS.iter().find(|(cluster, _)| *cluster == plain).map(|&(_, goal)| goal);
+            let held = match goal {
+                Some(goal) if times >= goal => format!("the goal of {goal} holds"),
+                Some(goal) => format!("the goal of {goal} does NOT hold"),
+                None => "no goal is set".to_owned(),
+            };
+            said.push(format!(
+                "{}: `{}` bears {times:.2} times the load of `{REFERENCE}`; {held}. {}",
+                place.name,
+                ours.policy,
+                half_the_cold_starts(ours, reference)
+            ));
+        }
+    }
+    said
+}
+
+fn half_the_cold_starts(ours: &Curve, reference: &Curve) -> String {
+    let both: Vec<(&Point, &Point)> =
+        reference.points.iter().filter_map(|point| Some((ours.at(point.users)?, point))).collect();
+    let missed: Vec<String> = both
+        .iter()
+        .filter(|(ours, reference)| ours.cold_percent.mean * 2.0 > reference.cold_percent.mean)
+        .map(|(ours, reference)| {
+            format!(
+                "{} ({:.1} % to {:.1} %)",
+                ours.users, ours.cold_percent.mean, reference.cold_percent.mean
+            )
+        })
+        .collect();
+    if missed.is_empty() {
+        return "At most half its cold starts at every load: holds.".to_owned();
+    }
+    format!(
+        "At most half its cold starts: holds at {} of {} loads, NOT at these numbers of users: {}.",
+        both.len() - missed.len(),
+        both.len(),
+        missed.join(", ")
+    )
+}
+
+fn values(curves: &[Curve]) -> BTreeMap<String, BTreeMap<String, serde_json::Value>> {
+    let mut values: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+    for curve in curves {
+        let plain = curve.cluster.split(',').next().unwrap_or_default();
+        let points: Vec<_> = curve.points.iter().map(Point::json).collect();
+        let value = json!({
+            "calls_per_second_at_p99_50s": curve.at_limit,
+            "is_a_bound": curve.bound.map(str::trim),
+            "paper": published::crossing(plain, &curve.policy),
+            "against_mws_sosp21": ratio(curves, curve),
+            "points": points,
+        });
+        values.entry(curve.cluster.clone()).or_default().insert(curve.policy.clone(), value);
+    }
+    values
+}
+
+/// What a chart shows: the end of its file's name, its y axis, its published curve, its number.
+type Shown = (&'static str, &'static str, fn(&str, &str) -> Option<&'static [(f64, f64)]>, fn(&Point) -> f64);
+
+const SHOWN: [Shown; 2] = [
+    ("p99", "P99 of latency, s", published::p99, |point| point.p99_s.mean),
+    ("cold", "cold starts, per cent of runs", published::cold, |point| point.cold_percent.mean),
+];
+
+fn charts(curves: &[Curve]) -> Vec<Chart> {
+    let mut charts = Vec::new();
+    for place in &PLACES {
+        let here: Vec<&Curve> = curves.iter().filter(|curve| curve.cluster == place.name).collect();
+        for (end, y, of_paper, number) in SHOWN.iter().filter(|_| !here.is_empty()) {
+            let mut lines: Vec<Line> = here
+                .iter()
+                .map(|curve| Line {
+                    name: curve.policy.clone(),
+                    points: curve.points.iter().map(|point| (point.per_second.mean, number(point))).collect(),
+                    published: false,
+                })
+                .collect();
+            for policy in &POLICIES {
+                lines.extend(of_paper(place.name, policy.name).map(|points| Line {
+                    name: format!("{}, published", policy.name),
+                    points: points.to_vec(),
+                    published: true,
+                }));
+            }
+            let file = place.name.to_lowercase().replace(", ", "-").replace(' ', "-");
+            charts.push(Chart {
+                file: format!("balancers-{file}-{end}"),
+                title: format!("{}: {y}", place.name),
+                x: "calls per second".into(),
+                y: (*y).into(),
+                logarithmic: *end == "p99",
+                lines,
+            });
+        }
+    }
+    charts
+}

@@ -1,0 +1,207 @@
+//! What the same money buys: SOSP'21's table 3 and its two claims.
+//!
+//! **Knows:** the clusters of one budget of 32 regular cores, the discounts, and what the paper claims.
+//! **Promises:** one arithmetic for the paper's policy and ours (`machines::Prices`): calls per second at the limit for the same budget,
+//! and cost for the same cores and for the same calls.
+//! **Gives up:** knowing which balancer ran on the paper's regular VMs; each of ours is set against itself and against
+//! vanilla there.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::curve::{self, Curve};
+use super::{Cell, Drawn, Figure, Played, Size, Table, sosp};
+use crate::house::House;
+use crate::machines::{Prices, SospSet};
+use crate::plan::Machines;
+use crate::workload::TraceError;
+
+/// See the module.
+pub struct Cost;
+
+/// A cluster, its prices, and what is published of both claims where the abstract tells them.
+struct Bought {
+    set: SospSet,
+    prices: Prices,
+    times: Option<f64>,
+    cheaper_percent: Option<f64>,
+}
+
+const BOUGHT: [Bought; 5] = [
+    Bought {
+        set: SospSet::Baseline,
+        prices: Prices::spot(0.0),
+        times: Some(1.0),
+        cheaper_percent: Some(0.0),
+    },
+    Bought { set: SospSet::Lowest, prices: Prices::LOWEST, times: Some(2.2), cheaper_percent: Some(48.0) },
+    Bought { set: SospSet::Typical, prices: Prices::TYPICAL, times: None, cheaper_percent: None },
+    Bought { set: SospSet::High, prices: Prices::HIGH, times: None, cheaper_percent: None },
+    Bought { set: SospSet::Best, prices: Prices::BEST, times: Some(9.0), cheaper_percent: Some(89.0) },
+];
+
+const POLICIES: [&str; 4] = ["vanilla", "mws-sosp21", "mws", "mws+profile"];
+
+/// Users for each hundred cores; 217 would use all cores all the time.
+const LEVELS: [u32; 9] = [15, 30, 60, 85, 105, 125, 145, 165, 190];
+const QUICK_LEVELS: [u32; 5] = [30, 80, 115, 145, 175];
+
+impl Bought {
+    /// Cost and cores, on average over the twenty minutes, in regular cores.
+    fn cost_and_cores(&self, size: &Size, seed: u64) -> Result<(f64, f64), TraceError> {
+        let given = self.set.fleet(size.traces.as_deref(), seed)?.given();
+        let mean = |prices: Prices| prices.mean(&given, SospSet::length());
+        Ok((mean(self.prices), mean(Prices::spot(0.0))))
+    }
+}
+
+impl Figure for Cost {
+    fn name(&self) -> &'static str {
+        "cost"
+    }
+
+    fn about(&self) -> &'static str {
+        "What a budget of 32 regular cores buys at the discounts of SOSP'21's table 3: the load at which the P99 reaches 50 s, and what the same \
+         cores and the same calls cost. Published: 2.2 (Lowest) to 9.0 (Best) times the throughput for the same budget; 48 to 89 % cheaper for the \
+         same resources."
+    }
+
+    fn cells(&self, size: &Size) -> Vec<Cell> {
+        let levels: &[u32] = if size.quick { &QUICK_LEVELS } else { &LEVELS };
+        let mut cells = Vec::new();
+        for bought in BOUGHT.iter().filter(|bought| !size.quick || bought.times.is_some()) {
+            let (_, cores) = bought.cost_and_cores(&Size::default(), 1).expect("drawn, not read");
+            for policy in POLICIES {
+                for level in levels {
+                    let load = (f64::from(*level) * cores / 100.0).round() as u32;
+                    for seed in size.seeds(1, 2) {
+                        cells.push(Cell {
+                            cluster: bought.set.name().into(),
+                            policy: policy.into(),
+                            load,
+                            seed,
+                        });
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    fn goes_on(&self, cell: &Cell, played: &[Played]) -> bool {
+        curve::beyond(cell, played) < 1
+    }
+
+    fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
+        let set = SospSet::by_name(&cell.cluster).expect("a cell of ours");
+        sosp::house(cell, set, true, size)
+    }
+
+    fn draw(&self, played: &[Played], size: &Size, notes: Vec<String>) -> Drawn {
+        let curves = Curve::all(played);
+        let heads = [
+            "cluster",
+            "policy",
+            "cores",
+            "cost",
+            "calls/s at P99 = 50 s",
+            "times the same policy's on Baseline",
+            "times vanilla's on Baseline",
+            "paper",
+            "same cores cheaper by, %",
+            "paper, %",
+            "same calls cheaper by, %",
+        ];
+        let mut table = Table::new("The same budget, the same resources", &heads);
+        let mut values: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+        let mut findings = Vec::new();
+        for curve in &curves {
+            let bought =
+                BOUGHT.iter().find(|bought| bought.set.name() == curve.cluster).expect("a cell of ours");
+            let (cost, cores) = bought.cost_and_cores(size, 1).expect("it was read before");
+            let on_baseline = |policy: &str| {
+                let baseline = curve::find(&curves, SospSet::Baseline.name(), policy)?;
+                Some((baseline.at_limit.mean, baseline.bound))
+            };
+            let rate = curve.at_limit.mean;
+            let own = on_baseline(&curve.policy).map(|(rate_there, _)| rate / rate_there);
+            let of_vanilla = on_baseline("vanilla").map(|(rate_there, _)| rate / rate_there);
+            let cheaper = 100.0 * (1.0 - cost / cores);
+            let (base_cost, _) = BOUGHT[0].cost_and_cores(size, 1).expect("it was read before");
+            let calls_cheaper = own.map(|own| 100.0 * (1.0 - cost / (base_cost * own)));
+            let text =
+                |number: Option<f64>| number.map_or_else(|| "-".into(), |number| format!("{number:.1}"));
+            // The paper's numbers are of its own policy.
+            let paper = bought.times.filter(|_| curve.policy == "mws-sosp21");
+            let paper_cheaper = bought.cheaper_percent.filter(|_| curve.policy == "mws-sosp21");
+            table.rows.push(vec![
+                curve.cluster.clone(),
+                curve.policy.clone(),
+                format!("{cores:.1}"),
+                format!("{cost:.1}"),
+                curve.limit_text(),
+                text(own),
+                text(of_vanilla),
+                text(paper),
+                format!("{cheaper:.0}"),
+                paper_cheaper.map_or_else(|| "-".into(), |percent| format!("{percent:.0}")),
+                text(calls_cheaper),
+            ]);
+            let value = json!({
+                "cores": cores, "cost_in_regular_cores": cost, "calls_per_second_at_p99_50s": curve.at_limit,
+                "is_a_bound": curve.bound, "times_own_baseline": own, "times_vanilla_baseline": of_vanilla,
+                "paper_times": paper, "same_cores_cheaper_percent": cheaper, "paper_cheaper_percent": paper_cheaper,
+                "same_calls_cheaper_percent": calls_cheaper,
+            });
+            values.entry(curve.cluster.clone()).or_default().insert(curve.policy.clone(), value);
+        }
+        for bought in BOUGHT.iter().filter(|bought| bought.set != SospSet::Baseline) {
+            let at = |policy: &str| curve::find(&curves, bought.set.name(), policy);
+            let Some(reference) = at("mws-sosp21") else { continue };
+            for ours in ["mws", "mws+profile"].into_iter().filter_map(at) {
+                findings.push(format!(
+                    "{}: for the same money `{}` bears {:.2} times the load of `mws-sosp21`{}.",
+                    ours.cluster,
+                    ours.policy,
+                    ours.at_limit.mean / reference.at_limit.mean,
+                    bought.times.map_or_else(String::new, |times| format!(
+                        "; against vanilla on Baseline {} times, where the paper has {times:.1} for its own",
+                        curve::find(&curves, "Baseline", "vanilla").map_or_else(
+                            || "-".into(),
+                            |vanilla| format!("{:.1}", ours.at_limit.mean / vanilla.at_limit.mean)
+                        )
+                    ))
+                ));
+            }
+        }
+        findings.push(
+            "What the same cores cost follows from the discounts alone and is the same for every policy; what a policy changes is what the same calls cost.".into(),
+        );
+        Drawn {
+            name: self.name(),
+            about: self.about(),
+            notes,
+            findings,
+            broken: Vec::new(),
+            tables: vec![table],
+            charts: Vec::new(),
+            values,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_cores_are_cheaper_by_what_is_published() {
+        for bought in &BOUGHT {
+            let (cost, cores) = bought.cost_and_cores(&Size::default(), 1).unwrap();
+            let Some(published) = bought.cheaper_percent else { continue };
+            let cheaper = 100.0 * (1.0 - cost / cores);
+            assert!((cheaper - published).abs() < 1.0, "{:?}: {cheaper}, published {published}", bought.set);
+        }
+    }
+}
