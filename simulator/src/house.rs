@@ -32,6 +32,8 @@ pub struct House {
     pub keep_alive: String,
     /// The Resource Monitor, where there is one.
     pub fleet: Option<Fleet>,
+    /// Its rule, where it does not merely keep up the count of VMs.
+    pub fleet_rule: Option<Box<dyn policies::fleet::Fleet>>,
     /// By their numbers in [`Call::function`](crate::plan::Call).
     pub functions: Vec<FunctionPlan>,
     /// Who calls.
@@ -97,6 +99,7 @@ impl House {
             residency: residency::Settings::default(),
             keep_alive: keep_alive::NAMES[0].to_owned(),
             fleet: None,
+            fleet_rule: None,
             functions,
             calls,
             machines,

@@ -15,6 +15,7 @@
 //! ```
 
 mod chance;
+pub mod comparisons;
 pub mod figures;
 pub mod house;
 pub mod machines;
@@ -28,7 +29,9 @@ mod world;
 
 pub use house::House;
 pub use report::{Latency, Report};
-pub use scenario::{Function, MachinesSource, Scenario, ScenarioError, SizeChange, Vms, WorkloadSource};
+pub use scenario::{
+    FleetSource, Function, MachinesSource, Scenario, ScenarioError, SizeChange, Vms, WorkloadSource,
+};
 pub use world::{Decision, Decisions, play};
 
 /// Three harvested VMs, one of which shrinks and one of which is evicted, and four functions.

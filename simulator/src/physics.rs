@@ -25,7 +25,7 @@ mod window;
 
 pub use machine::{Machine, Plan, Reading};
 pub use share::{Want, share};
-pub use task::{Ended, Fate, Load, TaskId};
+pub use task::{Counters, Ended, Fate, Load, TaskId};
 pub use window::Window;
 
 use vocabulary::Mebibytes;

@@ -5,6 +5,7 @@
 //! **Promises:** a call's work is drawn when the call is made, not when it runs: every policy is given the same work.
 //! **Gives up:** functions that behave otherwise on another kind of machine.
 
+use policies::allocation::Truth;
 use vocabulary::{FunctionCard, Mebibytes, MilliCores, Moment, Resources, Span, VmKind};
 
 /// A function, with what only the world knows of it.
@@ -35,6 +36,20 @@ pub struct Work {
     pub memory: Mebibytes,
     /// Size of its argument.
     pub input_bytes: u32,
+}
+
+impl Work {
+    /// How long it takes alone with so many cores.
+    pub fn alone_on(&self, cpu: MilliCores) -> Span {
+        let cpu = u64::from(cpu.min(self.saturation).0).max(1);
+        Span(self.io.0.saturating_add(self.cpu.0.saturating_mul(1_000) / cpu).max(1))
+    }
+
+    /// As an allocator is told that may know it.
+    pub fn truth(&self) -> Truth {
+        let Self { saturation, memory, .. } = *self;
+        Truth { saturation, memory, duration: self.alone_on(saturation) }
+    }
 }
 
 /// One call.

@@ -158,6 +158,23 @@ pub struct Decisions {
     pub retires: u64,
 }
 
+/// Runs that succeeded, by what became of their reservations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Lending {
+    /// All of them.
+    pub runs: u64,
+    /// Those that were begun with less than their reservation, of CPU or of memory, and had no need of it.
+    pub harvested: u64,
+    /// Those to which their reservation was given back while they ran.
+    pub safeguarded: u64,
+    /// Those that took less time than alone at their reservation, by a hundredth at least.
+    pub accelerated: u64,
+    /// CPU that the harvested ones left to others, in core-microseconds.
+    pub harvested_core_us: u64,
+    /// Runs that were killed for want of memory that had been lent, and begun again: not among the ones above.
+    pub starved: u64,
+}
+
 /// One function, or all functions of one application.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Group {
@@ -236,6 +253,15 @@ pub struct Report {
     pub slowdown: Slowdown,
     /// The same, against having been alone with the reservation's cores.
     pub slowdown_of_reservation: Slowdown,
+    /// The run itself, of those that succeeded.
+    pub run: Latency,
+    /// The run itself, without waiting and without the making of its sandbox, against the same work alone with the reservation's
+    /// cores: as Freyr's authors count.
+    pub slowdown_of_run: Slowdown,
+    /// Its curve, in thousandths.
+    pub slowdown_of_run_curve: Curve,
+    /// What became of reservations.
+    pub lending: Lending,
     /// From submission to the first `Run`.
     pub wait: Latency,
     /// The latency's curve, in microseconds.

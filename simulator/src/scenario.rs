@@ -4,13 +4,16 @@
 //! **Promises:** a scenario that was read can be played; what is wrong with one that was not is said with its name.
 //! **Gives up:** the traces themselves: it names them, and whoever plays it says where they are.
 
+mod fleet_source;
 mod house;
 mod machines_source;
 mod workload_source;
 
+use policies::residency::Lending;
 use serde::{Deserialize, Serialize};
 use vocabulary::{OnEviction, VmKind};
 
+pub use fleet_source::FleetSource;
 pub use machines_source::MachinesSource;
 pub use workload_source::WorkloadSource;
 
@@ -54,6 +57,24 @@ pub struct Scenario {
     /// One of `policies::allocation::NAMES`.
     #[serde(default = "fixed")]
     pub allocation: String,
+    /// The allocators' constants.
+    #[serde(default)]
+    pub allocation_settings: policies::allocation::Settings,
+    /// What becomes of the part of a reservation that an allocator leaves: one of `policies::residency::Lending::NAMES`.
+    #[serde(default = "off")]
+    pub lending: String,
+    /// A run that uses so many thousandths of what it has left gets back what it lends.
+    #[serde(default = "safeguard")]
+    pub safeguard_permille: u32,
+    /// On which kind of VM: one of `policies::reliability::NAMES`, with a percentage for each `x`.
+    #[serde(default = "expected_loss")]
+    pub reliability: String,
+    /// What becomes of idle sandboxes: one of `policies::keep_alive::NAMES`.
+    #[serde(default = "fixed")]
+    pub keep_alive: String,
+    /// The Resource Monitor, where there is one.
+    #[serde(default)]
+    pub fleet: Option<FleetSource>,
     /// How long an invocation may wait for a place.
     #[serde(default = "minute")]
     pub patience_seconds: f64,
@@ -66,8 +87,8 @@ pub struct Scenario {
     /// And up to so much longer, drawn evenly for each message.
     #[serde(default)]
     pub message_jitter_us: u64,
-    /// An idle sandbox lives this long.
-    #[serde(default = "keep_alive")]
+    /// An idle sandbox lives this long, if `keep_alive` is "fixed".
+    #[serde(default = "ten_minutes")]
     pub keep_alive_seconds: f64,
     /// Calls made before are played but not measured.
     #[serde(default)]
@@ -160,6 +181,18 @@ fn fixed() -> String {
     "fixed".to_owned()
 }
 
+fn off() -> String {
+    Lending::NAMES[0].to_owned()
+}
+
+fn safeguard() -> u32 {
+    policies::safeguard::Settings::default().threshold
+}
+
+fn expected_loss() -> String {
+    policies::reliability::NAMES[0].to_owned()
+}
+
 fn minute() -> f64 {
     60.0
 }
@@ -172,7 +205,7 @@ fn message() -> u64 {
     200
 }
 
-fn keep_alive() -> f64 {
+fn ten_minutes() -> f64 {
     600.0
 }
 
@@ -196,6 +229,14 @@ impl Scenario {
     pub fn check(&self) -> Result<(), ScenarioError> {
         one_of("placement", &self.placement, &policies::placement::NAMES)?;
         one_of("allocation", &self.allocation, &policies::allocation::NAMES)?;
+        one_of("lending", &self.lending, &Lending::NAMES)?;
+        one_of("keep_alive", &self.keep_alive, &policies::keep_alive::NAMES)?;
+        if policies::reliability::by_name(&self.reliability).is_none() {
+            one_of("reliability", &self.reliability, &policies::reliability::NAMES)?;
+        }
+        within("allocation_settings.threshold", self.allocation_settings.threshold.into(), 1.0, 1e6)?;
+        within("safeguard_permille", self.safeguard_permille.into(), 1.0, 1e6)?;
+        self.fleet.as_ref().map_or(Ok(()), |fleet| fleet.check(self.machines.as_ref()))?;
         let times = [
             ("length_seconds", self.length_seconds),
             ("patience_seconds", self.patience_seconds),
@@ -283,6 +324,42 @@ mod tests {
             let wrong = right.replace(from, to);
             assert_ne!(wrong, right, "the test no longer fits the file");
             let error = Scenario::from_toml(&wrong).unwrap_err().to_string();
+            assert!(error.contains(says), "'{error}' does not say '{says}'");
+        }
+    }
+
+    #[test]
+    fn policies_can_be_named_and_what_is_wrong_with_them_is_said_with_their_names() {
+        let with = |lines: &str| Scenario::from_toml(&format!("{lines}\n{}", crate::FIRST_LIGHT));
+        let right = "lending = 'elastic'\nallocation = 'profile'\nreliability = 'bounded(99.9)'\n\
+                     keep_alive = 'greedy-dual'\nsafeguard_permille = 700\n\
+                     allocation_settings = { doubt = 300 }\n\
+                     fleet = { rule = 'load-aware', cpu_millicores = 4000, memory_mib = 8192 }";
+        let scenario = with(right).unwrap();
+        let house = scenario.house_in(None).unwrap();
+        assert_eq!(house.residency.lending, Lending::Elastic);
+        assert_eq!((house.residency.safeguard.threshold, house.keep_alive.as_str()), (700, "greedy-dual"));
+        assert_eq!((house.allocator.name(), house.reliability.name().as_str()), ("profile", "bounded(99.9)"));
+        assert_eq!(house.fleet_rule.unwrap().name(), "load-aware");
+        assert_eq!(Scenario::from_toml(&toml::to_string(&scenario).unwrap()).unwrap(), scenario);
+        for (wrong, says) in [
+            ("lending = 'soft'", "lending is soft; it should be one of: off, hard, elastic"),
+            (
+                "reliability = 'bounded(101)'",
+                "reliability is bounded(101); it should be one of: expected-loss",
+            ),
+            ("keep_alive = 'ever'", "keep_alive is ever; it should be one of: fixed"),
+            ("allocation = 'most'", "allocation is most; it should be one of: fixed"),
+            ("safeguard_permille = 0", "safeguard_permille is 0; it should be between 1 and"),
+            (
+                "fleet = { rule = 'some' }",
+                "fleet.rule is some; it should be one of: count, load-aware, sosp21",
+            ),
+            ("fleet = { cpu_millicores = 0 }", "fleet.cpu_millicores is 0; it should be between"),
+            ("fleet = { size = 3 }", "unknown field `size`"),
+            ("allocation_settings = { threshold = 0 }", "allocation_settings.threshold is 0"),
+        ] {
+            let error = with(wrong).unwrap_err().to_string();
             assert!(error.contains(says), "'{error}' does not say '{says}'");
         }
     }

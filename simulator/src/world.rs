@@ -7,7 +7,8 @@
 //! the Frontend's own work.
 //!
 //! The files beside: `agenda` (what will happen), `callers` (who waits for an answer), `controller`, `vm` and `fleet`
-//! (the three machines and what they are told), `tally` (what is counted).
+//! (the three machines and what they are told), `watch` (what is seen
+//! of runs that lend), `tally` (what is counted).
 
 mod agenda;
 mod callers;
@@ -16,6 +17,7 @@ mod decisions;
 mod fleet;
 mod tally;
 mod vm;
+mod watch;
 
 use policies::dispatch::{self, Dispatch, Ending, Submission};
 use policies::placement::Binding;
@@ -61,6 +63,7 @@ enum Message {
 enum Letter {
     Submitted(InvocationId),
     Finished { vm: VmId, ending: Ending },
+    Starved { vm: VmId, ending: Ending },
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
     Bounced { vm: VmId, invocation: InvocationId, attempt: Attempt },
     Noticed { vm: VmId, deadline: Moment },
@@ -77,6 +80,8 @@ enum Timer {
     Look(VmId, Plan),
     /// What was killed is gone.
     Buried(VmId, residency::SandboxId),
+    /// A VM looks at its runs that lend.
+    Samples(VmId),
     /// A VM writes its report, and will in a second.
     Reports(VmId),
     Starts(u32),
@@ -134,7 +139,8 @@ impl World {
             placement.binding() == Binding::Late && house.residency.admission == Admission::Booked;
         let default = policies::reliability::expected_loss::ExpectedLoss::default();
         let reliability = std::mem::replace(&mut house.reliability, Box::new(default));
-        let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, given.len() as u64 + 1));
+        let rule = house.fleet_rule.take();
+        let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, rule, given.len() as u64 + 1));
         let mut world = Self {
             now: Moment::ORIGIN,
             placement_name,
@@ -231,6 +237,7 @@ impl World {
             Timer::Buried(vm, sandbox) => {
                 self.tell_vm(vm, residency::Input::RunEnded { sandbox, kept: false });
             }
+            Timer::Samples(vm) => self.samples(vm),
             Timer::Reports(vm) => self.reports(vm, true),
             Timer::Starts(index) => self.vm_starts(index),
             Timer::Changes(vm, size) => self.vm_changes(vm, size),
@@ -248,6 +255,7 @@ impl World {
     fn tick(&mut self) {
         let waiting = self.dispatch.waiting();
         self.tally.tick(u64::from(waiting));
+        self.ask_of_fleet();
         self.agenda.plan(self.now + SECOND, Timer::Tick);
     }
 

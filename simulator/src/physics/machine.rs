@@ -10,7 +10,7 @@ use vocabulary::{Mebibytes, MilliCores, Moment, Resources};
 
 use super::share::{Want, share};
 use super::task::Task;
-use super::{Delivered, Ended, Fate, Load, Rate, TaskId};
+use super::{Counters, Delivered, Ended, Fate, Load, Rate, TaskId};
 
 /// When to call [`Machine::look`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,13 @@ impl<P: Copy> Machine<P> {
         task.resize(ceiling, weight);
         self.limits += task.limit;
         self.share_anew(now, plans);
+    }
+
+    /// What a task has used, as counters on the machine would tell at this moment.
+    pub fn sample(&mut self, now: Moment, id: TaskId) -> Option<Counters> {
+        let task = self.tasks.get_mut(id.0 as usize)?.as_mut()?;
+        self.delivered += task.settle(now);
+        Some(task.counters())
     }
 
     /// Ends a task from outside; what it used is free at once.

@@ -81,6 +81,20 @@ pub struct Ended<P> {
     pub delivered: Delivered,
 }
 
+/// What counters on the machine tell of a task while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// CPU time.
+    pub given: Delivered,
+    /// How long it was stopped at its quota, since its rate has been what it is.
+    pub stopped: Span,
+    /// Memory in use.
+    pub memory: Mebibytes,
+}
+
+/// The kernel hands out a quota once in so long.
+const PERIOD_US: u64 = 100_000;
+
 /// Runs that end before this are not sampled; see `sandbox/src/measure.rs`, also for the next.
 const FIRST_SAMPLE: Span = Span::millis(20);
 const BETWEEN_SAMPLES: Span = Span::millis(100);
@@ -165,6 +179,24 @@ impl<P: Copy> Task<P> {
         // Where a shrunken ceiling finds it beyond the crossing, it ends at once.
         self.io_until = crossing.min(io.0).max(self.io_done);
         self.cpu_until = crossing.saturating_sub(io.0).saturating_mul(CORE_US).max(self.cpu_done);
+    }
+
+    /// What counters would tell. Must be settled. Under a quota the kernel lets all of its threads run until the period's part is
+    /// used up, so in the middle of a period more has been given than the same rate without pauses would have been.
+    pub fn counters(&self) -> Counters {
+        let (given, memory) = (self.cpu_done, self.memory());
+        let wants = u64::from(self.load.work.saturation.0) * 1_000;
+        let held_back = self.rate == self.limit && wants > self.limit && self.limit > 0;
+        if !held_back || self.waits() {
+            return Counters { given, stopped: Span::ZERO, memory };
+        }
+        let runs = self.limit * PERIOD_US / wants;
+        let (periods, into) = (self.segment_us / PERIOD_US, self.segment_us % PERIOD_US);
+        let early = wants * into.min(runs);
+        let left = self.cpu_until - self.cpu_done;
+        let given = given + (early - (self.rate * into).min(early)).min(left);
+        let stopped = Span(periods * (PERIOD_US - runs) + into.saturating_sub(runs));
+        Counters { given, stopped, memory }
     }
 
     /// Memory that it touches after what it has done.

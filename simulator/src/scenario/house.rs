@@ -8,12 +8,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
-use policies::{allocation, placement, residency};
-use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmKind};
+use policies::residency::Lending;
+use policies::{allocation, placement, reliability, residency, safeguard};
+use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span};
 
-use super::{Scenario, ScenarioError};
+use super::{FleetSource, MachinesSource, Scenario, ScenarioError};
 use crate::chance::Chance;
 use crate::house::{House, Network};
+use crate::machines::{Fleet, Launches};
 use crate::plan::{Call, Calls, FunctionPlan, Gone, Machines, VmPlan, Work};
 
 /// Callers come when the house has stood for two seconds, as the live demo's do.
@@ -41,17 +43,36 @@ impl Scenario {
             None => (self.function_plans(), Box::new(Streams::new(self, until))),
         };
         let machines: Box<dyn Machines> = match &self.machines {
-            Some(source) => Box::new(source.fleet(traces, until + aftermath, self.seed)?),
-            None => Box::new(Given(self.vm_plans())),
+            Some(source) => {
+                let fleet = source.fleet(traces, until + aftermath, self.seed)?;
+                match (source, &self.fleet) {
+                    (MachinesSource::Constant(_), Some(asked)) => {
+                        Box::new(fleet.with_launches(Launches::that_last(asked.start_up())))
+                    }
+                    _ => Box::new(fleet),
+                }
+            }
+            None => {
+                let launches = self.fleet.as_ref().map(|asked| Launches::that_last(asked.start_up()));
+                let launches = launches.unwrap_or_else(Launches::none);
+                Box::new(Fleet::new(self.vm_plans(), launches, Vec::new()))
+            }
         };
         let mut house = House::new(self.name.clone(), functions, calls, machines);
         let unread = "a scenario is checked when it is read";
         house.seed = self.seed;
         house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
-        house.allocator =
-            allocation::by_name(&self.allocation, &allocation::Settings::default()).expect(unread);
-        house.residency =
-            residency::Settings { keep_alive: seconds(self.keep_alive_seconds), ..Default::default() };
+        house.allocator = allocation::by_name(&self.allocation, &self.allocation_settings).expect(unread);
+        house.reliability = reliability::by_name(&self.reliability).expect(unread);
+        house.residency = residency::Settings {
+            keep_alive: seconds(self.keep_alive_seconds),
+            lending: Lending::by_name(&self.lending).expect(unread),
+            safeguard: safeguard::Settings { threshold: self.safeguard_permille },
+            ..Default::default()
+        };
+        house.keep_alive.clone_from(&self.keep_alive);
+        house.fleet = self.fleet.as_ref().map(FleetSource::fleet);
+        house.fleet_rule = self.fleet.as_ref().and_then(FleetSource::rule);
         house.network = Network { delay: Span(self.message_us), jitter: Span(self.message_jitter_us) };
         house.patience = seconds(self.patience_seconds);
         house.measure_from = Moment::ORIGIN + seconds(self.measure_from_seconds);
@@ -103,19 +124,6 @@ impl Scenario {
             plans.extend(std::iter::repeat_n(plan, vms.count as usize));
         }
         plans
-    }
-}
-
-/// VMs that are given, and no others to be had.
-struct Given(Vec<VmPlan>);
-
-impl Machines for Given {
-    fn given(&mut self) -> Vec<VmPlan> {
-        std::mem::take(&mut self.0)
-    }
-
-    fn launch(&mut self, _now: Moment, _kind: VmKind, _size: Resources) -> Option<VmPlan> {
-        None
     }
 }
 

@@ -27,10 +27,11 @@ impl World {
                     input_bytes: open.call.work.input_bytes,
                     give_up_at: self.now + self.house.patience,
                     durable: false,
-                    truth: None,
+                    truth: Some(open.call.work.truth()),
                 })
             }
             Letter::Finished { vm, ending } => I::Finished { vm, ending },
+            Letter::Starved { vm, ending } => I::Starved { vm, ending },
             Letter::HandedBack { vm, invocation, attempt } => I::HandedBack { vm, invocation, attempt },
             Letter::Bounced { vm, invocation, attempt } => I::Bounced { vm, invocation, attempt },
             Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline: Some(deadline) },

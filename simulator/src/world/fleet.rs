@@ -1,7 +1,7 @@
 //! The Resource Monitor, where a house has one.
 
 use policies::provisioning::{Input, Output, Provisioning, RetireWhy};
-use vocabulary::VmStanding;
+use vocabulary::{ControllerId, VmStanding};
 
 use super::*;
 use crate::house;
@@ -11,12 +11,20 @@ pub(super) struct Fleet {
     retire_grace: Span,
     wakes: Option<Moment>,
     given: u64,
+    /// Its rule goes by what Controllers ask for.
+    asks: bool,
 }
 
 impl Fleet {
-    pub fn new(fleet: house::Fleet, first_free: u64) -> Self {
+    pub fn new(fleet: house::Fleet, rule: Option<Box<dyn policies::fleet::Fleet>>, first_free: u64) -> Self {
+        let mind = Provisioning::new(fleet.settings, fleet.target, first_free);
+        let asks = rule.is_some();
         Self {
-            mind: Provisioning::new(fleet.settings, fleet.target, first_free),
+            mind: match rule {
+                Some(rule) => mind.with_rule(rule),
+                None => mind,
+            },
+            asks,
             retire_grace: fleet.retire_grace,
             wakes: None,
             given: first_free,
@@ -30,6 +38,15 @@ impl World {
         if let Some(fleet) = &self.fleet {
             let listed = (1..fleet.given).map(VmId).collect();
             self.send(Message::ToFleet(Input::Listed(listed)));
+        }
+    }
+
+    /// A second has passed: in every second of them the Controller says what it is asked for.
+    pub(super) fn ask_of_fleet(&mut self) {
+        let is_due = (self.now.0 / SECOND.0).is_multiple_of(2);
+        if is_due && self.fleet.as_ref().is_some_and(|fleet| fleet.asks) {
+            let demand = self.dispatch.demand();
+            self.send(Message::ToFleet(Input::Demanded { controller: ControllerId(1), demand }));
         }
     }
 

@@ -5,13 +5,18 @@
 //! grows with the number of calls.
 //! **Gives up:** deciding what it means.
 
-use vocabulary::{FunctionCard, MilliCores, Moment, Span, VmKind};
+use vocabulary::{FunctionCard, Grant, MilliCores, Moment, Resources, Span, VmKind};
 
 use super::callers::{Answered, Open};
 use crate::house::House;
 use crate::physics::{CORE_US, Delivered};
-use crate::plan::FunctionPlan;
-use crate::report::{ByKind, Cores, Decisions, Group, Latency, Point, Report, Series, Slowdown, Spread};
+use crate::plan::{FunctionPlan, Work};
+use crate::report::{
+    ByKind, Cores, Decisions, Group, Latency, Lending, Point, Report, Series, Slowdown, Spread,
+};
+
+/// A run that takes less than this, in thousandths of what it takes alone at its reservation, was accelerated.
+const ACCELERATED: u64 = 990;
 
 /// Violations that are put into words; the rest is only counted.
 const TOLD: usize = 20;
@@ -76,6 +81,19 @@ impl Default for PerFunction {
     }
 }
 
+/// A run, as lending had it.
+pub(super) struct Lent {
+    pub reservation: Resources,
+    /// As it began.
+    pub grant: Grant,
+    pub work: Work,
+    pub took: Span,
+    pub safeguarded: bool,
+    pub starved: bool,
+    /// Its caller had its answer, and it is a success.
+    pub done: bool,
+}
+
 pub(super) struct Tally {
     from: Moment,
     pub events: u64,
@@ -89,6 +107,9 @@ pub(super) struct Tally {
     wait: Spread,
     slowdown: Spread,
     slowdown_of_reservation: Spread,
+    run: Spread,
+    slowdown_of_run: Spread,
+    lending: Lending,
     capacity: Kinds<Level>,
     vms: Kinds<Level>,
     booked: Kinds<Level>,
@@ -118,6 +139,9 @@ impl Tally {
             wait: Spread::default(),
             slowdown: Spread::default(),
             slowdown_of_reservation: Spread::default(),
+            run: Spread::default(),
+            slowdown_of_run: Spread::default(),
+            lending: Lending::default(),
             capacity: Kinds::default(),
             vms: Kinds::default(),
             booked: Kinds::default(),
@@ -197,21 +221,37 @@ impl Tally {
             Answered::TimedOut => self.report.timed_out += 1,
             Answered::WithSuccess => {
                 let work = open.call.work;
-                let alone = |cores: MilliCores| {
-                    let cores = u64::from(cores.min(work.saturation).0).max(1);
-                    (work.io.0.saturating_add(work.cpu.0.saturating_mul(1_000) / cores)).max(1)
-                };
-                let slower = |alone: u64| took.0.saturating_mul(1_000) / alone;
-                let slowdown = slower(alone(work.saturation));
+                let slower = |cores| took.0.saturating_mul(1_000) / work.alone_on(cores).0;
+                let slowdown = slower(work.saturation);
                 function.succeeded += 1;
                 function.latency.add(took.0);
                 function.slowdown.add(slowdown);
                 self.slowdown.add(slowdown);
-                self.slowdown_of_reservation.add(slower(alone(card.reservation.cpu)));
+                self.slowdown_of_reservation.add(slower(card.reservation.cpu));
                 return;
             }
         }
         function.failed += 1;
+    }
+
+    /// A run has ended that was measured.
+    pub fn ran(&mut self, run: &Lent) {
+        let Lent { reservation, grant, work, took, .. } = *run;
+        self.lending.starved += u64::from(run.starved);
+        if !run.done {
+            return;
+        }
+        let alone = work.alone_on(reservation.cpu);
+        let slowdown = took.0.saturating_mul(1_000) / alone.0;
+        self.run.add(took.0);
+        self.slowdown_of_run.add(slowdown);
+        let lends = grant.harvested(reservation) != Resources::ZERO;
+        self.lending.runs += 1;
+        self.lending.harvested += u64::from(lends && !run.safeguarded);
+        self.lending.safeguarded += u64::from(run.safeguarded);
+        self.lending.accelerated += u64::from(slowdown < ACCELERATED);
+        self.lending.harvested_core_us +=
+            grant.harvested(reservation).cpu.0 as u64 * u64::from(!run.safeguarded) * took.0 / 1_000;
     }
 
     // Cores.
@@ -321,6 +361,10 @@ impl Tally {
             latency: Latency::of(&self.latency),
             slowdown: Slowdown::of(&self.slowdown),
             slowdown_of_reservation: Slowdown::of(&self.slowdown_of_reservation),
+            run: Latency::of(&self.run),
+            slowdown_of_run: Slowdown::of(&self.slowdown_of_run),
+            slowdown_of_run_curve: curve(&self.slowdown_of_run),
+            lending: self.lending,
             wait: Latency::of(&self.wait),
             latency_curve: curve(&self.latency),
             slowdown_curve: curve(&self.slowdown),

@@ -6,19 +6,21 @@ use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
 
 use super::callers::Answered;
+use super::tally::Lent;
+use super::watch::Watch;
 use super::*;
 use crate::physics::{CORE_US, Ended, Fate, Load, Machine, RUNTIME_MEMORY, Reading, TaskId, Window};
 use crate::plan::Work;
 
 /// What a task is for.
 #[derive(Clone, Copy)]
-enum For {
+pub(super) enum For {
     Making(SandboxId),
     Run(Running),
 }
 
 #[derive(Clone, Copy)]
-struct Running {
+pub(super) struct Running {
     sandbox: SandboxId,
     invocation: InvocationId,
     attempt: Attempt,
@@ -27,24 +29,27 @@ struct Running {
     work: Work,
     cold: bool,
     init: Span,
+    /// What it was begun with.
+    grant: Grant,
 }
 
 /// A sandbox, as the machine sees it.
-struct Body {
-    task: Option<TaskId>,
+pub(super) struct Body {
+    pub task: Option<TaskId>,
     /// What it holds while it is idle.
     memory: Mebibytes,
 }
 
 /// A VM that is up.
 pub(super) struct Vm {
-    residency: Residency,
+    pub residency: Residency,
     pub kind: VmKind,
     size: Resources,
     booked: Resources,
     wakes: Option<Moment>,
-    machine: Machine<For>,
-    bodies: Map<SandboxId, Body>,
+    pub machine: Machine<For>,
+    pub bodies: Map<SandboxId, Body>,
+    pub watch: Watch,
     /// Memory of idle sandboxes.
     idle: Mebibytes,
     window: Window,
@@ -89,6 +94,7 @@ impl World {
             wakes: None,
             machine: Machine::new(self.now, plan.size.cpu),
             bodies: Map::default(),
+            watch: Watch::default(),
             idle: Mebibytes::ZERO,
             window: Window::default(),
             sampled: self.now,
@@ -231,6 +237,11 @@ impl World {
         let now = self.now;
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let mut outputs = std::mem::take(&mut self.vm_outputs);
+        // A sample may give back what was lent, though it has been promised to others.
+        let owed = match input {
+            residency::Input::Sampled { .. } => vm.residency.pool().idle() + vm.residency.pool().lent(),
+            _ => Resources::ZERO,
+        };
         vm.residency.handle(now, input, &mut outputs);
         let (before, booked, size) = (vm.booked, vm.residency.booked(), vm.size);
         if before != booked {
@@ -247,7 +258,7 @@ impl World {
         let leaves = vm.leaves;
         if self.house.checks_bookings {
             // A shrink leaves alone what runs, but nothing is added to it.
-            self.must(booked.fits_in(size) || booked.fits_in(before), || {
+            self.must(booked.fits_in(size) || booked.fits_in(before + owed), || {
                 format!("{id} has {size} and booked {booked}, after {before}")
             });
         }
@@ -256,6 +267,7 @@ impl World {
         }
         self.vm_outputs = outputs;
         self.keep_plans(id);
+        self.wish_to_look(id);
         if leaves {
             self.leave_if_empty(id);
         }
@@ -341,7 +353,7 @@ impl World {
             timeout: function.timeout,
             resident: body.memory,
         };
-        let run = Running { sandbox, invocation, attempt, function, number, work, cold, init };
+        let run = Running { sandbox, invocation, attempt, function, number, work, cold, init, grant };
         body.task = Some(vm.machine.begin(now, load, For::Run(run), &mut self.plans));
     }
 
@@ -376,9 +388,14 @@ impl World {
     }
 
     fn run_ended(&mut self, id: VmId, run: Running, ended: Ended<For>) {
-        let Some(vm) = self.vm(id) else { return };
-        let kind = vm.kind;
         let kept = ended.fate == Fate::Done;
+        let lends = self.house.residency.lending != residency::Lending::Off;
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let kind = vm.kind;
+        let has = if lends { vm.residency.grant_on(run.sandbox) } else { None };
+        let safeguarded = lends && vm.residency.was_safeguarded(run.sandbox);
+        let starved = ended.fate == Fate::OutOfMemory
+            && has.is_some_and(|has| has.booked.memory < run.function.reservation.memory);
         if kept {
             if let Some(body) = vm.bodies.get_mut(&run.sandbox) {
                 body.task = None;
@@ -396,6 +413,8 @@ impl World {
         }
         let (outcome, how) = match ended.fate {
             Fate::Done => (Some(Outcome::Success), Some(Answered::WithSuccess)),
+            // With all of its reservation it might have gone well: its Controller has it run again.
+            Fate::OutOfMemory if starved => (Some(Outcome::DeveloperError), None),
             Fate::OutOfMemory => (Some(Outcome::DeveloperError), Some(Answered::OutOfMemory)),
             Fate::TimedOut => (Some(Outcome::DeveloperError), Some(Answered::TimedOut)),
             Fate::Killed => (None, None),
@@ -405,7 +424,13 @@ impl World {
             .get(run.invocation)
             .is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
-        let Running { sandbox, invocation, attempt, function, work, cold, init, .. } = run;
+        let measured = self.callers.get(run.invocation).is_some_and(|open| open.measured);
+        let Running { sandbox, invocation, attempt, function, work, cold, init, grant, .. } = run;
+        if measured {
+            let (reservation, done) = (function.reservation, kept && counts);
+            let lent = Lent { reservation, grant, work, took: ended.duration, safeguarded, starved, done };
+            self.tally.ran(&lent);
+        }
         if let Some(how) = how {
             self.send(Message::Answer { invocation, attempt, how });
         }
@@ -418,11 +443,13 @@ impl World {
             cold,
             init,
             duration: ended.duration,
-            usage: ended.usage,
+            usage: vocabulary::Usage { safeguarded, ..ended.usage },
             sandbox_kept: kept,
             input_bytes: work.input_bytes,
         };
-        self.send(Message::ToController(Letter::Finished { vm: id, ending }));
+        let letter =
+            if starved { Letter::Starved { vm: id, ending } } else { Letter::Finished { vm: id, ending } };
+        self.send(Message::ToController(letter));
         if kept {
             self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
         } else {
