@@ -253,7 +253,6 @@ impl Allocation {
             calibration_runs: self.calibration_runs,
             doubt: self.doubt_permille,
             worthwhile: self.worthwhile_permille,
-            ..Default::default()
         }
     }
 }

@@ -61,3 +61,33 @@ async fn a_lender_that_suddenly_needs_its_core_has_it_back_within_50_ms() {
     // computes on this machine, so this only says that it ran.
     assert!(cpu_ms > 50.0, "{cpu_ms} ms of CPU in half a second");
 }
+
+/// Holds nearly all that it reserves, for a moment.
+const HOG: &str = "
+import time
+def main(args):
+    held = bytearray(args['mib'] << 20)
+    for at in range(0, len(held), 4096): held[at] = 1
+    time.sleep(0.7)
+    return {'mib': len(held) >> 20}
+";
+
+/// Both keep to what they reserved, and the VM has promised no more than it has; but it carries its own processes, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_dies_because_its_vm_is_full_is_run_again_and_answered() {
+    if !is_root() {
+        return println!("skipped: memory is enforced by control groups, which need root");
+    }
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let http = &cluster.http;
+    http.deploy("hog", &with(python(HOG), json!({ "limits": { "memory": 512, "cpu": 400 } }))).await;
+    let vm = &cluster.open_vms().await[0];
+    let page = Http::new(format!("http://{}", vm.metrics), String::new());
+    let argument = json!({ "mib": 480 });
+    let (one, other) = tokio::join!(http.result("hog", &argument), http.result("hog", &argument));
+    assert_eq!((one, other), (argument.clone(), argument));
+    let killed = metric(&page, "windfall_vm_full_kills_total").await;
+    println!("{killed} runs died because the VM was full");
+    assert!(killed >= 1.0, "nobody was killed");
+    assert_eq!(metric(&page, "windfall_cancelled_runs_total").await, 0.0);
+}

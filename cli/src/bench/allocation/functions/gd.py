@@ -18,4 +18,4 @@ def main(args):
                 gradient[2] += missed * y
             weights = [w - rate * g / len(POINTS) for w, g in zip(weights, gradient)]
         time.sleep(max(0.0, began + (step + 1) * PACE - time.monotonic()))
-    return {"error": error}
+    return {"missed": error}
