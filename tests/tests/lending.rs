@@ -68,7 +68,7 @@ import time
 def main(args):
     held = bytearray(args['mib'] << 20)
     for at in range(0, len(held), 4096): held[at] = 1
-    time.sleep(0.7)
+    time.sleep(1.5)
     return {'mib': len(held) >> 20}
 ";
 
@@ -83,7 +83,7 @@ async fn a_run_that_dies_because_its_vm_is_full_is_run_again_and_answered() {
     http.deploy("hog", &with(python(HOG), json!({ "limits": { "memory": 512, "cpu": 400 } }))).await;
     let vm = &cluster.open_vms().await[0];
     let page = Http::new(format!("http://{}", vm.metrics), String::new());
-    let argument = json!({ "mib": 480 });
+    let argument = json!({ "mib": 497 });
     let (one, other) = tokio::join!(http.result("hog", &argument), http.result("hog", &argument));
     assert_eq!((one, other), (argument.clone(), argument));
     let killed = metric(&page, "windfall_vm_full_kills_total").await;

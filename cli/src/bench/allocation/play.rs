@@ -22,6 +22,8 @@ use crate::operator::Operator;
 
 /// A call without an answer after this has failed.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// A record that is not there is looked for so often, a tenth of a second each time.
+const RECORD_LOOKS: u32 = 100;
 /// The namespace of `windfall up`.
 const NAMESPACE: &str = "guest";
 
@@ -141,9 +143,15 @@ impl Stage {
         Ok(Ran::of(call, latency, &self.record(id).await?))
     }
 
+    /// It is stored behind the answer, on a busy machine a good while behind.
     async fn record(&self, id: InvocationId) -> Outcome<Record> {
-        let found = self.store.records().get_soon(NAMESPACE, id).await.map_err(anyhow::Error::from)?;
-        found.ok_or_else(|| Failure::new(Exit::Failed, format!("{id} was answered and has no record")))
+        for _ in 0..RECORD_LOOKS {
+            let found = self.store.records().get_soon(NAMESPACE, id).await.map_err(anyhow::Error::from)?;
+            if let Some(record) = found {
+                return Ok(record);
+            }
+        }
+        Err(Failure::new(Exit::Failed, format!("{id} was answered and has no record")))
     }
 }
 
