@@ -16,6 +16,7 @@ pub mod desk;
 mod durable;
 pub mod http;
 mod input_size;
+mod lately;
 mod nats_door;
 pub mod openwhisk;
 pub mod peers;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use messages::{Answer, ControllerAlive, FrontendAlive, RefusedWhy, Reply, Submit, subjects};
+use messages::{Answer, ControllerAlive, FrontendAlive, Payload, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Outcome, Span};
@@ -36,6 +37,7 @@ use self::call::{Call, CallError, CallResult};
 use self::controllers::Controllers;
 use self::desk::{Desk, Place};
 use self::durable::DurableWaiter;
+use self::lately::{Delivered, Lately};
 
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
@@ -69,6 +71,8 @@ pub enum FrontendMessage {
     Reply(async_nats::Message),
     /// A Controller's sign of life.
     Controller(async_nats::Message),
+    /// A Controller has given a VM up.
+    Lost(async_nats::Message),
     /// A Controller does not have these any more.
     Missing(Vec<InvocationId>),
     /// What the records say of an invocation whose answer may have been lost.
@@ -125,6 +129,7 @@ pub struct Shell {
     id: FrontendId,
     given: Arguments,
     book: Book,
+    lately: Lately<Delivered>,
     controllers: Controllers,
     credits: Credits,
     durable_places: Credits,
@@ -155,6 +160,7 @@ impl Actor for Frontend {
             &credits,
             FrontendMessage::Controller,
         );
+        tasks.forward(client.subscribe(subjects::ANNOUNCE_LOST).await?, &me, &credits, FrontendMessage::Lost);
         tasks.forward(
             client.queue_subscribe(subjects::INVOKE_ALL, subjects::FRONTENDS.into()).await?,
             &me,
@@ -176,6 +182,7 @@ impl Actor for Frontend {
         Ok(Shell {
             id,
             book: Book::default(),
+            lately: Lately::new(given.settings.frontend.recent_mib << 20),
             controllers: Controllers::default(),
             credits,
             durable_places,
@@ -206,6 +213,10 @@ impl Actor for Frontend {
             FrontendMessage::Controller(message) => {
                 shell.credits.give_back();
                 shell.controller_heard(&message).await;
+            }
+            FrontendMessage::Lost(message) => {
+                shell.credits.give_back();
+                shell.vm_lost(&message);
             }
             FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
@@ -264,7 +275,7 @@ impl Shell {
             transaction: call.transaction,
             trace,
         };
-        let open = Open::new(submit, waiter, place, span, now, patience);
+        let open = Open::new(submit, call.function, waiter, place, span, now, patience);
         self.book.insert(invocation, open);
         invocation
     }
@@ -311,7 +322,17 @@ impl Shell {
     async fn answered(&mut self, answer: Answer) {
         let valid = self.book.get_mut(answer.invocation).is_some_and(|open| open.counts(answer.attempt));
         match self.book.take_if(answer.invocation, valid) {
-            Some(open) => self.deliver(open, Ok(answer)).await,
+            Some(open) => {
+                let Some(vm) = Delivered::before_its_record(&open, &answer) else {
+                    self.deliver(open, Ok(answer)).await;
+                    return;
+                };
+                let definition = Arc::clone(&open.definition);
+                let submit = self.deliver(open, Ok(answer.clone())).await;
+                let delivered = Delivered { submit, definition, answer };
+                let dropped = self.lately.remember(self.now(), vm, delivered.bytes(), delivered);
+                self.given.metrics.recent_answers_dropped(dropped);
+            }
             None => self.given.metrics.stale_answer(),
         }
     }
@@ -328,8 +349,8 @@ impl Shell {
         }
     }
 
-    /// Ends an open call: exactly once for each, whatever the waiter.
-    async fn deliver(&mut self, open: Open, result: CallResult) {
+    /// Ends an open call: exactly once for each, whatever the waiter. Gives back what was submitted, without its argument.
+    async fn deliver(&mut self, open: Open, result: CallResult) -> Submit {
         let now = self.now();
         if let Ok(answer) = &result {
             self.given.metrics.answered(answer.outcome, now.since(open.since));
@@ -341,7 +362,7 @@ impl Shell {
             Waiter::Desk(sender) => {
                 // The waiter may have gone, with a 202. What has run has its record; what has not gets one.
                 if let Err(Err(error)) = sender.send(result) {
-                    self.keep_unrun(open.submit, now.since(open.since), error.to_string());
+                    self.keep_unrun(open.submit.clone(), now.since(open.since), error.to_string());
                 }
             }
             Waiter::Nats(waiter) => waiter.deliver(&self.given.bus, open.submit.invocation, result).await,
@@ -350,6 +371,7 @@ impl Shell {
                 self.durable_places.give_back();
             }
         }
+        Submit { payload: Payload::default(), ..open.submit }
     }
 
     /// Nobody hears any more that it was not run: its record must say so.
@@ -412,6 +434,7 @@ impl Shell {
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;
         }
+        self.lately.forget_quiet(now, Span::millis(self.given.settings.controller.vm_silence_ms));
         self.given.metrics.open(self.book.len(), self.given.desk.room().held_bytes());
         self.given.metrics.controllers(self.controllers.count());
         self.inquire(me);
