@@ -262,13 +262,15 @@ impl Default for ResourceMonitor {
 pub struct Netns {
     /// Their network; the host has its first address. NATS must listen there.
     pub subnet: String,
+    /// A bridge that is there, has that address, and stays; one of our own when empty.
+    pub bridge: String,
     /// `auto` (the system's, else one of our own, else none), `off`, or where it is mounted.
     pub lxcfs: String,
 }
 
 impl Default for Netns {
     fn default() -> Self {
-        Self { subnet: "10.99.0.0/16".into(), lxcfs: "auto".into() }
+        Self { subnet: "10.99.0.0/16".into(), bridge: String::new(), lxcfs: "auto".into() }
     }
 }
 
