@@ -368,7 +368,7 @@ notice_s = [0, 10]
             ),
             (
                 "vms = 3",
-                "vms = 3\n[house]\ncontrollers = 0",
+                "vms = 3\nhouse = { controllers = 0 }",
                 "house.controllers is 0, but expected is 1 to 16",
             ),
             ("'notice_then_kill'", "'earthquake'", "expected one of `kill`, `notice_then_kill`"),
