@@ -145,14 +145,14 @@ pub async fn run(asked: Allocation, flags: Flags) -> Outcome {
     let arrivals = asked.arrivals()?;
     let rounds = asked.rounds(&arrivals);
     println!("{}; {} calls a round", arrivals.source(), rounds[0].len());
-    let mut stages = Vec::new();
-    for contender in &contenders {
-        let cluster = Cluster::start(&asked.data, &contender.label(), &asked.up(contender)).await?;
-        stages.push(Stage::open(cluster, &flags, asked.vm_cpu).await?);
-    }
-    let measured = asked.measure(&contenders, &stages, &rounds).await;
-    for stage in stages {
-        stage.close().await;
+    let mut clusters = Vec::new();
+    let measured = tokio::select! {
+        measured = asked.measure(&contenders, &mut clusters, &flags, &rounds) => measured,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Failed, "broken off")),
+    };
+    // Whatever came of it, nothing of ours goes on.
+    for cluster in &mut clusters {
+        cluster.stop().await;
     }
     let (needs, rows) = measured?;
     println!("\n{}\n{}", table::needs(&needs, asked.vm_cpu), table::markdown(&rows));
@@ -270,9 +270,16 @@ impl Allocation {
     async fn measure(
         &self,
         contenders: &[Contender],
-        stages: &[Stage],
+        clusters: &mut Vec<Cluster>,
+        flags: &Flags,
         rounds: &[Vec<Call>],
     ) -> Outcome<(alone::Needs, Vec<Row>)> {
+        let mut stages = Vec::new();
+        for contender in contenders {
+            clusters.push(Cluster::start(&self.data, &contender.label(), &self.up(contender)).await?);
+            let cluster = clusters.last().expect("it was pushed a line above");
+            stages.push(Stage::open(cluster, flags, self.vm_cpu).await?);
+        }
         println!("timing each function alone");
         let needs = alone::measure(&stages[0], self.vm_cpu, if self.quick { 1 } else { 3 }).await?;
         let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); contenders.len()];

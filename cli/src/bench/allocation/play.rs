@@ -31,7 +31,6 @@ const NAMESPACE: &str = "guest";
 
 /// A cluster, ready to be called.
 pub(super) struct Stage {
-    cluster: Cluster,
     guest: async_nats::Client,
     store: Store,
     vms: Vms,
@@ -78,7 +77,7 @@ pub(super) struct Played {
 
 impl Stage {
     /// Connects, and deploys the functions.
-    pub async fn open(cluster: Cluster, flags: &Flags, vm_cpu: u32) -> Outcome<Self> {
+    pub async fn open(cluster: &Cluster, flags: &Flags, vm_cpu: u32) -> Outcome<Self> {
         let operator = Operator { nats_url: None, data: cluster.data.clone() };
         let configuration = operator.configuration(flags)?;
         let bus = operator.bus(&configuration, "windfall bench allocation").await?;
@@ -89,7 +88,7 @@ impl Stage {
         vms.sort_unstable();
         let vms = Vms::open(&configuration.settings.resource_monitor.cluster, &vms)?;
         let client = Client::new(&Connection { api_host: None, auth: None, data: cluster.data.clone() })?;
-        functions::deploy(&cluster, &client, vm_cpu).await?;
+        functions::deploy(cluster, &client, vm_cpu).await?;
         let endpoint = client.endpoint();
         let url = endpoint.nats_url.clone().unwrap_or_else(|| configuration.settings.nats.url.clone());
         let (user, key) = endpoint.auth.split_once(':').unwrap_or_default();
@@ -98,12 +97,7 @@ impl Stage {
             .connect(&url)
             .await
             .map_err(|error| nats_door::unreachable(&url, &error))?;
-        Ok(Self { cluster, guest, store, vms })
-    }
-
-    /// Ends it.
-    pub async fn close(mut self) {
-        self.cluster.stop().await;
+        Ok(Self { guest, store, vms })
     }
 
     /// All calls, each at its moment, while VMs change; comes back when all have ended.
