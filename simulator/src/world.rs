@@ -20,10 +20,11 @@ mod vm;
 mod watch;
 
 use policies::dispatch::{self, Dispatch, Ending, Submission};
+use policies::hash::Map;
 use policies::placement::Binding;
 use policies::residency::{self, Admission};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
+    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
 };
 
 use crate::chance::Chance;
@@ -56,6 +57,8 @@ enum Message {
         invocation: InvocationId,
         attempt: Attempt,
         how: callers::Answered,
+        /// Making its sandbox took so long.
+        init: Span,
     },
 }
 
@@ -114,6 +117,8 @@ pub struct World {
     statuses: Vec<VmStatus>,
     statuses_free: Vec<u32>,
     callers: Callers,
+    /// Where in the house's list each function stands.
+    numbers: Map<FunctionId, u32>,
     /// What each VM said it has, in the report that the Controller saw last.
     offered: Vec<Resources>,
     decisions: Option<Decisions>,
@@ -158,6 +163,7 @@ impl World {
             statuses: Vec::new(),
             statuses_free: Vec::new(),
             callers: Callers::default(),
+            numbers: house.functions.iter().zip(0..).map(|(plan, number)| (plan.card.id, number)).collect(),
             offered: Vec::new(),
             decisions: house.keeps_decisions.then(Decisions::default),
             tally: Tally::new(&house),
@@ -224,7 +230,9 @@ impl World {
             Message::ToVm(vm, input) => self.tell_vm(vm, input),
             Message::ToFleet(input) => self.tell_fleet(input),
             Message::Report { status, used } => self.report_arrives(status, used),
-            Message::Answer { invocation, attempt, how } => self.answered(invocation, attempt, how),
+            Message::Answer { invocation, attempt, how, init } => {
+                self.answered(invocation, attempt, how, init);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! One VM: its Invoker's mind, and the machine under it.
 
-use policies::hash::Map;
 use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
@@ -288,7 +287,8 @@ impl World {
         match output {
             O::Start { sandbox, function, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
-                let alone = self.house.functions[(function.id.0 - 1) as usize].cold_start;
+                let number = self.numbers[&function.id];
+                let alone = self.house.functions[number as usize].cold_start;
                 let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
             }
@@ -432,7 +432,7 @@ impl World {
             self.tally.ran(&lent);
         }
         if let Some(how) = how {
-            self.send(Message::Answer { invocation, attempt, how });
+            self.send(Message::Answer { invocation, attempt, how, init });
         }
         let ending = Ending {
             invocation,
