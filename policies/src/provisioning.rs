@@ -451,10 +451,10 @@ impl Provisioning {
     }
 
     fn remember_gone(&mut self, vm: VmId) {
-        if self.gone.len() >= GONE_LIMIT {
-            if let Some(oldest) = self.gone.pop_front() {
-                self.gone_set.remove(&oldest);
-            }
+        if self.gone.len() >= GONE_LIMIT
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.gone_set.remove(&oldest);
         }
         if self.gone_set.insert(vm) {
             self.gone.push_back(vm);

@@ -3,7 +3,7 @@
 //! **Knows:** everything, unlike those who live in it.
 //! **Promises:** events happen in the order of their moments, then of their causes; equal houses have equal histories. What must
 //! stay true is checked after every event. One event costs no allocation once the world has its size.
-//! **Gives up:** messages that are lost or come twice (`policies/tests/world.rs` has those), more than one Controller, and
+//! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), more than one Controller, and
 //! the Frontend's own work.
 //!
 //! The files beside: `agenda` (what will happen), `callers` (who waits for an answer), `controller`, `vm` and `fleet`
@@ -20,11 +20,10 @@ mod vm;
 mod watch;
 
 use policies::dispatch::{self, Dispatch, Ending, Submission};
-use policies::hash::Map;
 use policies::placement::Binding;
 use policies::residency::{self, Admission};
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
+    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
 };
 
 use crate::chance::Chance;
@@ -117,8 +116,6 @@ pub struct World {
     statuses: Vec<VmStatus>,
     statuses_free: Vec<u32>,
     callers: Callers,
-    /// Where in the house's list each function stands.
-    numbers: Map<FunctionId, u32>,
     /// What each VM said it has, in the report that the Controller saw last.
     offered: Vec<Resources>,
     decisions: Option<Decisions>,
@@ -163,7 +160,6 @@ impl World {
             statuses: Vec::new(),
             statuses_free: Vec::new(),
             callers: Callers::default(),
-            numbers: house.functions.iter().zip(0..).map(|(plan, number)| (plan.card.id, number)).collect(),
             offered: Vec::new(),
             decisions: house.keeps_decisions.then(Decisions::default),
             tally: Tally::new(&house),

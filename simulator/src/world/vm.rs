@@ -1,5 +1,6 @@
 //! One VM: its Invoker's mind, and the machine under it.
 
+use policies::hash::Map;
 use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
@@ -287,8 +288,7 @@ impl World {
         match output {
             O::Start { sandbox, function, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
-                let number = self.numbers[&function.id];
-                let alone = self.house.functions[number as usize].cold_start;
+                let alone = self.house.function(function.id).cold_start;
                 let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
             }
