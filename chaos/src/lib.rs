@@ -8,9 +8,11 @@
 //! **Gives up:** faults of the network and of the disk.
 
 pub mod events;
+pub mod fates;
 pub mod faults;
 pub mod invariants;
 pub mod live;
 pub mod metadata;
 pub mod scenario;
 pub mod timetable;
+pub mod wires;

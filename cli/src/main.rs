@@ -22,6 +22,7 @@ mod simulate;
 mod told;
 mod up;
 mod vm;
+mod wires;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,9 @@ enum Command {
     /// Trouble the cluster here on purpose, and see that nothing is lost
     #[command(subcommand)]
     Chaos(chaos::Chaos),
+    /// Wires between a house and its NATS, which can be cut
+    #[command(hide = true)]
+    Wires(wires::Lay),
     /// Be a Frontend: the HTTP door and the NATS doors
     Frontend(Frontend),
     /// Be a Controller: decide where, and with how much, invocations run
@@ -139,7 +143,11 @@ impl Command {
     /// Whether it only asks and prints.
     fn is_brief(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Frontend(_) | Self::Controller(_) | Self::ResourceMonitor(_) => false,
+            Self::Up(_)
+            | Self::Wires(_)
+            | Self::Frontend(_)
+            | Self::Controller(_)
+            | Self::ResourceMonitor(_) => false,
             Self::Vm(vm) => !vm.is_role(),
             _ => true,
         }
@@ -191,6 +199,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
         Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
+        Command::Wires(lay) => role::once(wires::run(lay, flags)),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");
             role::run(Role::Frontend, given.role, flags)
