@@ -4,6 +4,8 @@
 //! **Promises:** a run that was held back at its ceiling counts as one that wanted more, never as one that was content with it;
 //! what is told errs upwards. At most [`BUCKETS`] sizes per function, three sketches each: 300 bytes while runs are
 //! alike, 500 at worst, so a function never takes more than 6 KB.
+//! A size that is not known is judged by the others where these are alike: a function that uses one core for small inputs and
+//! for large ones will use one core for those between and a little beyond, whatever it is that it does with them for longer.
 //! **Gives up:** inputs that differ in anything but size, and sizes seen long ago: the one unused longest makes room.
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,13 @@ pub const BUCKETS: usize = 12;
 const HELD_BACK: u64 = 50;
 /// A size without runs of its own is judged by the next larger one, if that is at most four times as large.
 const NEIGHBOUR: u8 = 2;
+
+/// Sizes are alike in what the highest of one is at most so many thousandths of the lowest of another: two steps of a sketch.
+const ALIKE: u64 = 1_270;
+/// So many runs of two sizes at least speak for the others...
+const KIN_RUNS: u32 = 4;
+/// ...and for inputs at most sixteen times as large as the largest of them.
+const KIN_BEYOND: u8 = 4;
 
 /// Runs with inputs from one power of two up to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,12 +166,62 @@ impl Buckets {
         self.all[at].learn(seen, function_runs);
     }
 
-    /// By runs of this size; where there are none, by those of the next larger one, which counts for less.
+    /// By runs of this size; where there are none, by those of the next larger one, which counts for less; and by all sizes together
+    /// where these are alike and there are more of them.
     pub fn expect(&self, input_bytes: u32, memory_is_safe: bool) -> Option<Expectation> {
         let size = size_of(input_bytes);
-        let next = self.all.get(self.all.partition_point(|bucket| bucket.size < size))?;
-        let distance = next.size - size;
-        if distance > NEIGHBOUR { None } else { next.expect(distance, memory_is_safe) }
+        let next = self.all.get(self.all.partition_point(|bucket| bucket.size < size));
+        let near = next
+            .filter(|next| next.size - size <= NEIGHBOUR)
+            .and_then(|next| next.expect(next.size - size, memory_is_safe));
+        match near {
+            Some(near) if near.runs >= KIN_RUNS => Some(near),
+            _ => self.expect_as_kin(size, near, memory_is_safe).or(near),
+        }
+    }
+
+    /// What all sizes say together, if they say the same. How long it takes is told by the size itself, or the nearest.
+    fn expect_as_kin(
+        &self,
+        size: u8,
+        near: Option<Expectation>,
+        memory_is_safe: bool,
+    ) -> Option<Expectation> {
+        let [first, .., last] = &self.all[..] else { return None };
+        if size > last.size + KIN_BEYOND {
+            return None;
+        }
+        let all = || self.all.iter().filter_map(|bucket| bucket.expect(0, memory_is_safe));
+        let alike = |of: fn(&Expectation) -> u32| {
+            let (least, most) = all().map(|one| of(&one)).fold((u32::MAX, 0), |(least, most), one| {
+                (least.min(one), most.max(one))
+            });
+            (u64::from(most) * 1_000 <= u64::from(least) * ALIKE).then_some(most)
+        };
+        let cpu_high = alike(|one| one.cpu_high.0)?;
+        let runs = all().map(|one| one.runs).fold(0, u32::saturating_add);
+        if runs < KIN_RUNS {
+            return None;
+        }
+        // One size that needed its reservation back speaks for all.
+        let calm_runs = all().filter(|one| one.calm_runs < one.runs).map(|one| one.calm_runs).min().unwrap_or(runs);
+        let nearest = self.all.iter().min_by_key(|bucket| bucket.size.abs_diff(size)).unwrap_or(first);
+        let like = near.or_else(|| nearest.expect(0, memory_is_safe))?;
+        let most = |of: fn(&Expectation) -> MilliCores| all().map(|one| of(&one)).max().unwrap_or_default();
+        let memory = alike(|one| one.memory_high.0);
+        Some(Expectation {
+            runs,
+            calm_runs,
+            uncertainty: (1_000 / (u64::from(runs) + 1).isqrt()) as u32,
+            cpu_mean: most(|one| one.cpu_mean),
+            cpu_median: most(|one| one.cpu_median),
+            saturation: most(|one| one.saturation),
+            cpu_high: MilliCores(cpu_high),
+            memory_high: memory.map_or(like.memory_high, Mebibytes),
+            // Of memory the size is believed only where it makes no difference.
+            memory_is_safe: memory_is_safe && memory.is_some(),
+            ..like
+        })
     }
 }
 
@@ -211,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn sizes_that_are_alike_speak_for_those_that_were_not_seen() {
+        let mut all: Vec<_> = (0..4).map(|_| (100, seen(5, 1_000, 40, 0))).collect();
+        all.extend([(10_000, seen(500, 1_050, 300, 0)), (10_000, seen(500, 1_050, 300, 0))]);
+        let buckets = learned(&all);
+        let between = buckets.expect(1_000, true).unwrap();
+        assert_eq!((between.runs, between.calm_runs), (6, 6));
+        assert!(between.cpu_high >= MilliCores(1_050) && between.saturation < MilliCores(1_200));
+        assert!(!between.memory_is_safe, "memory grows with the input");
+        assert!(buckets.expect(100_000, true).is_some());
+        assert_eq!(buckets.expect(10_000_000, true), None, "too far beyond all that was seen");
+        all.push((10_000, seen(500, 4_000, 300, 0)));
+        assert_eq!(learned(&all).expect(1_000, true), None, "now the large ones need more");
+        let mut one = all[..6].to_vec();
+        one[5].1.usage.safeguarded = true;
+        assert_eq!(learned(&one).expect(1_000, true).unwrap().calm_runs, 0, "one that was safeguarded speaks for all");
+    }
+
+    #[test]
     fn a_run_that_was_held_back_wanted_more_than_it_had() {
         // Four threads on a quota of one core, for a second: stopped for three core seconds.
         let four = learned(&[(1, seen(1_000, 1_000, 40, 3_000))]).expect(1, true).unwrap();
@@ -240,7 +317,8 @@ mod tests {
             buckets.learn(1 << size, &seen(5, 500, 40, 0), u64::from(size));
         }
         assert_eq!(buckets.all.len(), BUCKETS);
-        assert!(buckets.expect(1 << 29, true).is_some() && buckets.expect(1, true).is_none());
+        assert_eq!(buckets.all.first().map(|oldest| oldest.size), Some(19));
+        assert!(buckets.expect(1 << 29, true).is_some());
         assert!(buckets.all.is_sorted_by_key(|bucket| bucket.size));
     }
 }
