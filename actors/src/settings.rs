@@ -135,8 +135,10 @@ impl Default for Frontend {
 pub struct Controller {
     /// One of `policies::placement::NAMES`; those of other systems are there to be compared with.
     pub placement: String,
-    /// `fixed`.
+    /// How much an invocation gets: one of `policies::allocation::NAMES`, or `learned`, which asks `model`.
     pub allocation: String,
+    /// The model file of `learned`; `models/allocator.md` says how it was made.
+    pub model: PathBuf,
     /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
     /// `live-and-let-die`; x is a percentage.
     pub reliability: String,
@@ -168,6 +170,7 @@ impl Default for Controller {
         Self {
             placement: "mws".into(),
             allocation: "fixed".into(),
+            model: "models/allocator.onnx".into(),
             reliability: "expected-loss".into(),
             rerun_at_notice: true,
             harvest_life_hours: 24,

@@ -20,6 +20,7 @@ mod output;
 mod role;
 mod simulate;
 mod told;
+mod train;
 mod up;
 mod vm;
 
@@ -85,6 +86,8 @@ enum Command {
     Config(config_command::Config),
     /// Rehearse a scenario under virtual time
     Simulate(simulate::Simulate),
+    /// Train the model of the allocator `learned`
+    Train(train::Train),
     /// Trouble the cluster here on purpose, and see that nothing is lost
     #[command(subcommand)]
     Chaos(chaos::Chaos),
@@ -190,6 +193,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
+        Command::Train(train) => train::run(train),
         Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");

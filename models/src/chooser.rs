@@ -62,7 +62,9 @@ impl ModelChooser {
 
     fn count(count: &AtomicU64, what: &str) {
         if count.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!("the allocator's model gave no answer: {what}; 'profile' decides instead, and further ones are counted");
+            tracing::warn!(
+                "the allocator's model gave no answer: {what}; 'profile' decides instead, and further ones are counted"
+            );
         }
     }
 }

@@ -116,19 +116,18 @@ pub static OURS: FeatureSet = FeatureSet(&[
     state("in_flight", "Attempts that were sent out and have not ended", COUNT, |o| o.in_flight as f32),
     state("in_flight_of_function", "Of these, the function's", COUNT, |o| o.in_flight_of_function as f32),
     state("waiting", "Invocations that wait for a place", COUNT, |o| o.waiting as f32),
-    state(
-        "fleet_cpu_millicores",
-        "CPU of all VMs",
-        Scale::Logarithmic { one: 1_000.0, full: 1e7 },
-        |o| o.fleet.capacity.cpu.0 as f32,
-    ),
+    state("fleet_cpu_millicores", "CPU of all VMs", Scale::Logarithmic { one: 1_000.0, full: 1e7 }, |o| {
+        o.fleet.capacity.cpu.0 as f32
+    }),
     state("fleet_cpu_free", "Share of it that no booking holds", SHARE, |o| {
         ratio(o.fleet.free.cpu.0, o.fleet.capacity.cpu.0)
     }),
     state("fleet_memory_free", "Share of all memory that no booking holds", SHARE, |o| {
         ratio(o.fleet.free.memory.0, o.fleet.capacity.memory.0)
     }),
-    state("home_cpu_millicores", "CPU of the VM where it would go first", CPU, |o| o.home.capacity.cpu.0 as f32),
+    state("home_cpu_millicores", "CPU of the VM where it would go first", CPU, |o| {
+        o.home.capacity.cpu.0 as f32
+    }),
     state("home_free_cpu_millicores", "CPU there that no booking holds", CPU, |o| {
         o.home.headroom.cpu.0 as f32
     }),
@@ -160,7 +159,9 @@ pub static OURS: FeatureSet = FeatureSet(&[
     }),
     state("cpu_mean_millicores", "Mean CPU of such runs", CPU, |o| o.expected.cpu_mean.0 as f32),
     state("cpu_median_millicores", "CPU that half of them want", CPU, |o| o.expected.cpu_median.0 as f32),
-    state("cpu_high_millicores", "CPU that none of them wants more of", CPU, |o| o.expected.cpu_high.0 as f32),
+    state("cpu_high_millicores", "CPU that none of them wants more of", CPU, |o| {
+        o.expected.cpu_high.0 as f32
+    }),
     state("saturation_millicores", "More than this did not help nine of ten", CPU, |o| {
         o.expected.saturation.0 as f32
     }),
@@ -212,7 +213,9 @@ pub static FREYR: FeatureSet = FeatureSet(&[
         |o| o.rate_milli_hz as f32,
     ),
     state("cpu_peak_millicores", "The function's recent peak of CPU", CPU, |o| o.cpu_peak.0 as f32),
-    state("memory_peak_mebibytes", "The function's recent peak of memory", MEMORY, |o| o.memory_peak.0 as f32),
+    state("memory_peak_mebibytes", "The function's recent peak of memory", MEMORY, |o| {
+        o.memory_peak.0 as f32
+    }),
     state("duration_ms", "The function's mean duration", TIME, |o| ms(o.duration)),
     state("baseline_ms", "Its duration with its whole reservation", TIME, |o| ms(o.baseline)),
     option("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0 as f32),
@@ -293,8 +296,7 @@ mod tests {
         let mut profile = Profile::default();
         let usage = Usage { cpu_peak: MilliCores(1_500), ..Usage::default() };
         profile.ended_with(100, Span::millis(300), None, usage);
-        let fleet =
-            Fleet { capacity: Resources::new(80_000, 1_000), free: Resources::new(20_000, 500) };
+        let fleet = Fleet { capacity: Resources::new(80_000, 1_000), free: Resources::new(20_000, 500) };
         let home = Home {
             capacity: Resources::new(8_000, 100),
             headroom: Resources::new(3_000, 50),

@@ -33,7 +33,7 @@ pub struct Goals {
 
 impl Default for Goals {
     fn default() -> Self {
-        Self { harm: 4.0, waiting: 0.1, horizon_s: 0.0 }
+        Self { harm: 4.0, waiting: 0.05, horizon_s: 0.0 }
     }
 }
 

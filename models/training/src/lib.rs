@@ -10,11 +10,13 @@ mod adam;
 pub mod allocators;
 mod chance;
 pub mod course;
+mod curve;
 pub mod episode;
 mod mlp;
 mod onnx;
 pub mod ppo;
 pub mod school;
 
+pub use curve::curve_svg;
 pub use mlp::{Layer, Mlp};
 pub use onnx::{NotOurs, OPSET, model_bytes, read_model};

@@ -126,7 +126,8 @@ pub fn learn(
                 let shares = shares(&scores);
                 let undecided: f32 = shares.iter().map(|share| -share * share.max(1e-9).ln()).sum();
                 let ratio = (shares[step.action].max(1e-9).ln() - step.likely).exp();
-                let moves = if advantage > 0.0 { ratio <= 1.0 + method.clip } else { ratio >= 1.0 - method.clip };
+                let moves =
+                    if advantage > 0.0 { ratio <= 1.0 + method.clip } else { ratio >= 1.0 - method.clip };
                 let pull = if moves { advantage * ratio } else { 0.0 };
                 let grows: Vec<f32> = shares
                     .iter()
@@ -181,8 +182,11 @@ mod tests {
     #[test]
     fn a_pupil_finds_the_option_that_pays() {
         // Three options, of which the one whose second feature is highest pays; the first feature says nothing.
-        let mut pupil =
-            Pupil { actor: Mlp::seeded(&[2, 8, 1], 1).with_small_output(), critic: Mlp::seeded(&[2, 8, 1], 2), unit: 0.0 };
+        let mut pupil = Pupil {
+            actor: Mlp::seeded(&[2, 8, 1], 1).with_small_output(),
+            critic: Mlp::seeded(&[2, 8, 1], 2),
+            unit: 0.0,
+        };
         let mut optimisers = Optimisers::new(&pupil);
         let mut chance = Chance::new(3);
         let method = Method { rate: 1e-2, ..Method::default() };
@@ -203,7 +207,14 @@ mod tests {
                 share += if action == best { 1.0 / 200.0 } else { 0.0 };
                 let value = pupil.critic.forward(&vectors[..2])[0];
                 let reward = if action == best { 1.0 } else { 0.0 };
-                steps.push(Step { vectors, action, likely: shares[action].ln(), value, reward, ..Step::default() });
+                steps.push(Step {
+                    vectors,
+                    action,
+                    likely: shares[action].ln(),
+                    value,
+                    reward,
+                    ..Step::default()
+                });
             }
             learn(&mut pupil, &mut optimisers, &steps, &method, round as f32 / 60.0, &mut chance);
         }

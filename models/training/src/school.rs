@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use models::features::FeatureSet;
 use policies::allocation::Allocator;
-use policies::allocation::learned::Chooser;
 use serde::{Deserialize, Serialize};
 
 use crate::chance::Chance;
@@ -31,6 +30,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// For files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Freyr => "freyr",
+        }
+    }
+
     /// The features that its models are shown.
     pub fn features(self) -> &'static FeatureSet {
         match self {
@@ -184,16 +191,14 @@ impl School {
     fn examined(&self, pupil: &Pupil, threads: usize) -> f64 {
         let pupil = Arc::new(pupil.clone());
         let kind = self.plan.kind;
-        examine(&self.plan, threads, || Watched::pupil(pupil.clone(), kind.features(), kind.allocators(), None))
+        examine(&self.plan, threads, || {
+            Watched::pupil(pupil.clone(), kind.features(), kind.allocators(), None)
+        })
     }
 }
 
 /// What a run brings on average in the houses of the examination, with allocators that are made for each.
-pub fn examine(
-    plan: &Plan,
-    threads: usize,
-    make: impl Fn() -> (Watched, Box<dyn Allocator>) + Sync,
-) -> f64 {
+pub fn examine(plan: &Plan, threads: usize, make: impl Fn() -> (Watched, Box<dyn Allocator>) + Sync) -> f64 {
     let scores: Vec<Score> = together(plan.examination as usize, threads, |place| {
         let (watched, allocator) = make();
         let _ = simulator::play(course::house(EXAMINATION + place as u64, allocator));
@@ -231,6 +236,3 @@ fn together<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + S
     let filled = slots.into_iter().map(|slot| slot.into_inner().expect("nobody panicked in it"));
     filled.map(|slot| slot.expect("every place was drawn")).collect()
 }
-
-/// So that a chooser's type need not be named.
-pub type BoxedChooser = Box<dyn Chooser>;

@@ -77,7 +77,8 @@ fn a_model_is_shown_values_as_they_are_and_scales_them_as_we_do() {
         let network = Mlp::seeded(&[names.len(), 32, 16, 1], 4);
         let bytes = model_bytes(&network, &names, &set.scales());
         let mut scorer = load(&runtime, &bytes, &names).unwrap();
-        let mut values: Vec<f32> = (0..64 * names.len()).map(|i| 1.7f32.powi(i as i32 * 37 % 41) - 2.0).collect();
+        let mut values: Vec<f32> =
+            (0..64 * names.len()).map(|i| 1.7f32.powi(i as i32 * 37 % 41) - 2.0).collect();
         let mut scores = Vec::new();
         scorer.score(&values, &mut scores).unwrap();
         set.scale(&mut values);

@@ -16,6 +16,9 @@ use super::profile::ByProfile;
 use super::{Allocator, Fleet, Home, Request, Settings};
 use crate::profile::Expectation;
 
+/// Nobody is left with less CPU than this.
+const CPU_MIN: MilliCores = MilliCores(50);
+
 /// What a model is shown beside the options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
@@ -96,7 +99,7 @@ impl Learned {
         self.unanswered
     }
 
-    /// `profile`'s answer first, then every allowed step of the grid, and the reservation.
+    /// `profile`'s answer first, then every allowed step of the grid, the reservation, and what such runs want.
     fn list_options(&mut self, request: &Request<'_>, expected: &Expectation, heuristic: Grant) {
         let (reservation, grid) = (request.reservation, self.settings.grid);
         self.options.clear();
@@ -118,6 +121,15 @@ impl Learned {
             for memory in memory_steps(grid, least.memory.min(reservation.memory), reservation.memory) {
                 let option = Resources { cpu, memory };
                 if option != heuristic.booked {
+                    self.options.push(option);
+                }
+            }
+        }
+        if calm {
+            // Without a margin: what half of the runs want, and what none wants more of. The safeguard may give the rest back.
+            for cpu in [expected.cpu_median, expected.cpu_high] {
+                let option = Resources { cpu: cpu.max(CPU_MIN).min(most), ..heuristic.booked };
+                if !self.options.contains(&option) {
                     self.options.push(option);
                 }
             }
