@@ -12,6 +12,7 @@ mod chance;
 pub mod course;
 mod curve;
 pub mod episode;
+pub mod judged;
 mod mlp;
 mod onnx;
 pub mod ppo;
