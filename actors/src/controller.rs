@@ -3,7 +3,7 @@
 //! **Lives:** any number per house; each function belongs to one (`frontend/controllers.rs`).
 //! **Hears:** [`Submit`] and [`Inquiry`] (Frontend), [`Finishes`] and [`HandBack`] (Invoker), [`Report`] and [`Notice`]
 //! (VM), "no responders" (NATS).
-//! **Says:** [`Run`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`] (Frontend).
+//! **Says:** [`Run`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
 //! **Owns:** one [`Dispatch`], where all is decided, and the arguments of what has not ended.
 //! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run. Nothing is
 //! kept on disk.
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use messages::{
     Answer, Cancel, ControllerAlive, Demanded, Ended, Fence, Finishes, FunctionPath, HandBack, Inquiry,
-    Notice, Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, subjects,
+    Notice, Prewarm, Refused, RefusedWhy, Reply, Report, Run, Start, Submit, Unknown, VmLost, subjects,
 };
 use policies::dispatch::{Again, Dispatch, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -421,6 +421,7 @@ impl Shell {
             Output::VmGone { vm, why, open_attempts } => {
                 tracing::warn!(%vm, ?why, open_attempts, "gave up a VM");
                 self.reports_seen.remove(&vm);
+                self.given.bus.send(subjects::ANNOUNCE_LOST.into(), &VmLost { vm }).await;
                 let why = match why {
                     VmGone::Silent => Redispatch::VmSilent,
                     VmGone::NoResponders => Redispatch::NoResponders,

@@ -15,6 +15,7 @@ mod controllers;
 pub mod desk;
 mod durable;
 pub mod http;
+mod lately;
 mod nats_door;
 pub mod openwhisk;
 pub mod peers;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use messages::{Answer, ControllerAlive, FrontendAlive, RefusedWhy, Reply, Submit, subjects};
+use messages::{Answer, ControllerAlive, FrontendAlive, Payload, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Outcome, Span};
@@ -35,6 +36,7 @@ use self::call::{Call, CallError, CallResult};
 use self::controllers::Controllers;
 use self::desk::{Desk, Place};
 use self::durable::DurableWaiter;
+use self::lately::{Delivered, Lately};
 
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
@@ -68,6 +70,8 @@ pub enum FrontendMessage {
     Reply(async_nats::Message),
     /// A Controller's sign of life.
     Controller(async_nats::Message),
+    /// A Controller has given a VM up.
+    Lost(async_nats::Message),
     /// A Controller does not have these any more.
     Missing(Vec<InvocationId>),
     /// What the records say of an invocation whose answer may have been lost.
@@ -124,6 +128,7 @@ pub struct Shell {
     id: FrontendId,
     given: Arguments,
     book: Book,
+    lately: Lately<Delivered>,
     controllers: Controllers,
     credits: Credits,
     durable_places: Credits,
@@ -154,6 +159,7 @@ impl Actor for Frontend {
             &credits,
             FrontendMessage::Controller,
         );
+        tasks.forward(client.subscribe(subjects::ANNOUNCE_LOST).await?, &me, &credits, FrontendMessage::Lost);
         tasks.forward(
             client.queue_subscribe(subjects::INVOKE_ALL, subjects::FRONTENDS.into()).await?,
             &me,
@@ -175,6 +181,7 @@ impl Actor for Frontend {
         Ok(Shell {
             id,
             book: Book::default(),
+            lately: Lately::new(given.settings.frontend.recent_mib << 20),
             controllers: Controllers::default(),
             credits,
             durable_places,
@@ -205,6 +212,10 @@ impl Actor for Frontend {
             FrontendMessage::Controller(message) => {
                 shell.credits.give_back();
                 shell.controller_heard(&message).await;
+            }
+            FrontendMessage::Lost(message) => {
+                shell.credits.give_back();
+                shell.vm_lost(&message);
             }
             FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
@@ -262,7 +273,7 @@ impl Shell {
             transaction: call.transaction,
             trace,
         };
-        let open = Open::new(submit, waiter, place, span, now, patience);
+        let open = Open::new(submit, call.function, waiter, place, span, now, patience);
         self.book.insert(invocation, open);
         invocation
     }
@@ -309,7 +320,17 @@ impl Shell {
     async fn answered(&mut self, answer: Answer) {
         let valid = self.book.get_mut(answer.invocation).is_some_and(|open| open.counts(answer.attempt));
         match self.book.take_if(answer.invocation, valid) {
-            Some(open) => self.deliver(open, Ok(answer)).await,
+            Some(open) => {
+                let Some(vm) = Delivered::before_its_record(&open, &answer) else {
+                    self.deliver(open, Ok(answer)).await;
+                    return;
+                };
+                let definition = Arc::clone(&open.definition);
+                let submit = self.deliver(open, Ok(answer.clone())).await;
+                let delivered = Delivered { submit, definition, answer };
+                let dropped = self.lately.remember(self.now(), vm, delivered.bytes(), delivered);
+                self.given.metrics.recent_answers_dropped(dropped);
+            }
             None => self.given.metrics.stale_answer(),
         }
     }
@@ -326,8 +347,8 @@ impl Shell {
         }
     }
 
-    /// Ends an open call: exactly once for each, whatever the waiter.
-    async fn deliver(&mut self, open: Open, result: CallResult) {
+    /// Ends an open call: exactly once for each, whatever the waiter. Gives back what was submitted, without its argument.
+    async fn deliver(&mut self, open: Open, result: CallResult) -> Submit {
         let now = self.now();
         if let Ok(answer) = &result {
             self.given.metrics.answered(answer.outcome, now.since(open.since));
@@ -339,7 +360,7 @@ impl Shell {
             Waiter::Desk(sender) => {
                 // The waiter may have gone, with a 202. What has run has its record; what has not gets one.
                 if let Err(Err(error)) = sender.send(result) {
-                    self.keep_unrun(open.submit, now.since(open.since), error.to_string());
+                    self.keep_unrun(open.submit.clone(), now.since(open.since), error.to_string());
                 }
             }
             Waiter::Nats(waiter) => waiter.deliver(&self.given.bus, open.submit.invocation, result).await,
@@ -348,6 +369,7 @@ impl Shell {
                 self.durable_places.give_back();
             }
         }
+        Submit { payload: Payload::default(), ..open.submit }
     }
 
     /// Nobody hears any more that it was not run: its record must say so.
@@ -410,6 +432,7 @@ impl Shell {
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;
         }
+        self.lately.forget_quiet(now, Span::millis(self.given.settings.controller.vm_silence_ms));
         self.given.metrics.open(self.book.len(), self.given.desk.room().held_bytes());
         self.given.metrics.controllers(self.controllers.count());
         self.inquire(me);

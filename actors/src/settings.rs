@@ -108,6 +108,8 @@ pub struct Frontend {
     pub open_limit: usize,
     /// Bytes of arguments that may be held for open invocations, in MiB; beyond it 429.
     pub held_mib: usize,
+    /// Bytes of answers of the last second that are kept in case their VM is lost before it has stored their records, in MiB.
+    pub recent_mib: usize,
     /// Durable invocations that this Frontend has in flight at once.
     pub durable_in_flight: usize,
     /// Longest time an invocation may wait for a place before it is given up, in ms.
@@ -123,6 +125,7 @@ impl Default for Frontend {
             blocking_wait_ms: 60_000,
             open_limit: 10_000,
             held_mib: 512,
+            recent_mib: 32,
             durable_in_flight: 256,
             patience_ms: 60_000,
         }

@@ -135,6 +135,14 @@ pub struct ControllerAlive {
     pub leaving: bool,
 }
 
+/// Controller -> Frontends, on `windfall.announce.lost`: "I have given this VM up". What it had answered last may have no
+/// record yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmLost {
+    /// Which.
+    pub vm: VmId,
+}
+
 /// Controller -> Resource Monitor, on `windfall.demand.controller-<id>`: every two seconds, "this is what I am asked for".
 /// One that is lost is made good by the next; what was said ten seconds ago counts no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -190,6 +190,9 @@ pub const ANNOUNCE_FRONTEND: &str = "windfall.announce.frontend";
 /// Frontends tell each other here that a function has changed.
 pub const ANNOUNCE_FUNCTIONS: &str = "windfall.announce.functions";
 
+/// Controllers tell here which VM they have given up.
+pub const ANNOUNCE_LOST: &str = "windfall.announce.lost";
+
 /// The Resource Monitor answers here.
 pub const FLEET_LIST: &str = "windfall.fleet.list";
 

@@ -8,7 +8,7 @@ use policies::allocation::{Allocator, fixed::Fixed};
 use policies::placement::Placement;
 use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
 use policies::{dispatch, keep_alive, placement, provisioning, residency};
-use vocabulary::{Moment, Span};
+use vocabulary::{FunctionId, Moment, Span};
 
 use crate::plan::{Calls, FunctionPlan, Machines};
 
@@ -111,5 +111,15 @@ impl House {
             checks_bookings: true,
             keeps_decisions: false,
         }
+    }
+
+    /// The function with this id. Workloads number theirs from 1; those of a live house have ids of their own, and are
+    /// looked for.
+    pub(crate) fn function(&self, id: FunctionId) -> &FunctionPlan {
+        let numbered = (id.0 as usize).checked_sub(1).and_then(|place| self.functions.get(place));
+        numbered
+            .filter(|plan| plan.card.id == id)
+            .or_else(|| self.functions.iter().find(|plan| plan.card.id == id))
+            .expect("only functions of the house are called")
     }
 }

@@ -65,8 +65,6 @@ pub struct Done {
     /// How many answers came for each durable submission.
     pub durable_answers: BTreeMap<String, usize>,
     function: String,
-    /// So many answers of blocking calls may be without a record: see [`Done::with_vms_killed_that_held`].
-    unrecorded_allowed: usize,
 }
 
 impl Load {
@@ -161,7 +159,7 @@ impl Load {
         }
         self.listener.abort();
         let durable_answers = self.durable.lock().expect("nobody panics holding this").clone();
-        Done { fates, durable_answers, function: self.function, unrecorded_allowed: 0 }
+        Done { fates, durable_answers, function: self.function }
     }
 }
 
@@ -237,12 +235,6 @@ impl Done {
         })
     }
 
-    /// VMs with so many sandboxes in all were killed without notice. A blocking call is answered before its record has left the
-    /// VM (decision 0002), so each of those sandboxes may have had one run that was answered and has no record.
-    pub fn with_vms_killed_that_held(self, sandboxes: usize) -> Self {
-        Self { unrecorded_allowed: sandboxes, ..self }
-    }
-
     /// How many calls had no answer.
     pub fn broken(&self) -> usize {
         self.fates.iter().filter(|fate| matches!(fate, Fate::Broken(_))).count()
@@ -281,19 +273,10 @@ impl Done {
                 assert!(status != "success" || *is_own, "somebody else's result: {fate:?}");
             }
         }
-        let durable: BTreeSet<&str> = self
-            .fates
-            .iter()
-            .filter_map(|fate| match fate {
-                Fate::Accepted { id } => Some(id.as_str()),
-                _ => None,
-            })
-            .collect();
         let known = async || cluster.http.ids_of(&self.function).await;
         eventually("everything that was answered has its record", async || {
             let known: BTreeSet<String> = known().await.into_iter().collect();
-            let lacking: Vec<_> = ids.iter().filter(|id| !known.contains(**id)).collect();
-            lacking.len() <= self.unrecorded_allowed && lacking.iter().all(|id| !durable.contains(**id))
+            ids.iter().all(|id| known.contains(*id))
         })
         .await;
         let known = known().await;

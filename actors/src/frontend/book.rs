@@ -5,12 +5,14 @@
 //! **Gives up:** nothing by itself; what is overdue is named, and the Frontend ends it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use messages::{Fence, Submit};
 use vocabulary::{Attempt, ControllerId, InvocationId, Moment, Span};
 
 use super::Waiter;
 use super::desk::Place;
+use crate::store::FunctionDefinition;
 use crate::telemetry::ActiveSpan;
 
 /// An open call is asked after when nothing was heard of it for this long: its answer may be lost.
@@ -28,6 +30,8 @@ const ATTEMPTS_PER_SUBMISSION: u32 = 1_000;
 pub(super) struct Open {
     /// As it was sent, to be sent again.
     pub submit: Submit,
+    /// What it is that shall run.
+    pub definition: Arc<FunctionDefinition>,
     /// Who waits.
     pub waiter: Waiter,
     /// Who was asked to have it run; none while no Controller is known.
@@ -54,6 +58,7 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn new(
         submit: Submit,
+        definition: Arc<FunctionDefinition>,
         waiter: Waiter,
         place: Place,
         span: Option<ActiveSpan>,
@@ -67,6 +72,7 @@ impl Open {
             now + patience + submit.function.timeout.scaled(2, 1) + SLACK
         };
         Self {
+            definition,
             waiter,
             controller: None,
             routed: false,

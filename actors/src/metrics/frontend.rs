@@ -87,6 +87,8 @@ pub struct FrontendMetrics {
     stale_answers: Counter,
     resubmissions: Counter,
     redelivered: Counter,
+    recorded_for_lost_vms: Counter,
+    recent_answers_dropped: Counter,
     open: Gauge,
     held: Gauge,
     controllers: Gauge,
@@ -126,6 +128,14 @@ impl FrontendMetrics {
             redelivered: metrics.counter(
                 "windfall_durable_redeliveries",
                 "Durable invocations that JetStream delivered again",
+            ),
+            recorded_for_lost_vms: metrics.counter(
+                "windfall_records_for_lost_vms",
+                "Records of answered calls that this Frontend stored because their VM was lost before it had",
+            ),
+            recent_answers_dropped: metrics.counter(
+                "windfall_recent_answers_dropped",
+                "Answers of the last second that were not remembered for want of room",
             ),
             open: metrics.gauge("windfall_open_invocations", "Invocations open at this Frontend", 1.0),
             held: metrics.gauge("windfall_held_bytes", "Bytes of arguments held for open invocations", 1.0),
@@ -187,6 +197,16 @@ impl FrontendMetrics {
     /// JetStream delivered a durable invocation again.
     pub fn redelivered(&self) {
         self.redelivered.one();
+    }
+
+    /// A lost VM's record was stored here.
+    pub fn recorded_for_lost_vm(&self) {
+        self.recorded_for_lost_vms.one();
+    }
+
+    /// So many answers were forgotten early.
+    pub fn recent_answers_dropped(&self, count: u64) {
+        self.recent_answers_dropped.add(count);
     }
 
     /// So many invocations are open, holding so many bytes of arguments.

@@ -56,6 +56,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("frontend.blocking_wait_ms", Whole(1, 3_600_000)),
         ("frontend.open_limit", some(10_000_000)),
         ("frontend.held_mib", some(1 << 20)),
+        ("frontend.recent_mib", some(1 << 20)),
         ("frontend.durable_in_flight", some(100_000)),
         ("frontend.patience_ms", Whole(1, 86_400_000)),
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),

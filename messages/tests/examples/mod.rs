@@ -275,6 +275,7 @@ macro_rules! every_message {
                 items: vec![HandedBack { invocation: INVOCATION, attempt: Attempt(2) }],
             };
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
+            vm_lost: VmLost = VmLost { vm: VmId(0x1f) };
             demanded: Demanded = examples::demanded();
             frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe), calls: vec![] };
             frontend_alive_with_calls: FrontendAlive = FrontendAlive {

@@ -288,7 +288,7 @@ impl World {
         match output {
             O::Start { sandbox, function, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
-                let alone = self.house.functions[(function.id.0 - 1) as usize].cold_start;
+                let alone = self.house.function(function.id).cold_start;
                 let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
             }
