@@ -42,8 +42,9 @@ Examples:
 /// Carries it out.
 pub fn run(asked: Lending) -> Outcome {
     let (ours, freyr) = (model(&asked.model)?, model(&asked.freyr)?);
-    let trained = judged::contenders(ours.as_deref(), freyr.as_deref())
-        .map_err(|error| Failure::usage(format!("{} or {}: {error}", asked.model.display(), asked.freyr.display())))?;
+    let trained = judged::contenders(ours.as_deref(), freyr.as_deref()).map_err(|error| {
+        Failure::usage(format!("{} or {}: {error}", asked.model.display(), asked.freyr.display()))
+    })?;
     let wrong = |error: simulator::workload::TraceError| Failure::usage(error.to_string());
     let mut all = sets::freyr(&asked.traces).map_err(wrong)?;
     all.extend(sets::tables(&asked.traces).map_err(wrong)?);
@@ -106,10 +107,18 @@ mod tests {
             freyr: folder.path().join("none.onnx"),
         };
         let Err(failure) = run(asked(folder.path().join("none.onnx"))) else { panic!("there are no traces") };
-        assert!(failure.exit == Exit::Usage && failure.error.to_string().contains("freyr10"), "{}", failure.error);
+        assert!(
+            failure.exit == Exit::Usage && failure.error.to_string().contains("freyr10"),
+            "{}",
+            failure.error
+        );
         let damaged = folder.path().join("damaged.onnx");
         std::fs::write(&damaged, b"no model").unwrap();
         let Err(failure) = run(asked(damaged)) else { panic!("it is no model") };
-        assert!(failure.exit == Exit::Usage && failure.error.to_string().contains("damaged.onnx"), "{}", failure.error);
+        assert!(
+            failure.exit == Exit::Usage && failure.error.to_string().contains("damaged.onnx"),
+            "{}",
+            failure.error
+        );
     }
 }

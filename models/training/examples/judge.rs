@@ -10,7 +10,9 @@ use training::judged;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [traces, seeds, only @ ..] = &given[..] else { return Err("name the folder of traces and the seeds".into()) };
+    let [traces, seeds, only @ ..] = &given[..] else {
+        return Err("name the folder of traces and the seeds".into());
+    };
     let (traces, seeds) = (PathBuf::from(traces), seeds.parse()?);
     let model = |name: &str| std::fs::read(PathBuf::from("models").join(name)).ok();
     let (ours, freyr) = (model("allocator.onnx"), model("freyr-size.onnx"));
