@@ -128,13 +128,14 @@ fn resumed(path: &Path, plan: &Plan) -> Outcome<School> {
         ))
     };
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let school: School = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let mut school: School = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
     // More lessons than were planned are no other training, only a longer one.
     let planned = Plan { iterations: plan.iterations, ..school.plan.clone() };
     if planned != *plan {
         return Err(wrong("it was planned otherwise".to_owned()));
     }
-    Ok(School { plan: planned, ..school })
+    school.plan = planned;
+    Ok(school)
 }
 
 /// Whole or not at all.

@@ -6,7 +6,7 @@
 //! memory from a function that must not run twice or has lately been killed for it. What is left is the highest that was
 //! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known. A
 //! function that would be faster with more than it reserved books its saturation point, as far as a VM has as much, and waits
-//! for that no longer than is worth while: work done on eight cores in one second keeps others waiting no longer than the same
+//! for that no longer than is worth while (and while nothing is known, it may use what lies idle): work done on eight cores in one second keeps others waiting no longer than the same
 //! work on four in two. (`profile-lent` books the reservation and borrows the rest.)
 //! **Gives up:** weighing one function against another: whoever can use more asks for it, and who comes first goes first.
 
@@ -71,12 +71,14 @@ impl Allocator for ByProfile {
 
     fn grant(&mut self, request: &Request<'_>) -> Grant {
         let reservation = request.reservation;
+        // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
+        let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
         let Some(expected) = request.profile.expect(request.input_bytes) else {
-            return Grant::fixed(reservation);
+            return Grant::new(reservation, curious);
         };
         let lasts = expected.duration;
         if expected.runs < self.settings.calibration_runs {
-            return Grant { lasts, ..Grant::fixed(reservation) };
+            return Grant { lasts, ..Grant::new(reservation, curious) };
         }
         let mut booked = reservation;
         if expected.calm_runs >= self.settings.calibration_runs {
@@ -101,7 +103,15 @@ impl Allocator for ByProfile {
         if above > reservation.cpu {
             booked.cpu = booked.cpu.max(above);
         }
-        let ceiling = Resources { cpu: saturation.max(reservation.cpu), memory: reservation.memory };
+        // What only one run of ten could use is not booked, but that one may use it, too.
+        let wish = if saturation > MilliCores::ZERO {
+            let grid = self.settings.grid;
+            grid.cpu(grid.cpu_steps_for(saturation.scaled(9, 8).max(expected.cpu_high))).min(curious.cpu)
+        } else {
+            MilliCores::ZERO
+        };
+        let ceiling =
+            Resources { cpu: wish.max(saturation).max(reservation.cpu), memory: reservation.memory };
         Grant { lasts, ..Grant::new(booked, ceiling) }
     }
 }

@@ -102,6 +102,9 @@ pub enum Arrivals {
     Table(Lendable),
 }
 
+/// Functions, their calls, and from when on these are measured.
+type Called = (Vec<FunctionPlan>, Box<dyn Calls>, Span);
+
 /// What is played.
 #[derive(Clone)]
 pub struct Set {
@@ -150,7 +153,7 @@ pub struct Row {
 
 impl Set {
     /// The calls of one run, and from when on they are measured.
-    fn workload(&self, seed: u64) -> Result<(Vec<FunctionPlan>, Box<dyn Calls>, Span), TraceError> {
+    fn workload(&self, seed: u64) -> Result<Called, TraceError> {
         let (freyr, reserved) = match &self.arrivals {
             Arrivals::Freyr(freyr, reserved) => (freyr, *reserved),
             Arrivals::Table(table) => {
