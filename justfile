@@ -35,3 +35,7 @@ bench-policies:
 # A scenario under virtual time
 simulate *arguments:
     cargo run --release --bin windfall -- simulate {{arguments}}
+
+# Allocators against each other with real functions, beside the simulator; --quick for two minutes
+bench-allocation *arguments:
+    sh tests/bench/allocation.sh {{arguments}}

@@ -5,10 +5,11 @@
 //! (VM), "no responders" (NATS).
 //! **Says:** [`Run`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
 //! **Owns:** one [`Dispatch`], where all is decided, and the arguments of what has not ended.
-//! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run. Nothing is
-//! kept on disk.
+//! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run, and from the store what
+//! was known of functions a second before. Of invocations nothing is kept on disk.
 
 mod allocation;
+mod experience;
 mod held;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use policies::dispatch::{Again, Dispatch, Ending, GivenUp, Input, Output, Refusa
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use vocabulary::{Attempt, ControllerId, FunctionId, InvocationId, Moment, Outcome, Span, VmId};
 
+use self::experience::{Experience, Recalled};
 use self::held::Held;
 use crate::alarm::Alarm;
 use crate::bus::{Bus, is_no_responders};
@@ -61,6 +63,12 @@ pub enum ControllerMessage {
     Inquire(async_nats::Message),
     /// NATS on the reply subject of a [`Run`].
     Bounce(async_nats::Message),
+    /// What the store says of a function that is called.
+    Recalled(Recalled),
+    /// Time to write what has been learned.
+    Keep,
+    /// Profiles of these could not be written.
+    NotKept(Vec<FunctionId>),
     /// The alarm rang.
     Wake,
     /// Time to say that it lives.
@@ -94,6 +102,7 @@ pub struct Shell {
     dispatch: Dispatch,
     model: Option<Arc<models::Counts>>,
     held: Held,
+    experience: Experience,
     paths: HashMap<FunctionId, FunctionPath>,
     reports_seen: HashMap<VmId, u64>,
     listening: Listening,
@@ -106,11 +115,12 @@ pub struct Shell {
 
 /// The Controller's mind as the settings want it, and what its model counts, where it has one.
 fn mind(settings: &Settings) -> Result<(Dispatch, Option<Arc<models::Counts>>), ActorProcessingErr> {
+    let constants = settings.allocation.constants();
     let settings = &settings.controller;
     let placement =
         policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
             .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
-    let (allocator, model) = allocation::allocator(settings)?;
+    let (allocator, model) = allocation::allocator(settings, &constants)?;
     let reliability = policies::reliability::by_name(&settings.reliability)
         .ok_or_else(|| format!("controller.reliability: there is no '{}'", settings.reliability))?;
     let dispatch = policies::dispatch::Settings {
@@ -155,6 +165,7 @@ impl Actor for Controller {
             tasks.forward(client.subscribe(subject).await?, &me, &credits, wrap);
         }
         tasks.tick(&me, ANNOUNCE, || ControllerMessage::Announce);
+        tasks.tick(&me, experience::KEEP, || ControllerMessage::Keep);
         given.neighbours.move_in(id, me);
         tracing::info!(controller = %id, placement = given.settings.controller.placement, "Controller is up");
         Ok(Shell {
@@ -162,6 +173,7 @@ impl Actor for Controller {
             dispatch,
             model,
             held: Held::new(given.settings.controller.held_mib),
+            experience: Experience::new(given.store.profiles(), &given.settings, Arc::clone(&given.metrics)),
             paths: HashMap::new(),
             reports_seen: HashMap::new(),
             listening: Listening::new(given.bus.clone(), given.clock),
@@ -183,10 +195,17 @@ impl Actor for Controller {
         match message {
             ControllerMessage::Submit(message) => {
                 if let Some(submit) = shell.read::<Submit>(&message) {
-                    shell.submit(submit).await;
+                    shell.called(submit, &me).await;
                 }
             }
-            ControllerMessage::HandedOver(submit) => shell.submit(*submit).await,
+            ControllerMessage::HandedOver(submit) => shell.called(*submit, &me).await,
+            ControllerMessage::Recalled(recalled) => shell.recalled(recalled).await,
+            ControllerMessage::Keep => {
+                shell.experience.keep(|function| shell.dispatch.profile(function), &me);
+            }
+            ControllerMessage::NotKept(functions) => {
+                functions.into_iter().for_each(|function| shell.experience.learned(function));
+            }
             ControllerMessage::Finished(message) => shell.finished(&message).await,
             ControllerMessage::HandBack(message) => shell.handed_back(&message).await,
             ControllerMessage::Report(message) => shell.report(&message).await,
@@ -211,6 +230,8 @@ impl Actor for Controller {
     ) -> Result<(), ActorProcessingErr> {
         shell.given.neighbours.move_out(shell.id);
         shell.announce(true).await;
+        let written = shell.experience.keep_last(&|function| shell.dispatch.profile(function));
+        written.await;
         Ok(())
     }
 }
@@ -236,6 +257,23 @@ impl Shell {
         self.outputs = outputs;
     }
 
+    /// Taken at once, or when it is known what the store says of its function.
+    async fn called(&mut self, submit: Submit, me: &ActorRef<ControllerMessage>) {
+        let now = self.now();
+        if let Some(submit) = self.experience.called(now, submit, me) {
+            self.submit(submit).await;
+        }
+    }
+
+    async fn recalled(&mut self, Recalled { function, profile }: Recalled) {
+        if let Some(profile) = profile {
+            self.decide(Input::Remembered { function, profile }).await;
+        }
+        for submit in self.experience.recalled(function) {
+            self.submit(submit).await;
+        }
+    }
+
     async fn submit(&mut self, submit: Submit) {
         self.given.metrics.submitted();
         if let Some(known) = self.held.get_mut(submit.invocation) {
@@ -257,7 +295,7 @@ impl Shell {
             invocation: submit.invocation,
             function: submit.function,
             first_attempt: submit.first_attempt,
-            input_bytes: u32::try_from(submit.payload.0.len()).unwrap_or(u32::MAX),
+            input_bytes: submit.input_bytes(),
             give_up_at: self.now() + submit.patience,
             durable: submit.durable,
             truth: None,
@@ -281,6 +319,9 @@ impl Shell {
                 _ if starved => self.given.metrics.redispatched(Redispatch::Starved),
                 Some(outcome) => self.given.metrics.finished(outcome),
                 None => self.given.metrics.cancelled(),
+            }
+            if outcome.is_some() {
+                self.experience.learned(finished.function);
             }
             let ending = Ending {
                 invocation: finished.invocation,
@@ -472,6 +513,7 @@ impl Shell {
             grant,
             waited,
             payload: submit.payload.clone(),
+            input_size: submit.input_size,
             durable: submit.durable,
             api_key: submit.api_key.clone(),
             transaction: submit.transaction.clone(),

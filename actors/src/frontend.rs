@@ -15,6 +15,7 @@ mod controllers;
 pub mod desk;
 mod durable;
 pub mod http;
+mod input_size;
 mod lately;
 mod nats_door;
 pub mod openwhisk;
@@ -268,6 +269,7 @@ impl Shell {
             // Durable work waits as long as it must; it is redelivered if this Frontend ends.
             patience: if durable { Span::FOREVER } else { patience },
             payload: call.payload.into(),
+            input_size: call.input_size,
             durable,
             api_key: call.api_key,
             transaction: call.transaction,

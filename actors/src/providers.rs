@@ -18,7 +18,7 @@ pub mod process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use vocabulary::{Resources, VmId, VmKind};
 
 use crate::roles::VmProgram;
@@ -121,10 +121,25 @@ pub trait Provider: Send + Sync + 'static {
     /// Ends a VM with some grace and returns when it is gone with all that was in it.
     fn retire(&self, vm: VmId) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// The next VM that has ended, for whatever reason, and been cleaned up. Each is told once; waits for ever
-    /// where the source never tells.
+    /// The next VM that has ended, for whatever reason; what is left of it is cleared away then. Each is told once; waits
+    /// for ever where the source never tells.
     fn next_ended(&self) -> BoxFuture<'_, VmId>;
 
-    /// Ends all VMs quickly: the cluster stops.
-    fn retire_all(&self) -> BoxFuture<'_, ()>;
+    /// Ends all VMs: the cluster stops. Whoever can do so more quickly than one by one does.
+    fn retire_all(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let vms = match self.list().await {
+                Ok(vms) => vms,
+                Err(error) => {
+                    tracing::error!(%error, "cannot learn which VMs there are; they are left behind");
+                    return;
+                }
+            };
+            for ended in join_all(vms.into_iter().map(|vm| self.retire(vm))).await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a VM is left behind");
+                }
+            }
+        })
+    }
 }

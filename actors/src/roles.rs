@@ -209,7 +209,9 @@ pub async fn resource_monitor(
     let counts = ResourceMonitorMetrics::new(&metrics);
     let page = metrics::serve(&monitor.metrics, &metrics).await?;
     let opened = resource_monitor::Opened::default();
-    let (of_open, name) = (settings.clone(), format!("{:016x}", chance::vm_id().0));
+    // The process id is for people, and for chaos, who look for the one that leads.
+    let name = format!("resource-monitor-{}-{:016x}", std::process::id(), chance::vm_id().0);
+    let of_open = settings.clone();
     let arguments = resource_monitor::CandidateArguments {
         settings: settings.clone(),
         bus,

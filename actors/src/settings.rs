@@ -17,6 +17,8 @@ pub struct Settings {
     pub frontend: Frontend,
     /// Placement, allocation and queues.
     pub controller: Controller,
+    /// What `controller.allocation` is given.
+    pub allocation: Allocation,
     /// The fleet.
     pub resource_monitor: ResourceMonitor,
     /// The provider `netns`.
@@ -76,6 +78,10 @@ pub struct Store {
     pub submit_size_mib: u64,
     /// Code of all functions, in MiB.
     pub code_size_mib: u64,
+    /// What Controllers have learned of functions, in MiB; over it, what was not written for longest goes. 0: none of it is kept.
+    pub profile_size_mib: u64,
+    /// What has been learned of a function that nobody has called for so long is forgotten, in hours.
+    pub profile_age_h: u64,
 }
 
 impl Default for Store {
@@ -87,6 +93,8 @@ impl Default for Store {
             record_backlog: 4096,
             submit_size_mib: 512,
             code_size_mib: 4096,
+            profile_size_mib: 64,
+            profile_age_h: 30 * 24,
         }
     }
 }
@@ -138,7 +146,8 @@ impl Default for Frontend {
 pub struct Controller {
     /// One of `policies::placement::NAMES`; those of other systems are there to be compared with.
     pub placement: String,
-    /// How much an invocation gets: one of `policies::allocation::NAMES`, or `learned`, which asks `model`.
+    /// How much an invocation gets: one of `policies::allocation::NAMES`, or `learned`, which asks `model`; what they are given
+    /// stands in `[allocation]`.
     pub allocation: String,
     /// The model file of `learned`; `models/allocator.md` says how it was made.
     pub model: PathBuf,
@@ -164,6 +173,11 @@ pub struct Controller {
     pub unplaceable_grace_ms: u64,
     /// A durable invocation waits for a place no longer than this, in ms.
     pub durable_patience_ms: u64,
+    /// Profiles of functions that are written to the store in a second at most; those that change more often are written later,
+    /// as they are then.
+    pub profile_writes_per_second: u32,
+    /// What the store says of a function counts half as much for each so many hours in which nobody has called it.
+    pub profile_half_life_h: u64,
     /// Address of `/metrics`; `127.0.0.1:0` takes a free port, empty means none.
     pub metrics: String,
 }
@@ -184,7 +198,84 @@ impl Default for Controller {
             vm_silence_ms: 3_000,
             unplaceable_grace_ms: 600_000,
             durable_patience_ms: 86_400_000,
+            profile_writes_per_second: 50,
+            profile_half_life_h: 7 * 24,
             metrics: "127.0.0.1:0".into(),
+        }
+    }
+}
+
+/// The constants of allocation; see `policies::allocation::Settings`, whose defaults these are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allocation {
+    /// A run that uses so many thousandths of what it has needs more. (What gives back while a run goes on is
+    /// `vm.safeguard_permille`.)
+    pub threshold_permille: u32,
+    /// What can be granted: CPU in steps of so many millicores...
+    pub cpu_step: u32,
+    /// ...up to so many of them.
+    pub cpu_steps: u32,
+    /// And memory in steps of so many MiB...
+    pub memory_step: u32,
+    /// ...up to so many of them.
+    pub memory_steps: u32,
+    /// `profile`: runs of an input size that are seen before anything is taken from the next, and again after one to which its
+    /// reservation had to be given back.
+    pub calibration_runs: u32,
+    /// `profile`: what is added to what is expected when nothing is known, in thousandths; less with every run.
+    pub doubt_permille: u32,
+    /// `profile`: what is taken is at least so many thousandths of a reservation, or nothing.
+    pub worthwhile_permille: u32,
+    /// `profile`: how a function comes to more CPU than it reserved: `waits` for a VM where all that it can use can be booked, books
+    /// what is `free` where it would go first, or is `lent` what lies idle there.
+    pub above: String,
+    /// `profile` with `waits`: for so many thousandths of the time that more would save it.
+    pub patience_permille: u32,
+}
+
+impl Default for Allocation {
+    fn default() -> Self {
+        let policies::allocation::Settings {
+            grid,
+            threshold,
+            calibration_runs,
+            doubt,
+            worthwhile,
+            above,
+            patience,
+        } = policies::allocation::Settings::default();
+        Self {
+            threshold_permille: threshold,
+            cpu_step: grid.cpu_step.0,
+            cpu_steps: grid.cpu_steps,
+            memory_step: grid.memory_step.0,
+            memory_steps: grid.memory_steps,
+            calibration_runs,
+            doubt_permille: doubt,
+            worthwhile_permille: worthwhile,
+            above: above.name().to_owned(),
+            patience_permille: patience,
+        }
+    }
+}
+
+impl Allocation {
+    /// As the policies take them.
+    pub fn constants(&self) -> policies::allocation::Settings {
+        policies::allocation::Settings {
+            grid: policies::allocation::options::Grid {
+                cpu_step: vocabulary::MilliCores(self.cpu_step),
+                cpu_steps: self.cpu_steps,
+                memory_step: vocabulary::Mebibytes(self.memory_step),
+                memory_steps: self.memory_steps,
+            },
+            threshold: self.threshold_permille,
+            calibration_runs: self.calibration_runs,
+            doubt: self.doubt_permille,
+            worthwhile: self.worthwhile_permille,
+            above: policies::allocation::Above::by_name(&self.above).unwrap_or_default(),
+            patience: self.patience_permille,
         }
     }
 }
@@ -268,13 +359,15 @@ impl Default for ResourceMonitor {
 pub struct Netns {
     /// Their network; the host has its first address. NATS must listen there.
     pub subnet: String,
+    /// A bridge that is there, has that address, and stays; one of our own when empty.
+    pub bridge: String,
     /// `auto` (the system's, else one of our own, else none), `off`, or where it is mounted.
     pub lxcfs: String,
 }
 
 impl Default for Netns {
     fn default() -> Self {
-        Self { subnet: "10.99.0.0/16".into(), lxcfs: "auto".into() }
+        Self { subnet: "10.99.0.0/16".into(), bridge: String::new(), lxcfs: "auto".into() }
     }
 }
 

@@ -12,6 +12,7 @@ mod code;
 mod error;
 mod functions;
 mod namespaces;
+mod profiles;
 mod records;
 mod scan;
 mod streams;
@@ -21,9 +22,11 @@ mod watched;
 pub use code::Code;
 pub use error::StoreError;
 pub use functions::{
-    CodeReference, FunctionDefinition, FunctionLimits, Functions, JsonText, ON_EVICTION, Parameter, Version,
+    CodeReference, FunctionDefinition, FunctionLimits, Functions, INPUT_SIZE, JsonText, ON_EVICTION,
+    Parameter, Version,
 };
 pub use namespaces::{Credentials, Namespace, NamespaceLimits, Namespaces};
+pub use profiles::Profiles;
 pub use records::{RecordCounters, Records, Written};
 pub use scan::RecordQuery;
 pub use submissions::{DUPLICATE_WINDOW, Submissions};
@@ -44,6 +47,7 @@ struct Kept {
     functions: Functions,
     code: Code,
     namespaces: Namespaces,
+    profiles: Option<Profiles>,
     records: Records,
     submissions: Submissions,
 }
@@ -60,6 +64,7 @@ impl Store {
             functions: Functions::open(bus, &context, settings).await?,
             code: Code::open(&context, settings).await?,
             namespaces: Namespaces::open(bus, &context, settings).await?,
+            profiles: Profiles::open(&context, settings).await?,
             records: Records::open(&context, settings).await?,
             submissions: Submissions::open(&context, settings).await?,
         };
@@ -79,6 +84,11 @@ impl Store {
     /// Who may call.
     pub fn namespaces(&self) -> &Namespaces {
         &self.kept.namespaces
+    }
+
+    /// What is known of functions; `None` where that is not kept.
+    pub fn profiles(&self) -> Option<&Profiles> {
+        self.kept.profiles.as_ref()
     }
 
     /// What remains of invocations.

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
-use vocabulary::{Attempt, InvocationId, Outcome, Resources, Span, VmId};
+use vocabulary::{Attempt, ControllerId, FunctionId, InvocationId, Outcome, Resources, Span, VmId};
 
 /// One line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,30 @@ pub enum Event {
         /// Which try.
         attempt: Attempt,
         /// What is booked for it.
+        booked: Resources,
+        /// Which Controller. Absent in logs from before there were several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        controller: Option<ControllerId>,
+    },
+    /// A Frontend has handed an invocation of this function to a Controller.
+    Routed {
+        /// Of which function.
+        function: FunctionId,
+        /// To whom.
+        controller: ControllerId,
+    },
+    /// A Controller was killed. Which, is seen from who sends nothing any more.
+    ControllerLost,
+    /// A VM says that it holds this attempt: it runs there, or waits. Those of one report come before its
+    /// [`Event::Offered`].
+    Held {
+        /// Which VM.
+        vm: VmId,
+        /// Which invocation.
+        invocation: InvocationId,
+        /// Which try.
+        attempt: Attempt,
+        /// What is booked for it there.
         booked: Resources,
     },
     /// An attempt holds nothing any more: it has ended, or was handed back, or given up.
@@ -148,7 +172,10 @@ mod tests {
         let events = [
             Event::Accepted { invocation },
             Event::Offered { vm, capacity: Resources::new(4_000, 8_192) },
-            Event::Promised { vm, invocation, attempt, booked: Resources::new(1_000, 256) },
+            Event::Promised { vm, invocation, attempt, booked: Resources::new(1_000, 256), controller: None },
+            Event::ControllerLost,
+            Event::Routed { function: FunctionId(7), controller: ControllerId(9) },
+            Event::Held { vm, invocation, attempt, booked: Resources::new(900, 256) },
             Event::Fenced { invocation, oldest_valid: attempt, also: None },
             Event::Fenced { invocation, oldest_valid: Attempt(3), also: Some(Attempt(1)) },
             Event::Released { vm, invocation, attempt },
@@ -184,7 +211,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_and_an_endless_one_takes_no_memory() {
         let mut bad = Vec::new();
-        write(&mut bad, &some()[7]).unwrap();
+        write(&mut bad, &some()[10]).unwrap();
         bad.extend_from_slice(b"\n{\"at\":1}\n");
         assert!(matches!(read(&bad[..]), Err(LogError::NotAnEvent { line: 3, .. })));
         let cut = "{\"at\":0,\"event\":\"acce";

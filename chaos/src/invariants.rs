@@ -10,6 +10,12 @@ use std::fmt;
 
 use vocabulary::{Attempt, InvocationId, Resources, VmId};
 
+mod bookings;
+mod owners;
+
+pub use bookings::{Overbooking, no_controller_overbooks_a_vm_after_one_report, overbooking};
+pub use owners::{moves, only_functions_of_a_lost_controller_move};
+
 use crate::events::{Entry, Event};
 
 /// Something that must not be.
@@ -89,7 +95,7 @@ pub fn no_vm_is_promised_more_than_it_offers(log: &[Entry]) -> Vec<Breach> {
             Event::Offered { vm, capacity } => {
                 offered.insert(*vm, *capacity);
             }
-            Event::Promised { vm, invocation, attempt, booked } => {
+            Event::Promised { vm, invocation, attempt, booked, .. } => {
                 let there = promised.entry(*vm).or_default();
                 // A repeated message promises nothing new.
                 there.insert((*invocation, *attempt), *booked);
@@ -189,7 +195,8 @@ mod tests {
     }
 
     fn promised(invocation: InvocationId, attempt: u32, cpu: u32) -> Event {
-        Event::Promised { vm: VM, invocation, attempt: Attempt(attempt), booked: Resources::new(cpu, 256) }
+        let (attempt, booked) = (Attempt(attempt), Resources::new(cpu, 256));
+        Event::Promised { vm: VM, invocation, attempt, booked, controller: None }
     }
 
     fn released(invocation: InvocationId, attempt: u32) -> Event {

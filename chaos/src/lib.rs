@@ -9,9 +9,11 @@
 
 mod chance;
 pub mod events;
+pub mod fates;
 pub mod faults;
 pub mod invariants;
 pub mod live;
 pub mod metadata;
 pub mod scenario;
 pub mod timetable;
+pub mod wires;

@@ -5,10 +5,14 @@
 //! back, also when the run is broken off; whatever was called is accounted for.
 //! **Gives up:** clusters of several machines, and links between them: processes are all it can hit.
 
+mod disk;
 mod load;
 mod observer;
+mod reach;
 mod report;
+mod timing;
 mod trouble;
+mod victims;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,10 +30,17 @@ use observer::Observer;
 pub use report::{Report, Verdict};
 use trouble::Trouble;
 
-/// The function that is called for short whiles. Two names, because what is learned of one must not blur the other.
-pub const SHORT: &str = "chaos-short";
-/// The function that is called for long whiles.
-pub const LONG: &str = "chaos-long";
+/// Functions that are called for short whiles are called so, and a number. Two kinds, because what is learned of one
+/// must not blur the other.
+const SHORT: &str = "chaos-short";
+/// Functions that are called for long whiles.
+const LONG: &str = "chaos-long";
+
+/// The names of all functions that a scenario calls: see [`function`].
+pub fn functions(scenario: &Scenario) -> Vec<String> {
+    let all = 1..=scenario.house.functions;
+    all.flat_map(|number| [SHORT, LONG].map(|kind| format!("{kind}-{number}"))).collect()
+}
 
 const SLEEP: &str = "\
 import time
@@ -38,7 +49,7 @@ def main(args):
     return {'mark': args.get('mark')}
 ";
 
-/// What both functions are, as OpenWhisk's API takes it. Small, so that many fit on a VM.
+/// What all functions are, as OpenWhisk's API takes it. Small, so that many fit on a VM.
 pub fn function() -> Value {
     json!({
         "exec": { "kind": "python:default", "code": SLEEP },
@@ -53,10 +64,12 @@ pub struct House {
     pub nats: Client,
     /// A caller's connection.
     pub guest: Client,
-    /// The caller's namespace, in which [`SHORT`] and [`LONG`] are.
+    /// The caller's namespace, in which the [`functions`] are.
     pub namespace: String,
     /// What marks the cluster's processes.
     pub cluster: String,
+    /// Where its nats-server keeps its streams, if that is on this machine.
+    pub store: Option<PathBuf>,
 }
 
 /// Why a scenario could not be played to its end.
@@ -138,7 +151,7 @@ pub async fn play(
     }
     let clock = Clock(Instant::now());
     let observer = Observer::start(house, clock).await?;
-    let callers = Callers::start(house, &scenario.load, seed, clock).await?;
+    let callers = Callers::start(house, scenario, seed, clock).await?;
     say(format!("{} s of calm", scenario.calm_s));
     tokio::time::sleep(Duration::from_secs(scenario.calm_s)).await;
     let storm_from = clock.now();

@@ -15,6 +15,9 @@ pub struct Scenario {
     pub name: String,
     /// How many VMs the cluster must have when it begins, and again when it ends.
     pub vms: u32,
+    /// How many processes of each role it must have.
+    #[serde(default)]
+    pub house: Household,
     /// Calls without faults come first for so long: what the storm is compared with.
     pub calm_s: u64,
     /// Faults come during this time; those that last are over when it ends.
@@ -26,6 +29,26 @@ pub struct Scenario {
     /// What happens.
     #[serde(default)]
     pub faults: Vec<Wave>,
+}
+
+/// Processes of a house that are not VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Household {
+    /// Doors.
+    pub frontends: u32,
+    /// Those who decide.
+    pub controllers: u32,
+    /// Candidates for keeping the fleet.
+    pub monitors: u32,
+    /// Functions of either kind: so many names, so that every Controller has some.
+    pub functions: u32,
+}
+
+impl Default for Household {
+    fn default() -> Self {
+        Self { frontends: 1, controllers: 1, monitors: 1, functions: 1 }
+    }
 }
 
 /// Callers, each of whom calls again as soon as he was answered.
@@ -66,6 +89,9 @@ pub struct Wave {
     /// Of faults that change a VM's size: to how much of what it had, from, to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_percent: Option<[u64; 2]>,
+    /// Of faults that make messages late: by how much, each way, from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay_ms: Option<[u64; 2]>,
 }
 
 /// The sorts of faults.
@@ -84,16 +110,53 @@ pub enum Kind {
     Shrink,
     /// A VM has more CPU for a while.
     Grow,
-    /// A VM's agent does nothing for a while, and then goes on as if nothing had been.
+    /// A VM does nothing for a while, and then goes on as if nothing had been.
     Hang,
-    /// The Frontend is gone without a word; whoever looks after it starts it again.
+    /// A VM lives and works, and is cut off from the house for a while.
+    Cut,
+    /// What a VM says and hears comes late for a while.
+    Delay,
+    /// A Frontend is gone without a word; whoever looks after it starts it again.
     KillFrontend,
-    /// So is the Controller.
+    /// So is a Controller.
     KillController,
-    /// So is the Resource Monitor.
+    /// So is the Resource Monitor that leads.
     KillResourceMonitor,
     /// So is nats-server.
     KillNats,
+    /// A Frontend does nothing for a while, and then goes on as if nothing had been.
+    HangFrontend,
+    /// So does a Controller.
+    HangController,
+    /// So does the Resource Monitor that leads.
+    HangResourceMonitor,
+    /// A Controller is cut off from NATS for a while.
+    CutController,
+    /// What a Controller says and hears comes late for a while.
+    DelayController,
+    /// The disk of the store is full for a while.
+    FillDisk,
+}
+
+impl Kind {
+    /// Whether it is a length of time and not a moment.
+    pub fn lasts(self) -> bool {
+        use Kind as K;
+        matches!(
+            self,
+            K::Shrink
+                | K::Grow
+                | K::Hang
+                | K::Cut
+                | K::Delay
+                | K::HangFrontend
+                | K::HangController
+                | K::HangResourceMonitor
+                | K::CutController
+                | K::DelayController
+                | K::FillDisk
+        )
+    }
 }
 
 /// Why a scenario cannot be played.
@@ -134,6 +197,14 @@ impl Scenario {
         number("calm_s", self.calm_s, 1..=HOUR, "1 to 3600")?;
         number("storm_s", self.storm_s, 1..=24 * HOUR, "1 to 86400")?;
         number("healthy_within_s", self.healthy_within_s, 1..=HOUR, "1 to 3600")?;
+        for (field, found) in [
+            ("house.frontends", self.house.frontends),
+            ("house.controllers", self.house.controllers),
+            ("house.monitors", self.house.monitors),
+            ("house.functions", self.house.functions),
+        ] {
+            number(field, u64::from(found), 1..=16, "1 to 16")?;
+        }
         self.load.check()?;
         for (index, wave) in self.faults.iter().enumerate() {
             wave.check(&format!("faults[{index}]"), self.storm_s)?;
@@ -166,18 +237,23 @@ impl Wave {
     fn check(&self, name: &str, storm_s: u64) -> Result<(), ScenarioError> {
         use Kind as K;
         number(&format!("{name}.times"), u64::from(self.times), 1..=100_000, "1 to 100000")?;
-        let (notice, lasts, percent) =
-            (format!("{name}.notice_s"), format!("{name}.lasts_s"), format!("{name}.to_percent"));
+        let (notice, lasts) = (format!("{name}.notice_s"), format!("{name}.lasts_s"));
+        let (percent, delay) = (format!("{name}.to_percent"), format!("{name}.delay_ms"));
         let room = 0..=storm_s.saturating_sub(1);
         if matches!(self.fault, K::NoticeThenKill | K::NoticeThenEarlyKill | K::CancelledNotice) {
             range(&notice, self.notice_s, room.clone(), "[from, to] in seconds, shorter than storm_s")?;
         } else {
             absent(&notice, self.notice_s)?;
         }
-        if matches!(self.fault, K::Shrink | K::Grow | K::Hang) {
+        if self.fault.lasts() {
             range(&lasts, self.lasts_s, room, "[from, to] in seconds, shorter than storm_s")?;
         } else {
             absent(&lasts, self.lasts_s)?;
+        }
+        if matches!(self.fault, K::Delay | K::DelayController) {
+            range(&delay, self.delay_ms, 1..=10_000, "[from, to] within 1 to 10000")?;
+        } else {
+            absent(&delay, self.delay_ms)?;
         }
         match self.fault {
             K::Shrink => range(&percent, self.to_percent, 1..=100, "[from, to] within 1 to 100"),
@@ -284,6 +360,17 @@ notice_s = [0, 10]
                 "faults[0].lasts_s is [1, 2], but expected is nothing",
             ),
             ("'notice_then_kill'", "'kill'", "faults[0].notice_s is [0, 10], but expected is nothing"),
+            ("'notice_then_kill'", "'delay'", "faults[0].notice_s is [0, 10], but expected is nothing"),
+            (
+                "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
+                "'delay'\ntimes = 3\nlasts_s = [1, 2]",
+                "faults[0].delay_ms is not there, but expected is [from, to] within 1 to 10000",
+            ),
+            (
+                "vms = 3",
+                "vms = 3\nhouse = { controllers = 0 }",
+                "house.controllers is 0, but expected is 1 to 16",
+            ),
             ("'notice_then_kill'", "'earthquake'", "expected one of `kill`, `notice_then_kill`"),
             ("vms = 3", "vms = 3\nvmz = 4", "unknown field `vmz`"),
         ] {

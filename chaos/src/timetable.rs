@@ -12,6 +12,7 @@ use vocabulary::Span;
 
 use crate::chance::Chance;
 use crate::scenario::{Kind, Scenario, Wave};
+use crate::wires::Condition;
 
 /// One thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,15 @@ pub struct Planned {
 pub enum Step {
     /// To a VM.
     Vm(Victim, VmStep),
-    /// A process of the house is killed.
-    KillRole(Role),
+    /// To a process of the house.
+    Role(Role, Victim, RoleStep),
+    /// The disk of the store is full from now on, or is as it was.
+    Disk(Victim, DiskStep),
 }
 
-/// One VM. Whoever hears of a victim for the first time takes, of the open VMs in the order of their ids, the one at
-/// `draw` modulo their number, and stays with it.
+/// One VM, or one process of a role. Whoever hears of a victim for the first time takes, of the open VMs in the order of
+/// their ids (of the role's processes in the order of theirs), the one at `draw` modulo their number, and stays with it.
+/// Of Resource Monitors it is the one that leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Victim {
     /// Counted from 1 over the whole list.
@@ -56,6 +60,30 @@ pub enum VmStep {
     Freeze,
     /// It goes on.
     Thaw,
+    /// Its way to the house is as this says.
+    Wire(Condition),
+}
+
+/// What can be done to a process of the house.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleStep {
+    /// It is gone.
+    Kill,
+    /// It does nothing any more.
+    Freeze,
+    /// It goes on.
+    Thaw,
+    /// Its way to NATS is as this says.
+    Wire(Condition),
+}
+
+/// What can be done to the disk of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskStep {
+    /// Nothing more fits.
+    Fill,
+    /// There is room again.
+    Clear,
 }
 
 /// Processes of a house that are not VMs.
@@ -87,7 +115,17 @@ impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>8.3} s  ", self.at.as_seconds())?;
         match self.step {
-            Step::KillRole(role) => write!(f, "kill the {}", role.name()),
+            Step::Role(role, victim, step) => {
+                match step {
+                    RoleStep::Kill => write!(f, "kill"),
+                    RoleStep::Freeze => write!(f, "freeze"),
+                    RoleStep::Thaw => write!(f, "thaw"),
+                    RoleStep::Wire(condition) => wire(f, condition),
+                }?;
+                write!(f, " the {} (draw {})", role.name(), victim.draw)
+            }
+            Step::Disk(_, DiskStep::Fill) => write!(f, "fill the disk of the store"),
+            Step::Disk(_, DiskStep::Clear) => write!(f, "clear the disk of the store"),
             Step::Vm(Victim { number, draw }, step) => {
                 match step {
                     VmStep::Notice(left) => write!(f, "notice of {:.3} s to", left.as_seconds()),
@@ -96,10 +134,19 @@ impl fmt::Display for Planned {
                     VmStep::Resize(percent) => write!(f, "{percent} per cent of its CPU to"),
                     VmStep::Freeze => write!(f, "freeze"),
                     VmStep::Thaw => write!(f, "thaw"),
+                    VmStep::Wire(condition) => wire(f, condition),
                 }?;
                 write!(f, " victim {number} (draw {draw})")
             }
         }
+    }
+}
+
+fn wire(f: &mut fmt::Formatter<'_>, condition: Condition) -> fmt::Result {
+    match condition {
+        Condition::Whole => write!(f, "mend the wire of"),
+        Condition::Cut => write!(f, "cut the wire of"),
+        Condition::Slow { from_ms, to_ms } => write!(f, "{from_ms} to {to_ms} ms on the wire of"),
     }
 }
 
@@ -127,37 +174,45 @@ fn fault(wave: &Wave, chance: &mut Chance, storm: u64, number: u32, list: &mut V
     };
     let (notice, lasts) = (length(chance, wave.notice_s), length(chance, wave.lasts_s));
     let at = chance.between(0, storm.saturating_sub(notice.max(lasts)));
-    let part = chance.between(100, 900);
+    let early = notice * chance.between(100, 900) / 1_000;
     let percent = wave.to_percent.map_or(100, |[low, high]| chance.between(low, high) as u32);
-    let mut then = |after: u64, step: Step| list.push(Planned { at: Span::millis(at + after), step });
+    let slow = wave.delay_ms.map_or(Condition::Whole, |[from_ms, to_ms]| Condition::Slow { from_ms, to_ms });
+
     let vm = |step: VmStep| Step::Vm(victim, step);
-    match wave.fault {
-        Kind::Kill => then(0, vm(VmStep::Kill)),
-        Kind::NoticeThenKill => {
-            then(0, vm(VmStep::Notice(Span::millis(notice))));
-            then(notice, vm(VmStep::Kill));
+    let warned = vm(VmStep::Notice(Span::millis(notice)));
+    let vm_wire = |condition: Condition| vm(VmStep::Wire(condition));
+    let kill = |role: Role| vec![(0, Step::Role(role, victim, RoleStep::Kill))];
+    let hang = |role: Role| {
+        let step = |step: RoleStep| Step::Role(role, victim, step);
+        vec![(0, step(RoleStep::Freeze)), (lasts, step(RoleStep::Thaw))]
+    };
+    let wire = |role: Role, condition: Condition| {
+        let step = |condition: Condition| Step::Role(role, victim, RoleStep::Wire(condition));
+        vec![(0, step(condition)), (lasts, step(Condition::Whole))]
+    };
+    let steps = match wave.fault {
+        Kind::Kill => vec![(0, vm(VmStep::Kill))],
+        Kind::NoticeThenKill => vec![(0, warned), (notice, vm(VmStep::Kill))],
+        Kind::NoticeThenEarlyKill => vec![(0, warned), (early, vm(VmStep::Kill))],
+        Kind::CancelledNotice => vec![(0, warned), (early, vm(VmStep::CallOff))],
+        Kind::Shrink | Kind::Grow => vec![(0, vm(VmStep::Resize(percent))), (lasts, vm(VmStep::Resize(100)))],
+        Kind::Hang => vec![(0, vm(VmStep::Freeze)), (lasts, vm(VmStep::Thaw))],
+        Kind::Cut => vec![(0, vm_wire(Condition::Cut)), (lasts, vm_wire(Condition::Whole))],
+        Kind::Delay => vec![(0, vm_wire(slow)), (lasts, vm_wire(Condition::Whole))],
+        Kind::KillFrontend => kill(Role::Frontend),
+        Kind::KillController => kill(Role::Controller),
+        Kind::KillResourceMonitor => kill(Role::ResourceMonitor),
+        Kind::KillNats => kill(Role::NatsServer),
+        Kind::HangFrontend => hang(Role::Frontend),
+        Kind::HangController => hang(Role::Controller),
+        Kind::HangResourceMonitor => hang(Role::ResourceMonitor),
+        Kind::CutController => wire(Role::Controller, Condition::Cut),
+        Kind::DelayController => wire(Role::Controller, slow),
+        Kind::FillDisk => {
+            vec![(0, Step::Disk(victim, DiskStep::Fill)), (lasts, Step::Disk(victim, DiskStep::Clear))]
         }
-        Kind::NoticeThenEarlyKill => {
-            then(0, vm(VmStep::Notice(Span::millis(notice))));
-            then(notice * part / 1_000, vm(VmStep::Kill));
-        }
-        Kind::CancelledNotice => {
-            then(0, vm(VmStep::Notice(Span::millis(notice))));
-            then(notice * part / 1_000, vm(VmStep::CallOff));
-        }
-        Kind::Shrink | Kind::Grow => {
-            then(0, vm(VmStep::Resize(percent)));
-            then(lasts, vm(VmStep::Resize(100)));
-        }
-        Kind::Hang => {
-            then(0, vm(VmStep::Freeze));
-            then(lasts, vm(VmStep::Thaw));
-        }
-        Kind::KillFrontend => then(0, Step::KillRole(Role::Frontend)),
-        Kind::KillController => then(0, Step::KillRole(Role::Controller)),
-        Kind::KillResourceMonitor => then(0, Step::KillRole(Role::ResourceMonitor)),
-        Kind::KillNats => then(0, Step::KillRole(Role::NatsServer)),
-    }
+    };
+    list.extend(steps.into_iter().map(|(after, step)| Planned { at: Span::millis(at + after), step }));
 }
 
 #[cfg(test)]
@@ -195,7 +250,7 @@ mod tests {
         for planned in &list {
             match planned.step {
                 Step::Vm(victim, step) => steps.entry(victim.number).or_default().push(step),
-                Step::KillRole(_) => roles += 1,
+                Step::Role(..) | Step::Disk(..) => roles += 1,
             }
         }
         assert_eq!(steps.len() + roles, times as usize);

@@ -6,6 +6,7 @@
 //! through a real sandbox; a call that fails is counted and fails the command.
 //! **Gives up:** being the yardstick of absolute numbers: those belong to the machine.
 
+mod allocation;
 mod cluster;
 mod cost;
 mod doors;
@@ -15,7 +16,7 @@ mod report;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
@@ -25,8 +26,10 @@ use report::{Measured, Report};
 
 /// Its flags.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    what: Option<What>,
     /// End within a minute
     #[arg(long)]
     quick: bool,
@@ -57,6 +60,13 @@ pub struct Bench {
     data: PathBuf,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Freyr's arrivals with real functions under several allocators, beside what the simulator foretells
+    Allocation(allocation::Allocation),
+}
+
 /// Flags of the process that answers the bare request-reply.
 #[derive(Debug, Args)]
 pub struct Echo {
@@ -75,13 +85,17 @@ it afterwards. The function reserves 90 millicores and 128 MiB, so that 64 calle
 
 Examples:
   windfall bench --quick
-  windfall bench --callers 1,64 --doors bare,nats --json figures.json";
+  windfall bench --callers 1,64 --doors bare,nats --json figures.json
+  windfall bench allocation --quick";
 
 /// Before a door is measured it is called for this long, so that sandboxes are warm.
 const WARM_UP: Duration = Duration::from_millis(700);
 
 /// Carries it out.
 pub async fn run(bench: Bench, flags: Flags) -> Outcome {
+    if let Some(What::Allocation(allocation)) = bench.what {
+        return allocation::run(allocation, flags).await;
+    }
     let seconds = bench.seconds.unwrap_or(if bench.quick { 2 } else { 5 });
     if seconds == 0 || bench.callers.contains(&0) {
         return Err(Failure::usage("--seconds and --callers must be at least 1"));

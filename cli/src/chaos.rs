@@ -1,9 +1,11 @@
 //! `windfall chaos`: a game day for the cluster of `windfall up`.
 
+mod rehearsal;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::chaos::live::{self, House, LONG, SHORT};
+use ::chaos::live::{self, House};
 use ::chaos::scenario::Scenario;
 use ::chaos::timetable::timetable;
 use clap::{Args, Subcommand};
@@ -37,19 +39,23 @@ pub struct Run {
     /// Print what would happen, and do nothing
     #[arg(long)]
     show: bool,
+    /// Play it under virtual time instead, with the policies alone; no cluster is needed
+    #[arg(long, conflicts_with_all = ["show", "json"])]
+    rehearse: bool,
     /// Data folder of the `windfall up` to trouble
     #[arg(long, value_name = "DIR", env = "WINDFALL_DATA", default_value = ".windfall")]
     data: PathBuf,
 }
 
 const HELP: &str = "\
-Calls short and long functions of its own (chaos-short, chaos-long) while VMs of the cluster are killed, given notice,
-shrunk and frozen, and processes of the house die, as the scenario says; counts every answer and every record; and says
+Calls short and long functions of its own (chaos-short-1, chaos-long-1) while VMs of the cluster are killed, given
+notice, shrunk, frozen and cut off, and processes of the house die, hang and lose NATS, as the scenario says; counts every answer and every record; and says
 what was lost. Only processes that carry the cluster's mark are touched. Exit code 1 means that something was not as it
 must always be; the seed and the event log are named then. Sizes change only as root.
 
 Examples:
   windfall chaos run chaos/scenarios/house.toml --show --seed 7
+  windfall chaos run chaos/scenarios/storm.toml --rehearse --seed 7
   windfall chaos run chaos/scenarios/storm-short.toml --seed 7 --json figures.json";
 
 /// Carries it out.
@@ -69,7 +75,10 @@ pub async fn run(chaos: Chaos, flags: Flags) -> Outcome {
         timetable(&scenario, seed).iter().for_each(|planned| println!("{planned}"));
         return Ok(());
     }
-    let house = house(&run, &flags).await?;
+    if run.rehearse {
+        return rehearsal::play(&scenario, seed);
+    }
+    let house = house(&run, &scenario, &flags).await?;
     let log = run.data.join(format!("chaos-{}-{seed}.jsonl", scenario.name));
     let say = Arc::new(|line: String| println!("{line}"));
     let report = tokio::select! {
@@ -96,8 +105,8 @@ pub async fn run(chaos: Chaos, flags: Flags) -> Outcome {
     ))
 }
 
-/// The cluster at hand, with the two functions in it.
-async fn house(run: &Run, flags: &Flags) -> Outcome<House> {
+/// The cluster at hand, with the functions that are called in it.
+async fn house(run: &Run, scenario: &Scenario, flags: &Flags) -> Outcome<House> {
     let operator = Operator { nats_url: None, data: run.data.clone() };
     let configuration = operator.configuration(flags)?;
     let cluster = configuration.settings.resource_monitor.cluster.clone();
@@ -109,7 +118,7 @@ async fn house(run: &Run, flags: &Flags) -> Outcome<House> {
     }
     let bus = operator.bus(&configuration, "windfall chaos").await?;
     let client = Client::new(&Connection { api_host: None, auth: None, data: run.data.clone() })?;
-    for name in [SHORT, LONG] {
+    for name in live::functions(scenario) {
         client.put(&format!("/namespaces/_/actions/{name}?overwrite=true"), &live::function()).await?;
     }
     let endpoint = client.endpoint();
@@ -122,5 +131,6 @@ async fn house(run: &Run, flags: &Flags) -> Outcome<House> {
         .await
         .map_err(|error| nats_door::unreachable(&url, &error))?;
     let namespace = endpoint.namespace.clone().unwrap_or_else(|| "guest".to_owned());
-    Ok(House { nats: bus.client().clone(), guest, namespace, cluster })
+    let store = Some(run.data.join("jetstream")).filter(|folder| folder.is_dir());
+    Ok(House { nats: bus.client().clone(), guest, namespace, cluster, store })
 }

@@ -36,7 +36,13 @@ starts with #!) is native:default; a .zip is what its entry file says (__main__.
 Examples:
   windfall function create hello deploy/functions/hello.py
   windfall function create thumb thumb.zip --memory 512 --cpu 1000 --timeout 30000
-  windfall function create greet greet.js -p greeting Hi -a description 'says hi'";
+  windfall function create greet greet.js -p greeting Hi -a description 'says hi'
+
+Annotations that Windfall knows:
+  on-eviction   \"rerun\", \"rerun-at-loss\" or \"never\": what the loss of its VM may do to a run
+  application   which functions are judged together; else those of one package
+  input-size    the field of the argument that says how large an input is, as image or job.rows; else the argument's
+                length. Text (base64 too) counts its bytes, a list its items, a number itself; missing is 0";
 
 /// What a function may be given.
 #[derive(Debug, Args)]

@@ -23,6 +23,7 @@ mod told;
 mod train;
 mod up;
 mod vm;
+mod wires;
 
 use std::process::ExitCode;
 
@@ -91,6 +92,9 @@ enum Command {
     /// Trouble the cluster here on purpose, and see that nothing is lost
     #[command(subcommand)]
     Chaos(chaos::Chaos),
+    /// Wires between a house and its NATS, which can be cut
+    #[command(hide = true)]
+    Wires(wires::Lay),
     /// Be a Frontend: the HTTP door and the NATS doors
     Frontend(Frontend),
     /// Be a Controller: decide where, and with how much, invocations run
@@ -142,7 +146,11 @@ impl Command {
     /// Whether it only asks and prints.
     fn is_brief(&self) -> bool {
         match self {
-            Self::Up(_) | Self::Frontend(_) | Self::Controller(_) | Self::ResourceMonitor(_) => false,
+            Self::Up(_)
+            | Self::Wires(_)
+            | Self::Frontend(_)
+            | Self::Controller(_)
+            | Self::ResourceMonitor(_) => false,
             Self::Vm(vm) => !vm.is_role(),
             _ => true,
         }
@@ -195,6 +203,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Simulate(simulate) => simulate::run(simulate),
         Command::Train(train) => train::run(train),
         Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
+        Command::Wires(lay) => role::once(wires::run(lay, flags)),
         Command::Frontend(given) => {
             flags.also("frontend.http", given.http, "--http");
             role::run(Role::Frontend, given.role, flags)

@@ -7,9 +7,12 @@
 
 mod data_folder;
 mod demo;
+mod disk;
 mod house;
 mod leftovers;
 mod nats_server;
+mod network;
+mod orders;
 mod ports;
 mod ready;
 mod samples;
@@ -21,14 +24,15 @@ use std::time::Duration;
 use actors::bus::Bus;
 use actors::store::{Credentials, NamespaceLimits, Store};
 use clap::Args;
-use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{Client, Endpoint};
 use crate::configuration::{Configuration, Entry, Flags, Source, to_toml};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{note, tell};
-use house::{House, Order};
+use house::House;
+use network::Bridge;
+use orders::Orders;
 
 pub use data_folder::DataFolder;
 use data_folder::{FIRST_NAMESPACE, HOUSE_USER, Key, Secrets};
@@ -38,10 +42,6 @@ pub use welcome::READY;
 const NATS_PATIENCE: Duration = Duration::from_secs(60);
 /// How long doors and fleet may take, on top of what a VM may take to launch.
 const CLUSTER_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the Resource Monitor may take to end, with its VMs.
-const FLEET_STOP_PATIENCE: Duration = Duration::from_secs(20);
-/// How long any other process may take to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -68,9 +68,24 @@ pub struct Up {
     /// Memory of each, MiB [default: 1024]
     #[arg(long, value_name = "MIB")]
     vm_memory: Option<u32>,
+    /// Where VMs come from: process, netns, docker, ec2, command, or none [default: process]
+    #[arg(long)]
+    provider: Option<String>,
     /// How functions find their VMs: mws, jsq, or one of other systems (a wrong name lists them)
     #[arg(long)]
     placement: Option<String>,
+    /// How many Frontends; each further one has an HTTP door of its own, on a free port
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    frontends: u32,
+    /// How many Controllers
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    controllers: u32,
+    /// How many Resource Monitors, of which one leads
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    monitors: u32,
+    /// Have every process reach NATS through a wire that `windfall chaos` can cut and make slow
+    #[arg(long)]
+    wires: bool,
     /// Frontend and Controller in one process: a call takes one message fewer, and the two end together
     #[arg(long)]
     together: bool,
@@ -123,6 +138,7 @@ pub async fn run(up: Up, mut flags: Flags) -> Outcome {
     flags.also("resource_monitor.vms", up.vms, "--vms");
     flags.also("resource_monitor.cpu", up.vm_cpu, "--vm-cpu");
     flags.also("resource_monitor.memory", up.vm_memory, "--vm-memory");
+    flags.also("resource_monitor.provider", up.provider.as_ref(), "--provider");
     flags.also("controller.placement", up.placement.as_ref(), "--placement");
     flags.also("frontend.with_controller", up.together.then_some(true), "--together");
     let configuration = Configuration::load(&flags)?;
@@ -156,14 +172,28 @@ struct Cluster {
     configuration: Configuration,
     folder: DataFolder,
     secrets: Secrets,
-    /// The program and port of the private nats-server, if there is one.
-    server: Option<(PathBuf, u16)>,
+    /// The private nats-server, if there is one.
+    server: Option<Server>,
+    /// Where the house finds its wires to NATS, if it has any.
+    wires: Option<String>,
+    /// HTTP doors of further Frontends.
+    doors: Vec<String>,
+    /// Of VMs with a network of their own; kept until everything has ended.
+    _bridge: Option<Bridge>,
     /// What people should know about ports that were not free.
     remarks: Vec<String>,
 }
 
+/// A private nats-server.
+#[derive(Debug, Clone)]
+struct Server {
+    program: PathBuf,
+    host: String,
+    port: u16,
+}
+
 impl Cluster {
-    /// Decides on programs and ports. Nothing is started yet.
+    /// Decides on programs and ports. No process is started yet.
     fn plan(up: &Up, mut configuration: Configuration, folder: DataFolder) -> Outcome<Self> {
         let secrets = folder.secrets()?;
         let left = leftovers::end(&secrets.cluster, &[]);
@@ -187,25 +217,45 @@ impl Cluster {
         set(&mut configuration, "resource_monitor.cluster", &secrets.cluster);
         set(&mut configuration, "resource_monitor.folder", &folder.path("vms").display().to_string());
         let external = *configuration.source("nats.url") != Source::Default;
+        let bridge = if configuration.settings.resource_monitor.provider == "netns" {
+            let (bridge, netns) = Bridge::make(&configuration, &secrets.cluster)?;
+            set(&mut configuration, "netns.subnet", &netns.subnet);
+            set(&mut configuration, "netns.bridge", &netns.bridge);
+            Some(bridge)
+        } else {
+            None
+        };
         let server = if external {
             None
         } else {
             let program = nats_server::find(&folder)?;
-            let port = ports::nats(up.nats_port)?;
+            // VMs with a network of their own reach the bridge and nothing else of this machine.
+            let host = bridge.as_ref().map_or_else(|| "127.0.0.1".to_owned(), Bridge::host);
+            let port = ports::nats(&host, up.nats_port)?;
             if up.nats_port.is_none() && port != ports::NATS {
                 remarks.push(format!("port {} is taken, so NATS is at port {port}", ports::NATS));
             }
-            set(&mut configuration, "nats.url", &format!("nats://127.0.0.1:{port}"));
+            set(&mut configuration, "nats.url", &format!("nats://{host}:{port}"));
             set(&mut configuration, "nats.user", HOUSE_USER);
             set(&mut configuration, "nats.password", &secrets.nats_password);
-            Some((program, port))
+            Some(Server { program, host, port })
         };
-        Ok(Self { configuration, folder, secrets, server, remarks })
+        let mut wires = None;
+        if up.wires {
+            let Some(server) = &server else {
+                return Err(Failure::usage("--wires needs a private nats-server: leave --nats-url out"));
+            };
+            wires = Some(ports::free(&server.host)?);
+        }
+        let host = http.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
+        let doors = (1..up.frontends).map(|_| ports::free(host)).collect::<Outcome<Vec<_>>>()?;
+        remarks.extend(doors.iter().map(|door| format!("there is one more HTTP door, at {door}")));
+        Ok(Self { configuration, folder, secrets, server, wires, doors, _bridge: bridge, remarks })
     }
 
     /// Starts everything, shows it, and keeps it alive until something ends it.
     async fn live(&mut self, up: &Up, house: &mut House) -> End {
-        let bus = match self.start(house).await {
+        let bus = match self.start(up, house).await {
             Ok(bus) => bus,
             Err(failure) => return End::Failed(failure),
         };
@@ -221,12 +271,12 @@ impl Cluster {
         match house.keep().await {}
     }
 
-    async fn start(&mut self, house: &mut House) -> Outcome<Bus> {
-        if let Some((program, port)) = self.server.clone() {
+    async fn start(&mut self, up: &Up, house: &mut House) -> Outcome<Bus> {
+        if let Some(Server { program, host, port }) = self.server.clone() {
             self.folder.write_private(nats_server::USERS, &nats_server::users(&self.secrets))?;
-            let text = nats_server::configuration(&self.folder, port);
+            let text = nats_server::configuration(&self.folder, &host, port);
             self.folder.write_private(nats_server::CONFIGURATION, &text)?;
-            house.start(self.nats_order(program))?;
+            house.start(self.orders().nats(program))?;
         }
         let settings = self.configuration.settings.clone();
         let bus = tokio::select! {
@@ -239,16 +289,31 @@ impl Cluster {
         let credentials = Credentials { uuid: guest.uuid.clone(), key: guest.key.clone() };
         store.namespaces().create(FIRST_NAMESPACE, Some(credentials), NamespaceLimits::default()).await?;
 
+        if let Some(wires) = self.wires.clone() {
+            set(&mut self.configuration, "nats.url", &format!("nats://{wires}"));
+        }
         let settings_file = self.folder.write_settings(&to_toml(&self.configuration.entries))?;
-        for (name, patience) in [
-            ("frontend", STOP_PATIENCE),
-            ("controller", STOP_PATIENCE),
-            ("resource-monitor", FLEET_STOP_PATIENCE),
-        ] {
-            if name == "controller" && settings.frontend.with_controller {
-                continue;
+        let orders = self.orders();
+        if let (Some(wires), Some(Server { host, port, .. })) = (&self.wires, &self.server) {
+            house.start(orders.wires(&settings_file, wires, &format!("{host}:{port}"))?)?;
+            tokio::select! {
+                wired = ready::nats(&self.configuration.settings.nats, NATS_PATIENCE) => drop(wired?),
+                failure = house.someone_dies() => return Err(failure),
+            };
+        }
+        let controllers = if settings.frontend.with_controller { 0 } else { up.controllers };
+        for (role, count) in
+            [("frontend", up.frontends), ("controller", controllers), (orders::FLEET, up.monitors)]
+        {
+            for number in 1..=count {
+                let mut order = orders.role(role, number, &settings_file)?;
+                if let Some(door) = number.checked_sub(2).and_then(|further| self.doors.get(further as usize))
+                    && role == "frontend"
+                {
+                    order.environment.push(("WINDFALL_FRONTEND__HTTP".into(), door.clone()));
+                }
+                house.start(order)?;
             }
-            house.start(self.role_order(name, &settings_file, patience)?)?;
         }
         self.folder.announce(&self.api(), &settings.nats.url, &guest)?;
         let fleet = &settings.resource_monitor;
@@ -271,7 +336,7 @@ impl Cluster {
             auth: format!("{}:{}", guest.uuid, guest.key),
             auth_from: "windfall up".into(),
             namespace: Some(FIRST_NAMESPACE.into()),
-            nats_url: Some(self.configuration.settings.nats.url.clone()),
+            nats_url: Some(self.nats_url()),
         };
         for remark in &self.remarks {
             tell!("Note: {remark}");
@@ -281,7 +346,7 @@ impl Cluster {
         if up.demo || up.once {
             let client = Client::of(endpoint.clone())?;
             let settings = &self.configuration.settings;
-            demo::run(&client, &settings.nats.url, &settings.vm, &self.folder).await?;
+            demo::run(&client, &self.nats_url(), &settings.vm, &self.folder).await?;
         }
         if !up.once {
             tell!("{}", welcome::how_to(&endpoint, &self.folder, up.demo));
@@ -291,9 +356,9 @@ impl Cluster {
 
     /// Ends everything: the fleet first, NATS last, then what nobody looked after.
     async fn stop(&self, mut house: House) {
-        for name in house.names() {
-            house.stop(name).await;
-            if name == "resource-monitor" {
+        for role in house.roles() {
+            house.stop(role).await;
+            if role == orders::FLEET {
                 let left = leftovers::end(&self.secrets.cluster, &house.pids());
                 if left > 0 {
                     note!("killed {left} VM processes that had not ended");
@@ -311,6 +376,14 @@ impl Cluster {
             .expect("made with the secrets, and never removed")
     }
 
+    /// Where everybody but the house itself finds NATS.
+    fn nats_url(&self) -> String {
+        match &self.server {
+            Some(Server { host, port, .. }) => format!("nats://{host}:{port}"),
+            None => self.configuration.settings.nats.url.clone(),
+        }
+    }
+
     /// The address at which clients on this machine reach the HTTP door.
     fn api(&self) -> String {
         let frontend = &self.configuration.settings.frontend;
@@ -322,51 +395,8 @@ impl Cluster {
         format!("http://{host}:{port}")
     }
 
-    fn nats_order(&self, program: PathBuf) -> Order {
-        let configuration = self.folder.path(nats_server::CONFIGURATION).display().to_string();
-        Order {
-            name: "nats-server",
-            program,
-            arguments: vec!["--config".into(), configuration],
-            environment: self.marks(),
-            hidden: Vec::new(),
-            stop_with: Signal::SIGTERM,
-            patience: STOP_PATIENCE,
-        }
-    }
-
-    fn role_order(
-        &self,
-        name: &'static str,
-        settings: &std::path::Path,
-        patience: Duration,
-    ) -> Outcome<Order> {
-        let mut environment = self.marks();
-        // The settings in force are all in the file: what stands in our environment is in it already, and VMs,
-        // which inherit this environment, are told what is theirs by the Resource Monitor.
-        environment.push(("WINDFALL_CONFIG".into(), settings.display().to_string()));
-        let onnx = self.folder.path("lib/libonnxruntime.so");
-        if std::env::var_os("WINDFALL_ONNXRUNTIME").is_none() && onnx.exists() {
-            environment.push(("WINDFALL_ONNXRUNTIME".into(), onnx.display().to_string()));
-        }
-        let hidden = std::env::vars_os().filter_map(|(name, _)| {
-            let name = name.into_string().ok()?;
-            let is_setting = name.starts_with("WINDFALL_") && name["WINDFALL_".len()..].contains("__");
-            (is_setting || name == "WINDFALL_AUTH").then_some(name)
-        });
-        Ok(Order {
-            name,
-            program: std::env::current_exe()?,
-            arguments: vec![name.into()],
-            environment,
-            hidden: hidden.collect(),
-            stop_with: Signal::SIGTERM,
-            patience,
-        })
-    }
-
-    fn marks(&self) -> Vec<(String, String)> {
-        vec![(leftovers::MARK.to_owned(), self.secrets.cluster.clone())]
+    fn orders(&self) -> Orders<'_> {
+        Orders { folder: &self.folder, cluster: &self.secrets.cluster }
     }
 }
 
@@ -378,6 +408,8 @@ fn set(configuration: &mut Configuration, key: &str, value: &str) {
         "resource_monitor.cluster" => settings.resource_monitor.cluster = value.to_owned(),
         "resource_monitor.folder" => settings.resource_monitor.folder = value.into(),
         "nats.url" => settings.nats.url = value.to_owned(),
+        "netns.subnet" => settings.netns.subnet = value.to_owned(),
+        "netns.bridge" => settings.netns.bridge = value.to_owned(),
         "nats.user" => settings.nats.user = value.to_owned(),
         "nats.password" => settings.nats.password = value.to_owned(),
         other => unreachable!("{other} is not changed by `windfall up`"),

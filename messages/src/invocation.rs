@@ -41,6 +41,10 @@ pub struct Submit {
     pub patience: Span,
     /// The argument as JSON text, opaque.
     pub payload: Payload,
+    /// How large the argument is in the eyes of its function, where that names a field as its size (annotation `input-size`).
+    /// A reader that does not know of it takes the argument's length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
     /// Whether it came through the durable door: then it is never refused for lack of room, only put off.
     #[serde(default)]
     pub durable: bool,
@@ -52,6 +56,17 @@ pub struct Submit {
     /// The trace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,
+}
+
+impl Submit {
+    /// How large its input is: what its function names as its size, else the length of the argument.
+    pub fn input_bytes(&self) -> u32 {
+        input_bytes(self.input_size, &self.payload)
+    }
+}
+
+fn input_bytes(named: Option<u32>, payload: &Payload) -> u32 {
+    named.unwrap_or_else(|| u32::try_from(payload.0.len()).unwrap_or(u32::MAX))
 }
 
 /// Whatever comes to a Frontend on a submission's reply subject. (NATS's own "no responders" comes there too, as a
@@ -119,6 +134,9 @@ pub struct Run {
     pub waited: Span,
     /// The argument as JSON text, opaque.
     pub payload: Payload,
+    /// As in [`Submit`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<u32>,
     /// Whether the answer must wait until the record is stored: the durable door acknowledges on the answer.
     #[serde(default)]
     pub durable: bool,
@@ -130,6 +148,13 @@ pub struct Run {
     /// The trace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,
+}
+
+impl Run {
+    /// As [`Submit::input_bytes`].
+    pub fn input_bytes(&self) -> u32 {
+        input_bytes(self.input_size, &self.payload)
+    }
 }
 
 /// "Answers of attempts before this one are void", except perhaps those of one other.
@@ -237,7 +262,7 @@ pub struct Finished {
     pub usage: Usage,
     /// Whether the sandbox stays, idle, for the next one.
     pub sandbox_kept: bool,
-    /// Size of the argument in bytes.
+    /// [`Run::input_bytes`].
     pub input_bytes: u32,
 }
 
@@ -249,8 +274,9 @@ pub enum Ended {
     Answered(Outcome),
     /// It was killed because nobody waits for it.
     Cancelled,
-    /// The kernel killed it for want of memory, part of its reservation being lent: to be run again with all of it. Sent only
-    /// of attempts that were granted less than their reservation; a Controller that does not know this word never does that.
+    /// The kernel killed it for want of memory, part of its reservation being lent, or because the VM had no more: to be run again
+    /// with all of it. A Controller that does not know this word drops the message, misses the attempt in the VM's reports,
+    /// and runs it again all the same.
     Starved,
 }
 

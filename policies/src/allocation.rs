@@ -185,7 +185,7 @@ pub struct Settings {
 }
 
 /// How a function comes to more CPU than it reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Above {
     /// It borrows what lies idle while it runs, and books nothing.
@@ -193,7 +193,27 @@ pub enum Above {
     /// It books what is free on the VM where it would go first, and borrows the rest.
     Free,
     /// It books all that it can use, and waits for a VM that has as much.
+    #[default]
     Waits,
+}
+
+impl Above {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Waits, Self::Free, Self::Lent];
+
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Free => "free",
+            Self::Lent => "lent",
+        }
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|above| above.name() == name)
+    }
 }
 
 impl Default for Settings {

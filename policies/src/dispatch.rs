@@ -68,6 +68,8 @@ pub enum Input {
     /// The kernel killed an attempt for want of memory, and not because it wanted more than its reservation: part of that
     /// had been lent, or the VM had no more. It goes again, with all that was reserved.
     Starved { vm: VmId, ending: Ending },
+    /// What a Controller before this one had learned of a function.
+    Remembered { function: FunctionId, profile: Box<Profile> },
     /// Nobody waits for it any more.
     Withdrawn(InvocationId),
     /// The moment asked for by [`Dispatch::next_wakeup`] has come.
@@ -418,6 +420,7 @@ impl Dispatch {
                 freed = Some((vm, ending.function));
                 self.starved(vm, &ending, outputs);
             }
+            Input::Remembered { function, profile } => self.remember(function, *profile),
             Input::Withdrawn(invocation) => self.withdrawn(invocation, outputs),
             Input::Woke => {}
         }

@@ -8,6 +8,7 @@
 //! takes about 400 bytes and 300 more for each size of input that it is called with, 6 KB at most.
 
 mod bucket;
+mod kept;
 mod rate;
 mod sketch;
 
@@ -52,7 +53,7 @@ impl Learned {
 
     /// The mean of what was seen lately; `None` before anything was.
     pub fn mean(&self) -> Option<u64> {
-        (self.seen > 0).then_some((self.mean_16 + 8) / 16)
+        (self.seen > 0).then_some(self.mean_16.saturating_add(8) / 16)
     }
 
     /// The highest of what was seen lately; `None` before anything was.

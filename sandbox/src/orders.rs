@@ -211,6 +211,8 @@ pub enum Verdict {
     },
     /// Nobody's: it was killed through [`Limits::kill`](crate::Limits::kill).
     Killed,
+    /// Nobody's: the kernel killed it within its own ceiling, because the VM had no more memory. Run it elsewhere.
+    VmFull,
     /// Nobody's: the sandbox had died since its last run and the function never saw this one. Run it in
     /// a fresh sandbox; only a sandbox that has answered before ever says this.
     NeverRan,
@@ -219,7 +221,7 @@ pub enum Verdict {
 impl Verdict {
     /// Whether the function's code is to blame.
     pub fn is_developers(&self) -> bool {
-        !matches!(self, Self::Answered(_) | Self::Killed | Self::NeverRan)
+        !matches!(self, Self::Answered(_) | Self::Killed | Self::VmFull | Self::NeverRan)
     }
 }
 

@@ -99,7 +99,7 @@ impl ProcessSandbox {
         }
         match self.hold.memory_death() {
             MemoryDeath::OwnCeiling => Verdict::OutOfMemory,
-            MemoryDeath::VmFull => Verdict::Killed,
+            MemoryDeath::VmFull => Verdict::VmFull,
             MemoryDeath::None => Verdict::Exited,
         }
     }

@@ -25,7 +25,7 @@ mod users;
 pub use assumptions::{Assumptions, CpuNeed};
 pub use azure2019::Azure2019;
 pub use events::{Event, Events};
-pub use freyr::{Freyr, Reserved};
+pub use freyr::{Drawn, Freyr, Reserved};
 pub use lendable::Lendable;
 pub use percentiles::Percentiles;
 pub use selection::{S500_JUDGE, S500_LEARN, Selection, Subset};

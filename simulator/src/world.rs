@@ -3,7 +3,7 @@
 //! **Knows:** everything, unlike those who live in it.
 //! **Promises:** events happen in the order of their moments, then of their causes; equal houses have equal histories. What must
 //! stay true is checked after every event. One event costs no allocation once the world has its size.
-//! **Gives up:** messages that are lost or come twice (`policies/tests/world.rs` has those), more than one Controller, and
+//! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), more than one Controller, and
 //! the Frontend's own work.
 //!
 //! The files beside: `agenda` (what will happen), `callers` (who waits for an answer), `controller`, `vm` and `fleet`

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::bus::Bus;
 use actors::store::{Credentials, NamespaceLimits, Store};
+use chaos::wires::Wires;
 use messages::{FleetList, FleetVm, subjects};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +43,8 @@ pub struct Plan {
     pub nats_host: &'static str,
     /// Resource Monitors.
     pub monitors: usize,
+    /// Whether every process reaches NATS through a wire of its own, for `chaos` to cut.
+    pub wires: bool,
 }
 
 impl Default for Plan {
@@ -52,6 +56,7 @@ impl Default for Plan {
             settings: Vec::new(),
             nats_host: "127.0.0.1",
             monitors: 1,
+            wires: false,
         }
     }
 }
@@ -63,6 +68,8 @@ pub struct Cluster {
     guest: Credentials,
     nats_port: u16,
     nats_host: &'static str,
+    /// Where the wires are, if there are any; they are laid by this very process.
+    wires: Option<u16>,
     frontend_ports: Vec<u16>,
     settings: BTreeMap<String, String>,
     vms: u32,
@@ -82,6 +89,7 @@ impl Cluster {
         let mut cluster = Self::planned(&plan);
         cluster.launch_nats();
         let store = cluster.store().await;
+        cluster.lay_wires().await;
         let namespaces = store.namespaces();
         namespaces
             .create(GUEST, Some(cluster.guest.clone()), NamespaceLimits::default())
@@ -127,6 +135,7 @@ impl Cluster {
             guest: Credentials::random(),
             nats_port,
             nats_host: plan.nats_host,
+            wires: plan.wires.then(ports::free),
             frontend_ports,
             settings,
             vms: plan.vms,
@@ -237,6 +246,7 @@ impl Cluster {
             guest: self.nats().await.client,
             namespace: "guest".into(),
             cluster: self.name.clone(),
+            store: Some(self.folder.path().join("jetstream")),
         }
     }
 
@@ -248,6 +258,11 @@ impl Cluster {
     /// Ends a process without warning: `nats-server`, `frontend-0`, `controller-0`, `resource-monitor`.
     pub fn kill(&mut self, name: &str) {
         self.process(name).kill();
+    }
+
+    /// Freezes a process, or lets it go on; what it does not hear meanwhile waits for it.
+    pub fn freeze(&mut self, name: &str, is_frozen: bool) {
+        self.process(name).signal(if is_frozen { Signal::SIGSTOP } else { Signal::SIGCONT });
     }
 
     /// Starts what was killed again: at the same address, with what it had stored.
@@ -325,10 +340,20 @@ impl Cluster {
         self.launch(Process::new("nats-server", nats_server(), arguments, self.folder.path(), &self.name));
     }
 
+    /// They end with the runtime of the test.
+    async fn lay_wires(&self) {
+        let Some(port) = self.wires else { return };
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+        let wires = Wires::new();
+        tokio::spawn(Arc::clone(&wires).obey(self.nats().await.client));
+        tokio::spawn(wires.serve(listener, format!("127.0.0.1:{}", self.nats_port)));
+    }
+
     fn launch_role(&mut self, name: &str, role: &str, more: &[(&str, String)]) {
         let mut process = Process::new(name, binary(), vec![role.into()], self.folder.path(), &self.name);
+        let wired = self.wires.map(|port| ("nats.url".to_owned(), format!("nats://127.0.0.1:{port}")));
         let own = more.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        for (key, value) in self.settings.clone().into_iter().chain(own) {
+        for (key, value) in self.settings.clone().into_iter().chain(wired).chain(own) {
             process.set(format!("WINDFALL_{}", key.replace('.', "__").to_uppercase()), value);
         }
         self.launch(process);

@@ -85,6 +85,14 @@ impl Drop for Engine {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // It leaves the namespace of its host network mounted, and then the folder cannot be removed.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let here = self.folder.path().display().to_string();
+        let ours =
+            mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&here));
+        for mounted in ours.collect::<Vec<_>>().into_iter().rev() {
+            let _ = Command::new("umount").args(["--lazy", mounted]).status();
+        }
     }
 }
 

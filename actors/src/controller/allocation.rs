@@ -19,21 +19,19 @@ use crate::settings;
 pub type Made = (Box<dyn Allocator>, Option<Arc<Counts>>);
 
 /// See the module.
-pub fn allocator(settings: &settings::Controller) -> Result<Made, String> {
-    let defaults = allocation::Settings::default();
+pub fn allocator(settings: &settings::Controller, constants: &allocation::Settings) -> Result<Made, String> {
     if settings.allocation != LEARNED {
-        let made = allocation::by_name(&settings.allocation, &defaults);
+        let made = allocation::by_name(&settings.allocation, constants);
         let made =
             made.ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
         return Ok((made, None));
     }
     match Runtime::load(&Places::of_environment()) {
-        Ok(runtime) => {
-            learned(&runtime, &settings.model).map_err(|error| format!("controller.model: {error}"))
-        }
+        Ok(runtime) => learned(&runtime, &settings.model, constants)
+            .map_err(|error| format!("controller.model: {error}")),
         Err(error) => {
             tracing::error!("controller.allocation = {LEARNED}, but {error}. 'profile' decides instead");
-            let made = allocation::by_name("profile", &defaults);
+            let made = allocation::by_name("profile", constants);
             Ok((made.expect("it is one of ours"), None))
         }
     }
@@ -42,19 +40,27 @@ pub fn allocator(settings: &settings::Controller) -> Result<Made, String> {
 /// Its name in the settings.
 pub const LEARNED: &str = "learned";
 
-fn learned(runtime: &Runtime, model: &Path) -> Result<Made, models::ModelError> {
+fn learned(
+    runtime: &Runtime,
+    model: &Path,
+    constants: &allocation::Settings,
+) -> Result<Made, models::ModelError> {
     let set = &features::OURS;
     let scorer = Scorer::load(runtime, model, &set.names())?;
     let counts = Arc::new(Counts::default());
     let chooser = ModelChooser::new(scorer, set, Arc::clone(&counts));
     tracing::info!(model = %model.display(), runtime = runtime.version(), "a model decides how much invocations get");
-    let made = Learned::new(allocation::Settings::default(), Box::new(chooser));
+    let made = Learned::new(constants.clone(), Box::new(chooser));
     Ok((Box::new(made), Some(counts)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn made(settings: &settings::Controller) -> Result<&'static str, String> {
+        allocator(settings, &allocation::Settings::default()).map(|(made, _)| made.name())
+    }
 
     fn with(allocation: &str, model: &str) -> settings::Controller {
         settings::Controller { allocation: allocation.into(), model: model.into(), ..Default::default() }
@@ -63,9 +69,9 @@ mod tests {
     #[test]
     fn every_listed_allocator_is_made_and_others_are_refused_by_name() {
         for name in allocation::NAMES {
-            assert_eq!(allocator(&with(name, "")).map(|(made, _)| made.name()), Ok(name));
+            assert_eq!(made(&with(name, "")), Ok(name));
         }
-        let refused = allocator(&with("best", "")).map(|(made, _)| made.name());
+        let refused = made(&with("best", ""));
         assert_eq!(refused, Err("controller.allocation: there is no 'best'".to_owned()));
     }
 
@@ -74,14 +80,14 @@ mod tests {
         if Runtime::load(&Places { data: Some("../.windfall".into()), ..Places::of_environment() }).is_err() {
             return println!("skipped: there is no ONNX Runtime here (WINDFALL_ONNXRUNTIME names it)");
         }
-        let missing = allocator(&with(LEARNED, "/nowhere/allocator.onnx")).map(|(made, _)| made.name());
+        let missing = made(&with(LEARNED, "/nowhere/allocator.onnx"));
         assert!(
             missing.as_ref().is_err_and(|error| error.contains("/nowhere/allocator.onnx")),
             "{missing:?}"
         );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"this is no model").unwrap();
-        let damaged = allocator(&with(LEARNED, file.path().to_str().unwrap())).map(|(made, _)| made.name());
+        let damaged = made(&with(LEARNED, file.path().to_str().unwrap()));
         assert!(damaged.as_ref().is_err_and(|error| error.contains("damaged")), "{damaged:?}");
     }
 }

@@ -17,6 +17,8 @@ pub struct Call {
     pub function: Arc<FunctionDefinition>,
     /// The argument as JSON text, with the function's own parameters merged in.
     pub payload: Bytes,
+    /// The size of its input, where the function names a field for that.
+    pub input_size: Option<u32>,
     /// The id the caller chose; else one is made.
     pub invocation: Option<InvocationId>,
     /// OpenWhisk's transaction id.

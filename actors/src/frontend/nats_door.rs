@@ -13,6 +13,7 @@ use vocabulary::InvocationId;
 
 use super::argument;
 use super::call::{Call, CallError, CallResult};
+use super::input_size::size_of_input;
 use super::{Shell, Waiter, throttle};
 use crate::bus::Bus;
 use crate::metrics::Refusal;
@@ -183,9 +184,11 @@ impl Shell {
                 argument::ArgumentError::TooLarge { .. } => (413, error.to_string()),
                 _ => (400, error.to_string()),
             })?;
+        let payload = function.merge(&payload);
         Ok(Call {
             namespace: path.namespace,
-            payload: function.merge(&payload),
+            input_size: size_of_input(&function, &payload),
+            payload,
             function,
             invocation: None,
             transaction: String::new(),

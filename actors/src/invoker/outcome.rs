@@ -60,7 +60,7 @@ pub(super) fn of_verdict(verdict: Verdict, timeout: Span) -> Option<Told> {
                 String::from_utf8_lossy(&truncated[..truncated.len().min(1_024)])
             ),
         ),
-        Verdict::Killed | Verdict::NeverRan => return None,
+        Verdict::Killed | Verdict::VmFull | Verdict::NeverRan => return None,
     };
     Some(told)
 }
@@ -164,5 +164,6 @@ mod tests {
     fn a_run_that_never_was_tells_nothing() {
         assert!(of_verdict(Verdict::NeverRan, Span::ZERO).is_none());
         assert!(of_verdict(Verdict::Killed, Span::ZERO).is_none());
+        assert!(of_verdict(Verdict::VmFull, Span::ZERO).is_none());
     }
 }

@@ -91,9 +91,15 @@ async fn run(begin: Begin) {
     let mut report = sandbox.run(order).await;
     drop(span);
     report.usage.safeguarded = owed.as_ref().is_some_and(|owed| owed.was_given_back());
-    if report.verdict == Verdict::OutOfMemory && owed.is_some_and(|owed| owed.memory()) {
-        // With all of its reservation it might have gone well: its Controller has it run again.
-        given.metrics.starved();
+    // With all of its reservation it might have gone well, as it might on a VM that has it: its Controller has it run again.
+    let was_lent = report.verdict == Verdict::OutOfMemory && owed.is_some_and(|owed| owed.memory());
+    let vm_is_full = report.verdict == Verdict::VmFull;
+    if was_lent || vm_is_full {
+        if was_lent {
+            given.metrics.starved();
+        } else {
+            given.metrics.killed_by_a_full_vm();
+        }
         let finished = Finished {
             ended: Ended::Starved,
             start,
@@ -143,7 +149,7 @@ async fn run(begin: Begin) {
         duration: report.duration,
         usage: report.usage,
         sandbox_kept: report.reusable,
-        input_bytes: u32::try_from(run.payload.0.len()).unwrap_or(u32::MAX),
+        input_bytes: run.input_bytes(),
     };
     // Collected before the answer is sent, so that both are told in one write.
     outgoing.finished(run.controller, finished);
@@ -228,7 +234,7 @@ pub(super) fn cancelled(run: &Run) -> Finished {
         duration: Span::ZERO,
         usage: Usage::default(),
         sandbox_kept: false,
-        input_bytes: u32::try_from(run.payload.0.len()).unwrap_or(u32::MAX),
+        input_bytes: run.input_bytes(),
     }
 }
 

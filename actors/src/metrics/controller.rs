@@ -60,6 +60,11 @@ pub struct ControllerMetrics {
     notices: Counter,
     prewarms: Counter,
     model_decisions: [Counter; 4],
+    profiles_stored: Counter,
+    profiles_not_stored: Counter,
+    profiles_recalled: Counter,
+    profiles_refused: Counter,
+    profiles_unwritten: Gauge,
 }
 
 impl ControllerMetrics {
@@ -145,6 +150,25 @@ impl ControllerMetrics {
             ),
             notices: metrics.counter("windfall_eviction_notices", "Notices of eviction that were heard"),
             prewarms: metrics.counter("windfall_prewarms", "Wishes for warm sandboxes sent to VMs"),
+            profiles_stored: metrics
+                .counter("windfall_profiles_stored", "Profiles of functions that the store has acknowledged"),
+            profiles_not_stored: metrics.counter(
+                "windfall_profile_store_failures",
+                "Profiles of functions that could not be stored; they are written again",
+            ),
+            profiles_recalled: metrics.counter(
+                "windfall_profiles_recalled",
+                "Profiles that the store had of functions when they were called here",
+            ),
+            profiles_refused: metrics.counter(
+                "windfall_profiles_refused",
+                "Profiles in the store that were damaged; their functions are learned anew",
+            ),
+            profiles_unwritten: metrics.gauge(
+                "windfall_profiles_unwritten",
+                "Functions of which more is known here than the store has been told",
+                1.0,
+            ),
         })
     }
 
@@ -221,6 +245,31 @@ impl ControllerMetrics {
     /// A VM was asked to have sandboxes ready.
     pub fn prewarmed(&self) {
         self.prewarms.one();
+    }
+
+    /// The store has acknowledged a profile.
+    pub fn profile_stored(&self) {
+        self.profiles_stored.one();
+    }
+
+    /// A profile could not be stored.
+    pub fn profile_not_stored(&self) {
+        self.profiles_not_stored.one();
+    }
+
+    /// The store had a profile of a function that is called.
+    pub fn profile_recalled(&self) {
+        self.profiles_recalled.one();
+    }
+
+    /// The store had something that is no profile.
+    pub fn profile_refused(&self) {
+        self.profiles_refused.one();
+    }
+
+    /// So many profiles have changed since they were written.
+    pub fn profiles_unwritten(&self, count: usize) {
+        self.profiles_unwritten.set(count as u64);
     }
 
     /// The books: VMs that take work and that do not, what they have, what is booked of it, and what the users of

@@ -141,6 +141,7 @@ struct LendingGauges {
     runs: [Gauge; 2],
     safeguarded: Counter,
     starved: Counter,
+    vm_full: Counter,
 }
 
 struct MachineGauges {
@@ -308,6 +309,10 @@ impl InvokerMetrics {
                     "windfall_starved_runs",
                     "Runs that were killed for want of memory that they had lent; they are run again",
                 ),
+                vm_full: metrics.counter(
+                    "windfall_vm_full_kills",
+                    "Runs that were killed within their own memory because the VM had no more; they are run again",
+                ),
             },
             machine: MachineGauges {
                 stolen: seconds(
@@ -439,6 +444,11 @@ impl InvokerMetrics {
     /// A run was killed for want of memory that it had lent.
     pub fn starved(&self) {
         self.lending.starved.one();
+    }
+
+    /// A run was killed because the VM had no memory left.
+    pub fn killed_by_a_full_vm(&self) {
+        self.lending.vm_full.one();
     }
 
     /// The VM was given notice.

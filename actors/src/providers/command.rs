@@ -17,7 +17,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -159,22 +159,5 @@ impl Provider for CommandProvider {
 
     fn next_ended(&self) -> BoxFuture<'_, VmId> {
         Box::pin(self.departed.next())
-    }
-
-    fn retire_all(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            match self.vms().await {
-                Ok(vms) => {
-                    for ended in join_all(vms.into_iter().map(|vm| self.retire(vm))).await {
-                        if let Err(error) = ended {
-                            tracing::error!(%error, "a VM is left behind");
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(error, "cannot learn which VMs there are; they are left behind")
-                }
-            }
-        })
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -175,22 +175,5 @@ impl Provider for DockerProvider {
 
     fn next_ended(&self) -> BoxFuture<'_, VmId> {
         Box::pin(self.departed.next())
-    }
-
-    fn retire_all(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            match self.vms().await {
-                Ok(vms) => {
-                    for ended in join_all(vms.into_iter().map(|vm| self.retire(vm))).await {
-                        if let Err(error) = ended {
-                            tracing::error!(%error, "a container is left behind");
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(error, "cannot learn which containers there are; they are left behind")
-                }
-            }
-        })
     }
 }

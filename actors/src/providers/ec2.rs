@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use vocabulary::{Resources, VmId, VmKind};
 
@@ -284,22 +284,5 @@ impl Provider for Ec2Provider {
 
     fn next_ended(&self) -> BoxFuture<'_, VmId> {
         Box::pin(self.departed.next())
-    }
-
-    fn retire_all(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            match self.vms().await {
-                Ok(vms) => {
-                    for ended in join_all(vms.into_iter().map(|vm| self.retire(vm))).await {
-                        if let Err(error) = ended {
-                            tracing::error!(%error, "an instance is left behind");
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(error, "cannot learn which instances there are; they are left behind")
-                }
-            }
-        })
     }
 }

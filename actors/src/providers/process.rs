@@ -2,7 +2,7 @@
 //!
 //! **Knows:** the folder with one subfolder per VM, and the control groups `windfall/<cluster>/<vm>`.
 //! **Promises:** a VM is inside its group before it runs its first instruction; when its process ends, however it
-//! ends, everything left in the group is killed and the group removed. VMs outlive this process: the next one finds
+//! ends, everything left in the group is killed at once, that is said, and the group is removed. VMs outlive this process: the next one finds
 //! them by their folders, and what a crash left behind without a living VM it clears away. Two clusters on one
 //! machine never touch each other's VMs, since groups carry the cluster's name and folders are locked.
 //! **Gives up:** confinement without root: then a VM has its size by agreement only, which is said loudly, and what
@@ -44,7 +44,7 @@ pub struct ProcessSettings {
     pub own: Own,
     /// Name of the cluster: 1 to 200 characters of `[A-Za-z0-9_.@:-]`.
     pub cluster: String,
-    /// Folder for VMs, made where it is missing; one provider at a time.
+    /// Folder for VMs, made where it is missing; of one cluster.
     pub folder: PathBuf,
     /// Whether a VM writes to a log file of its own (`<folder>/logs/<vm>.log`) instead of our standard error.
     pub log_files: bool,
@@ -140,13 +140,15 @@ struct Shared {
 struct Alive {
     process: Arc<PidFd>,
     gone: watch::Receiver<bool>,
+    /// Its process has ended, and the rest is being cleared away.
+    is_dying: bool,
 }
 
 impl ProcessProvider {
     /// Takes over `settings.folder`: adopts the VMs that live, clears away what is left of those that do not.
     /// Must be called on a tokio runtime.
     pub fn open(settings: ProcessSettings) -> Result<Self, ProviderError> {
-        let ledger = Ledger::open(&settings.folder).map_err(|error| {
+        let ledger = Ledger::open(&settings.folder, &settings.cluster).map_err(|error| {
             ProviderError::Setup(format!("cannot use {} for VMs: {error}", settings.folder.display()))
         })?;
         let house = match settings.confine {
@@ -206,7 +208,10 @@ impl Provider for ProcessProvider {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<VmId>, ProviderError>> {
-        Box::pin(async { Ok(self.shared.all().into_keys().collect()) })
+        Box::pin(async {
+            let living = self.shared.all().into_iter().filter(|(_, alive)| !alive.is_dying);
+            Ok(living.map(|(vm, _)| vm).collect())
+        })
     }
 
     fn retire(&self, vm: VmId) -> BoxFuture<'_, Result<(), ProviderError>> {
@@ -309,7 +314,7 @@ impl Shared {
     fn watch(self: &Arc<Self>, vm: VmId, process: PidFd, reap: impl Future<Output = ()> + Send + 'static) {
         let (say_gone, gone) = watch::channel(false);
         let process = Arc::new(process);
-        let alive = Alive { process: process.clone(), gone };
+        let alive = Alive { process: process.clone(), gone, is_dying: false };
         self.alive.lock().unwrap_or_else(PoisonError::into_inner).insert(vm, alive);
         let shared = self.clone();
         tokio::spawn(async move {
@@ -317,16 +322,37 @@ impl Shared {
                 tracing::error!(%vm, %error, "cannot watch a VM; it counts as lost");
                 process.signal(libc::SIGKILL);
             }
+            // Whoever waits for what ran there should not wait for the clearing. Nothing that is left answers anybody: the
+            // agent did that.
+            let (killing, first) = (shared.clone(), shared.clone());
+            if let Err(error) = tokio::task::spawn_blocking(move || killing.kill_once(vm)).await {
+                tracing::error!(%vm, %error, "could not kill what is left of a VM");
+            }
+            first.dying(vm);
+            // Nobody listens once the provider is gone.
+            let _ = shared.endings.send(vm);
             reap.await;
             let clearing = shared.clone();
             if let Err(error) = tokio::task::spawn_blocking(move || clearing.clear(vm)).await {
                 tracing::error!(%vm, %error, "could not clear away what is left of a VM");
             }
             shared.alive.lock().unwrap_or_else(PoisonError::into_inner).remove(&vm);
-            // Nobody listens once the provider is gone.
-            let _ = shared.endings.send(vm);
+            // Nobody waits for it once the provider is gone.
             let _ = say_gone.send(true);
         });
+    }
+
+    fn dying(&self, vm: VmId) {
+        if let Some(alive) = self.alive.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&vm) {
+            alive.is_dying = true;
+        }
+    }
+
+    /// Kills what is in a VM's group, and does not wait.
+    fn kill_once(&self, vm: VmId) {
+        if let Some(Ok(group)) = self.house.as_ref().map(|house| house.child(&vm.to_string())) {
+            group.kill_once();
+        }
     }
 
     /// Kills what is left in a VM's group, removes the group and the VM's folder. Blocks for up to seconds.

@@ -3,7 +3,7 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::context::{Context, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 
 use super::error::StoreError;
@@ -32,7 +32,16 @@ impl Bucket {
         name: &'static str,
         replicas: usize,
     ) -> Result<Self, StoreError> {
-        let stream = streams::ensure(context, streams::key_value(name, replicas)).await?;
+        Self::open_as(context, name, streams::key_value(name, replicas)).await
+    }
+
+    /// With a configuration of its own, made from that of a key-value bucket.
+    pub(super) async fn open_as(
+        context: &Context,
+        name: &'static str,
+        config: Config,
+    ) -> Result<Self, StoreError> {
+        let stream = streams::ensure(context, config).await?;
         Ok(Self { name, context: context.clone(), stream })
     }
 
@@ -79,13 +88,21 @@ impl Bucket {
         }
     }
 
+    /// Writes whatever the key's last revision is.
+    pub(super) async fn put(&self, key: &str, value: Bytes) -> Result<u64, StoreError> {
+        self.send(key, PublishMessage::build().payload(value)).await
+    }
+
     /// Removes if the key's last revision is `expected`.
     pub(super) async fn remove(&self, key: &str, expected: u64) -> Result<u64, StoreError> {
         self.publish(key, PublishMessage::build().header(OPERATION, "DEL"), expected).await
     }
 
     async fn publish(&self, key: &str, message: PublishMessage, expected: u64) -> Result<u64, StoreError> {
-        let message = message.expected_last_subject_sequence(expected);
+        self.send(key, message.expected_last_subject_sequence(expected)).await
+    }
+
+    async fn send(&self, key: &str, message: PublishMessage) -> Result<u64, StoreError> {
         let acknowledgement = match self.context.send_publish(self.subject(key), message).await {
             Ok(pending) => pending.await,
             Err(error) => Err(error),

@@ -27,6 +27,9 @@ pub const ON_EVICTION: &str = "on-eviction";
 /// The annotation that names the application a function belongs to, where its package does not.
 pub const APPLICATION: &str = "application";
 
+/// The annotation that names the field of the argument which says how large an input is; see `frontend::input_size`.
+pub const INPUT_SIZE: &str = "input-size";
+
 /// How long a writer waits for its own watch to show what it wrote, so that other Frontends have seen it too.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -221,6 +224,11 @@ impl FunctionDefinition {
     /// What an eviction may do to it; the default where the annotation is missing or says nothing known.
     pub fn on_eviction(&self) -> OnEviction {
         self.annotation(ON_EVICTION).and_then(|text| serde_json::from_str(&text.0).ok()).unwrap_or_default()
+    }
+
+    /// The field that says how large an input is, if one is named.
+    pub fn input_size(&self) -> Option<String> {
+        serde_json::from_str(&self.annotation(INPUT_SIZE)?.0).ok()
     }
 
     /// An annotation's value.

@@ -13,7 +13,7 @@ use vocabulary::{InvocationId, Outcome, Span, VmId};
 
 use super::{Clock, House, LONG, LiveError, SHORT};
 use crate::chance::Chance;
-use crate::scenario::Load;
+use crate::scenario::Scenario;
 
 /// A call that has no answer after this, on top of what its function takes, will have none.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,7 +38,6 @@ pub(super) struct Answered {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Submitted {
     pub sent: Span,
-    pub is_long: bool,
 }
 
 /// What became of all calls.
@@ -69,7 +68,7 @@ pub(super) struct Callers {
 struct Caller {
     guest: Client,
     namespace: String,
-    function: &'static str,
+    function: String,
     is_long: bool,
     runs_ms: [u64; 2],
     pause: Duration,
@@ -86,7 +85,13 @@ fn locked(calls: &Mutex<Calls>) -> MutexGuard<'_, Calls> {
 }
 
 impl Callers {
-    pub async fn start(house: &House, load: &Load, seed: u64, clock: Clock) -> Result<Self, LiveError> {
+    pub async fn start(
+        house: &House,
+        scenario: &Scenario,
+        seed: u64,
+        clock: Clock,
+    ) -> Result<Self, LiveError> {
+        let load = &scenario.load;
         let stop = Arc::new(AtomicBool::new(false));
         let calls: Arc<Mutex<Calls>> = Arc::default();
         let token = messages::subjects::token(&house.namespace);
@@ -118,7 +123,11 @@ impl Callers {
                 let caller = Caller {
                     guest: house.guest.clone(),
                     namespace: house.namespace.clone(),
-                    function: if is_long { LONG } else { SHORT },
+                    function: format!(
+                        "{}-{}",
+                        if is_long { LONG } else { SHORT },
+                        number % scenario.house.functions + 1
+                    ),
                     is_long,
                     runs_ms: if is_long { load.long_ms } else { load.short_ms },
                     pause: Duration::from_millis(load.pause_ms),
@@ -186,7 +195,7 @@ impl Caller {
 
     async fn call(&self, body: bytes::Bytes, runs_ms: u64, mark: &Value) -> bool {
         let sent = self.clock.now();
-        let subject = messages::subjects::invoke(&self.namespace, self.function);
+        let subject = messages::subjects::invoke(&self.namespace, &self.function);
         let asked = self.guest.request(subject, body);
         let patience = PATIENCE + Duration::from_millis(runs_ms);
         let answer = tokio::time::timeout(patience, asked).await;
@@ -226,7 +235,7 @@ impl Caller {
         headers.insert(messages::HEADER_INVOCATION, id.to_string());
         headers.insert(async_nats::header::NATS_MESSAGE_ID, id.to_string());
         headers.insert(messages::HEADER_REPLY_TO, reply_to);
-        let subject = messages::subjects::submit(&self.namespace, self.function);
+        let subject = messages::subjects::submit(&self.namespace, &self.function);
         let stream = async_nats::jetstream::new(self.guest.clone());
         let accepted = async {
             stream.publish_with_headers(subject, headers, body).await.ok()?.await.ok()?;
@@ -236,7 +245,7 @@ impl Caller {
         let mut calls = locked(&self.calls);
         match accepted {
             Some(()) => {
-                calls.submitted.insert(id, Submitted { sent, is_long: self.is_long });
+                calls.submitted.insert(id, Submitted { sent });
             }
             None => calls.unacknowledged += 1,
         }

@@ -1,14 +1,21 @@
-//! Who listens to the house: what was sent to which VM, what was answered, what was declared void.
+//! Who listens to the house: what was sent to which VM, what was answered, what was declared void, what VMs said.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_nats::Message;
 use futures::StreamExt;
-use messages::{Reply, Run};
-use vocabulary::{Attempt, InvocationId, Span, VmId};
+use messages::{Notice, Reply, Report, Run, Submit};
+use vocabulary::{Attempt, InvocationId, MilliCores, Resources, Span, VmId, VmStanding};
 
 use super::{Clock, House, LiveError};
 use crate::events::{Entry, Event};
+
+/// What the house listens to.
+const SUBJECTS: [&str; 5] =
+    ["windfall.*.submit", "windfall.*.run", "windfall.*.answer.*", "windfall.report.*", "windfall.notice.*"];
+/// Bookings that are remembered of one run: some hundred bytes each.
+const BOOKINGS: usize = 2_000_000;
 
 /// What was seen. A connection that is lost for a moment misses what was said meanwhile.
 #[derive(Debug, Default, Clone)]
@@ -19,6 +26,23 @@ pub(super) struct Sight {
     pub answers: BTreeMap<(InvocationId, Attempt), Span>,
     /// Fences.
     pub fences: Vec<Entry>,
+    /// What was sent to VMs and what they say they hold, in the order in which it was heard.
+    pub bookings: Vec<Entry>,
+    /// What each VM said of itself.
+    pub looks: BTreeMap<VmId, Vec<Look>>,
+    /// When everybody was told that a VM has ended.
+    pub told: BTreeMap<VmId, Span>,
+    /// What each VM held in its last report.
+    held: BTreeMap<VmId, BTreeMap<(InvocationId, Attempt), Resources>>,
+}
+
+/// One report, as far as times are taken by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    pub at: Span,
+    pub cpu: MilliCores,
+    /// Takes nothing new, and nothing runs there any more.
+    pub is_drained: bool,
 }
 
 pub(super) struct Observer {
@@ -26,43 +50,26 @@ pub(super) struct Observer {
     listener: tokio::task::JoinHandle<()>,
 }
 
+fn locked(sight: &Mutex<Sight>) -> MutexGuard<'_, Sight> {
+    sight.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Observer {
     pub async fn start(house: &House, clock: Clock) -> Result<Self, LiveError> {
-        let listening =
-            |error: async_nats::SubscribeError| LiveError::nats("listening to the house")(error.to_string());
-        let runs = house.nats.subscribe("windfall.*.run").await.map_err(listening)?;
-        let replies = house.nats.subscribe("windfall.*.answer.*").await.map_err(listening)?;
-        house
-            .nats
-            .flush()
-            .await
-            .map_err(|error| LiveError::nats("listening to the house")(error.to_string()))?;
+        let listening = |error: String| LiveError::nats("listening to the house")(error);
+        let mut all = Vec::new();
+        for subject in SUBJECTS {
+            let heard = house.nats.subscribe(subject).await;
+            all.push(heard.map_err(|error| listening(error.to_string()))?);
+        }
+        house.nats.flush().await.map_err(|error| listening(error.to_string()))?;
         let sight: Arc<Mutex<Sight>> = Arc::default();
         let seen = Arc::clone(&sight);
-        let mut all = futures::stream::select(runs, replies);
+        let mut all = futures::stream::select_all(all);
         let listener = tokio::spawn(async move {
             while let Some(message) = all.next().await {
                 let at = clock.now();
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                if message.subject.ends_with(".run") {
-                    let vm = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
-                    if let (Some(vm), Ok(run)) = (vm, messages::decode::<Run>(&message.payload)) {
-                        seen.runs.entry((run.invocation, run.attempt)).or_insert((vm, at));
-                    }
-                    continue;
-                }
-                match messages::decode::<Reply>(&message.payload) {
-                    Ok(Reply::Answer(answer)) => {
-                        seen.answers.entry((answer.invocation, answer.attempt)).or_insert(at);
-                    }
-                    Ok(Reply::Fence(fence)) => {
-                        let (invocation, oldest_valid, also) =
-                            (fence.invocation, fence.oldest_valid, fence.also);
-                        let event = Event::Fenced { invocation, oldest_valid, also };
-                        seen.fences.push(Entry { at, event });
-                    }
-                    _ => {}
-                }
+                locked(&seen).hear(at, &message);
             }
         });
         Ok(Self { sight, listener })
@@ -70,6 +77,81 @@ impl Observer {
 
     pub fn finish(self) -> Sight {
         self.listener.abort();
-        self.sight.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.sight).clone()
+    }
+}
+
+impl Sight {
+    fn hear(&mut self, at: Span, message: &Message) {
+        if message.subject.ends_with(".run") {
+            let vm = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
+            if let (Some(vm), Ok(run)) = (vm, messages::decode::<Run>(&message.payload)) {
+                self.sent(at, vm, &run);
+            }
+        } else if message.subject.starts_with("windfall.report.") {
+            if let Ok(report) = messages::decode::<Report>(&message.payload) {
+                self.reported(at, report);
+            }
+        } else if message.subject.starts_with("windfall.notice.") {
+            let notice = messages::decode::<Notice>(&message.payload);
+            if let Ok(Notice { vm, time_left: Some(Span::ZERO), .. }) = notice {
+                self.told.entry(vm).or_insert(at);
+            }
+        } else if message.subject.ends_with(".submit") {
+            let controller = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
+            if let (Some(controller), Ok(submit)) = (controller, messages::decode::<Submit>(&message.payload))
+            {
+                self.book(at, Event::Routed { function: submit.function.id, controller });
+            }
+        } else {
+            self.replied(at, message);
+        }
+    }
+
+    fn book(&mut self, at: Span, event: Event) {
+        if self.bookings.len() < BOOKINGS {
+            self.bookings.push(Entry { at, event });
+        }
+    }
+
+    fn sent(&mut self, at: Span, vm: VmId, run: &Run) {
+        let (invocation, attempt) = (run.invocation, run.attempt);
+        self.runs.entry((invocation, attempt)).or_insert((vm, at));
+        let (booked, controller) = (run.grant.booked, Some(run.controller));
+        self.book(at, Event::Promised { vm, invocation, attempt, booked, controller });
+    }
+
+    fn reported(&mut self, at: Span, report: Report) {
+        let status = report.status;
+        let vm = status.vm;
+        let is_drained = status.standing == VmStanding::Draining && status.running.is_empty();
+        self.looks.entry(vm).or_default().push(Look { at, cpu: status.capacity.cpu, is_drained });
+        let now: BTreeMap<_, _> = status
+            .running
+            .iter()
+            .map(|running| ((running.invocation, running.attempt), running.grant.booked))
+            .collect();
+        let before = self.held.insert(vm, now.clone()).unwrap_or_default();
+        for (invocation, attempt) in before.into_keys().filter(|key| !now.contains_key(key)) {
+            self.book(at, Event::Released { vm, invocation, attempt });
+        }
+        for ((invocation, attempt), booked) in now {
+            self.book(at, Event::Held { vm, invocation, attempt, booked });
+        }
+        self.book(at, Event::Offered { vm, capacity: status.capacity });
+    }
+
+    fn replied(&mut self, at: Span, message: &Message) {
+        match messages::decode::<Reply>(&message.payload) {
+            Ok(Reply::Answer(answer)) => {
+                self.answers.entry((answer.invocation, answer.attempt)).or_insert(at);
+            }
+            Ok(Reply::Fence(fence)) => {
+                let (invocation, oldest_valid, also) = (fence.invocation, fence.oldest_valid, fence.also);
+                let event = Event::Fenced { invocation, oldest_valid, also };
+                self.fences.push(Entry { at, event });
+            }
+            _ => {}
+        }
     }
 }

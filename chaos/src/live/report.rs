@@ -15,8 +15,9 @@ use vocabulary::{Attempt, InvocationId, Outcome, Span, VmId};
 
 use super::load::{Answered, Calls};
 use super::observer::Sight;
+use super::timing::{self, Times};
 use super::trouble::Seen;
-use super::{House, LONG, LiveError, SHORT};
+use super::{House, LiveError};
 use crate::events::{self, Entry, Event};
 use crate::invariants::{self, Breach};
 use crate::scenario::Scenario;
@@ -25,6 +26,8 @@ use crate::scenario::Scenario;
 const RECORDS: &str = "WINDFALL_RECORDS";
 /// How long a record may take after the last answer.
 const RECORD_PATIENCE: Duration = Duration::from_secs(30);
+/// The house's own bus and a caller's connection are two: what was sent first may be seen so much later.
+const SEEN_LATE: Span = Span::millis(20);
 /// Breaches that are shown of one invariant.
 const SHOWN: usize = 5;
 
@@ -78,6 +81,17 @@ pub struct Report {
     pub redispatch_p50_ms: Option<f64>,
     /// As before, the 99th percentile.
     pub redispatch_p99_ms: Option<f64>,
+    /// What it consists of, and the other times that trouble takes.
+    #[serde(flatten)]
+    pub times: Times,
+    /// Reports of VMs in which Controllers had booked more than there was, each without knowing of the other.
+    pub overbooked_reports: u64,
+    /// Reports that were looked at for that.
+    pub reports: u64,
+    /// The most that was booked beyond it, millicores.
+    pub overbooked_cpu_max: u32,
+    /// And MiB.
+    pub overbooked_memory_max: u32,
     /// Of calls of short functions that were sent before the storm.
     pub p99_ms_calm: Option<f64>,
     /// Of calls of short functions that were sent in the storm.
@@ -120,7 +134,8 @@ impl Evidence<'_> {
             .get_stream(RECORDS)
             .await
             .map_err(|error| LiveError::nats("opening the records")(error.to_string()))?;
-        let records = count(&stream, house, &accepted).await?;
+        let functions = super::functions(self.scenario);
+        let records = count(&stream, house, &functions, &accepted).await?;
         let log = self.log(&stream, house, &records).await;
         write(path, &log)?;
 
@@ -128,6 +143,7 @@ impl Evidence<'_> {
         let silent = self.calls.unanswered.iter().filter(lost_in_silence).count() as u64;
         let without = accepted.iter().filter(|id| !records.contains_key(id)).count() as u64;
         let (after, before) = self.redispatches();
+        let overbooked = invariants::overbooking(&self.sight.bookings);
         let short = |range: &Range<Span>| {
             let all = self.calls.answered.iter().filter(|call| !call.is_long && range.contains(&call.sent));
             sorted(all.map(|call| Span(call.at.0.saturating_sub(call.sent.0))).collect())
@@ -163,6 +179,11 @@ impl Evidence<'_> {
             reruns_before_loss: before,
             redispatch_p50_ms: quantile(&after, 50),
             redispatch_p99_ms: quantile(&after, 99),
+            times: timing::times(&self.trouble, &self.sight, &log),
+            overbooked_reports: overbooked.beyond,
+            reports: overbooked.reports,
+            overbooked_cpu_max: overbooked.most.cpu.0,
+            overbooked_memory_max: overbooked.most.memory.0,
             p99_ms_calm: quantile(&in_calm, 99),
             p99_ms_storm: quantile(&in_storm, 99),
             p50_ms_calm: quantile(&in_calm, 50),
@@ -197,15 +218,17 @@ impl Evidence<'_> {
         (sorted(after), before)
     }
 
-    /// The attempt whose answer a caller has, by the VM that it names.
-    fn attempt(&self, id: InvocationId, vm: Option<VmId>) -> Option<Attempt> {
-        let of_this = (id, Attempt(0))..=(id, Attempt(u32::MAX));
-        let there = self.sight.runs.range(of_this).filter(|(_, (on, _))| Some(*on) == vm);
-        let mut there: Vec<Attempt> = there.map(|((_, attempt), _)| *attempt).collect();
-        if there.len() > 1 {
-            there.retain(|attempt| self.sight.answers.contains_key(&(id, *attempt)));
+    /// The attempt whose answer a caller had at `at`: the last that was sent to its Frontend until then. What it says may be
+    /// the record of an older one (decision 0002), so only where none was seen does the VM that it names decide.
+    fn attempt(&self, id: InvocationId, vm: Option<VmId>, at: Span) -> Option<Attempt> {
+        let of_this = || (id, Attempt(0))..=(id, Attempt(u32::MAX));
+        let answers = self.sight.answers.range(of_this());
+        let until_then = answers.filter(|(_, sent)| **sent <= at + SEEN_LATE);
+        if let Some(((_, attempt), _)) = until_then.max_by_key(|(_, sent)| **sent) {
+            return Some(*attempt);
         }
-        there.first().copied()
+        let mut there = self.sight.runs.range(of_this()).filter(|(_, (on, _))| Some(*on) == vm);
+        there.next().map(|((_, attempt), _)| *attempt)
     }
 
     /// The event log, as an observer of the house and of its callers has seen it.
@@ -219,40 +242,51 @@ impl Evidence<'_> {
         let mut missing = Vec::new();
         for call in &self.calls.answered {
             log.push(Entry { at: call.sent, event: Event::Accepted { invocation: call.id } });
-            match self.attempt(call.id, call.vm) {
+            match self.attempt(call.id, call.vm, call.at) {
                 Some(attempt) => log.push(self.ended(call, attempt)),
-                None => missing.push((call.id, call.is_long, call.at, Some(call.outcome))),
+                None => missing.push((call.id, call.at, Some(call.outcome))),
             }
         }
         for (&invocation, submitted) in &self.calls.submitted {
             log.push(Entry { at: submitted.sent, event: Event::Accepted { invocation } });
             let answer = self.calls.durable_answers.get(&invocation).and_then(|answers| answers.first());
-            let attempt = answer.and_then(|answer| self.attempt(invocation, answer.vm));
+            let attempt = answer.and_then(|answer| self.attempt(invocation, answer.vm, answer.at));
             match (answer, attempt) {
                 (Some(answer), Some(attempt)) => log.push(self.ended(answer, attempt)),
                 // The record says how it ended, if there is one.
                 _ if records.contains_key(&invocation) => {
                     let at = answer.map_or(self.storm.end, |answer| answer.at);
-                    missing.push((invocation, submitted.is_long, at, answer.map(|answer| answer.outcome)));
+                    missing.push((invocation, at, answer.map(|answer| answer.outcome)));
                 }
                 _ => {}
             }
         }
-        for (invocation, is_long, at, outcome) in missing {
-            let function = if is_long { LONG } else { SHORT };
-            let subject = subjects::record(&house.namespace, function, invocation);
-            let record = stream.direct_get_last_for_subject(subject).await.ok();
-            let record = record.and_then(|message| messages::decode::<Record>(&message.payload).ok());
-            let Some(record) = record else { continue };
+        for (invocation, at, outcome) in missing {
+            let Some(record) = self.record(stream, house, invocation).await else { continue };
             let (attempt, outcome) = (record.attempt, outcome.unwrap_or(record.outcome));
             log.push(Entry { at, event: Event::Ended { invocation, attempt, outcome } });
         }
         log.extend(&self.sight.fences);
+        log.extend(&self.sight.bookings);
+        log.extend(
+            self.trouble.lost_controllers.iter().map(|&at| Entry { at, event: Event::ControllerLost }),
+        );
         for (&vm, &at) in &self.trouble.deaths {
             log.push(Entry { at, event: Event::VmLost { vm } });
         }
         log.sort_by_key(|entry| entry.at);
         log
+    }
+
+    /// The record of an invocation, of whichever function it was.
+    async fn record(&self, stream: &Stream, house: &House, invocation: InvocationId) -> Option<Record> {
+        for function in super::functions(self.scenario) {
+            let subject = subjects::record(&house.namespace, &function, invocation);
+            if let Ok(message) = stream.direct_get_last_for_subject(subject).await {
+                return messages::decode(&message.payload).ok();
+            }
+        }
+        None
     }
 
     /// An answer, at the moment at which it passed the house's own bus: that of a caller is another connection, on
@@ -297,6 +331,14 @@ impl Evidence<'_> {
                 "no_answer_of_a_dead_attempt_reaches_a_caller",
                 invariants::no_answer_of_a_dead_attempt_reaches_a_caller(log),
             ),
+            of_log(
+                "no_controller_overbooks_a_vm_after_one_report",
+                invariants::no_controller_overbooks_a_vm_after_one_report(log, &self.trouble.deaf),
+            ),
+            of_log(
+                "only_functions_of_a_lost_controller_move",
+                invariants::only_functions_of_a_lost_controller_move(log, &self.trouble.deaf),
+            ),
             verdict("every_accepted_invocation_has_exactly_one_record", kept),
             verdict("every_call_is_answered", unheard.into_iter().collect()),
             verdict(
@@ -317,12 +359,13 @@ fn verdict(invariant: &'static str, breaches: Vec<String>) -> Verdict {
 async fn count(
     stream: &Stream,
     house: &House,
+    functions: &[String],
     accepted: &BTreeSet<InvocationId>,
 ) -> Result<BTreeMap<InvocationId, usize>, LiveError> {
     let until = tokio::time::Instant::now() + RECORD_PATIENCE;
     loop {
         let mut records = BTreeMap::new();
-        for function in [SHORT, LONG] {
+        for function in functions {
             let filter = subjects::records_of_function(&house.namespace, function);
             let reading = |error: String| LiveError::nats("counting the records")(error);
             let mut found =
@@ -351,13 +394,13 @@ fn write(path: &Path, log: &[Entry]) -> Result<(), LiveError> {
     file.flush().map_err(failed)
 }
 
-fn sorted(mut spans: Vec<Span>) -> Vec<Span> {
+pub(super) fn sorted(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
     spans
 }
 
 /// The value that so many hundredths of a sorted list do not exceed.
-fn quantile(sorted: &[Span], percent: usize) -> Option<f64> {
+pub(super) fn quantile(sorted: &[Span], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).map(|span| span.as_micros() as f64 / 1e3)
 }
@@ -398,6 +441,20 @@ impl fmt::Display for Report {
         line(
             "loss to re-dispatch, p50 and p99 ms",
             format!("{}, {}", ms(self.redispatch_p50_ms), ms(self.redispatch_p99_ms)),
+        )?;
+        let Times { told, waited, drained, placed, .. } = self.times;
+        line("of it, loss to everybody told, p50 and p99 ms", told.to_string())?;
+        line("of it, told to re-dispatch, p50 and p99 ms", waited.to_string())?;
+        line("notice to drained, p50 and p99 ms", drained.to_string())?;
+        line("ended before they had drained", self.times.ended_undrained.to_string())?;
+        line("quota changed to placement changed, p50 and p99 ms", placed.to_string())?;
+        line("Controller killed to its functions at another, p50 and p99 ms", self.times.moved.to_string())?;
+        line(
+            "reports with more booked than there was, of all; most beyond",
+            format!(
+                "{} of {}; {} millicores, {} MiB",
+                self.overbooked_reports, self.reports, self.overbooked_cpu_max, self.overbooked_memory_max
+            ),
         )?;
         line(
             "short calls, p50 ms: calm, storm",

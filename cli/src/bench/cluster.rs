@@ -37,14 +37,22 @@ impl Cluster {
                 .map_err(|_| Failure::usage(format!("{} does not name a process", lock.display())))?;
             return Ok(Self { data: data.to_owned(), up, child: None });
         }
-        let folder = std::env::temp_dir().join(format!("windfall-bench-{}", std::process::id()));
+        let mut arguments = vec!["--vm-cpu", "2000", "--vm-memory", "4096"];
+        if together {
+            arguments.push("--together");
+        }
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        Self::start(data, "calls", &arguments).await
+    }
+
+    /// One of our own, with these arguments of `windfall up`. `data` is where `deploy/up.sh` has put nats-server; `label` tells
+    /// several at once apart.
+    pub async fn start(data: &Path, label: &str, arguments: &[String]) -> Outcome<Self> {
+        let folder = std::env::temp_dir().join(format!("windfall-bench-{}-{label}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let log = std::fs::File::create(folder.join("up.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("up").arg("--data").arg(&folder).args(["--vm-cpu", "2000", "--vm-memory", "4096"]);
-        if together {
-            command.arg("--together");
-        }
+        command.arg("up").arg("--data").arg(&folder).args(arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).kill_on_drop(true);
         // The server that `deploy/up.sh` has installed belongs to the usual data folder.
         let server = data.join("bin").join("nats-server");

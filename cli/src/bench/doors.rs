@@ -60,7 +60,7 @@ impl Doors {
         let bus = operator.bus(&configuration, "windfall bench").await?;
         let connection = Connection { api_host: None, auth: None, data: cluster.data.clone() };
         let client = Client::new(&connection)?;
-        let (kind, exec) = match (kind, compiled(&cluster.data)) {
+        let (kind, exec) = match (kind, compiled(&cluster.data, NATIVE)) {
             ("native", Some(program)) => {
                 let code = base64::engine::general_purpose::STANDARD.encode(program);
                 ("native", json!({ "kind": "native:default", "code": code, "binary": true }))
@@ -240,12 +240,13 @@ async fn hand_out(mut replies: async_nats::Subscriber, waiting: Waiting) {
     }
 }
 
-/// The no-op as an executable, where there is a C compiler.
-fn compiled(folder: &std::path::Path) -> Option<Vec<u8>> {
-    let (source, program) = (folder.join("no_op.c"), folder.join("no_op"));
-    std::fs::write(&source, NATIVE).ok()?;
-    let built =
-        std::process::Command::new("cc").arg("-O2").arg("-o").arg(&program).arg(&source).status().ok()?;
+/// A program in C as an executable, where there is a C compiler.
+pub(super) fn compiled(folder: &std::path::Path, text: &str) -> Option<Vec<u8>> {
+    let (source, program) = (folder.join("function.c"), folder.join("function"));
+    std::fs::write(&source, text).ok()?;
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-O2", "-pthread", "-o"]).arg(&program).arg(&source);
+    let built = compiler.status().ok()?;
     let bytes = built.success().then(|| std::fs::read(&program).ok()).flatten();
     let _ = (std::fs::remove_file(source), std::fs::remove_file(program));
     bytes

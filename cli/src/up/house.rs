@@ -12,11 +12,14 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::data_folder::DataFolder;
+use super::disk::{Disk, Found};
+use super::orders;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::note;
 
@@ -33,8 +36,10 @@ const LOG_LINES: usize = 12;
 
 /// How to start a process.
 pub struct Order {
+    /// What it is; several may be the same, and end together.
+    pub role: &'static str,
     /// What people call it; also the name of its log.
-    pub name: &'static str,
+    pub name: String,
     /// The program.
     pub program: PathBuf,
     /// Its arguments. Never a secret: everybody on the machine can read them.
@@ -71,7 +76,7 @@ impl House {
 
     /// Starts a process.
     pub fn start(&mut self, order: Order) -> Outcome {
-        let log = self.folder.log(order.name)?;
+        let log = self.folder.log(&order.name)?;
         let child = spawn(&order, log)?;
         let now = Instant::now();
         self.members.push(Member {
@@ -90,7 +95,7 @@ impl House {
         loop {
             for member in &mut self.members {
                 if let Some(status) = member.ended() {
-                    let name = member.order.name;
+                    let name = &member.order.name;
                     return Failure::new(
                         Exit::Failed,
                         format!(
@@ -107,9 +112,29 @@ impl House {
 
     /// Keeps everybody alive; never comes back.
     pub async fn keep(&mut self) -> std::convert::Infallible {
+        let store = self.folder.path("jetstream");
+        let mut disk = Disk::of(store.clone(), self.folder.log_path(orders::NATS));
         loop {
             for member in &mut self.members {
                 member.look_after(&self.folder);
+            }
+            let server = self.members.iter_mut().find(|member| member.order.role == orders::NATS);
+            if let Some(server) = server {
+                match disk.look() {
+                    Found::Nothing => {}
+                    Found::Full => note!(
+                        "THE DISK OF {} IS FULL: nothing durable is accepted, and records wait, until there is room",
+                        store.display()
+                    ),
+                    Found::Room(false) => note!("there is room on the disk of {} again", store.display()),
+                    Found::Room(true) => {
+                        note!(
+                            "there is room on the disk of {} again: starting nats-server again",
+                            store.display()
+                        );
+                        server.stop().await;
+                    }
+                }
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -120,17 +145,18 @@ impl House {
         self.members.iter().filter_map(|member| member.child.as_ref()?.id()).collect()
     }
 
-    /// Ends everybody whose name is given, each within its own patience.
-    pub async fn stop(&mut self, name: &str) {
-        for member in self.members.iter_mut().filter(|member| member.order.name == name) {
-            member.stop().await;
-        }
-        self.members.retain(|member| member.order.name != name);
+    /// Ends everybody of a role, all at once: one must not take over what another leaves. Each has its own patience.
+    pub async fn stop(&mut self, role: &str) {
+        let of_role = self.members.iter_mut().filter(|member| member.order.role == role);
+        join_all(of_role.map(Member::stop)).await;
+        self.members.retain(|member| member.order.role != role);
     }
 
-    /// Names of everybody, the last started first.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.members.iter().rev().map(|member| member.order.name).collect()
+    /// The roles that there are, the last started first.
+    pub fn roles(&self) -> Vec<&'static str> {
+        let mut roles: Vec<_> = self.members.iter().rev().map(|member| member.order.role).collect();
+        roles.dedup();
+        roles
     }
 }
 
@@ -143,7 +169,8 @@ impl Member {
     }
 
     fn look_after(&mut self, folder: &DataFolder) {
-        let name = self.order.name;
+        let name = self.order.name.clone();
+        let name = name.as_str();
         if let Some(status) = self.ended() {
             if self.began.elapsed() >= STEADY {
                 self.pause = FIRST_PAUSE;

@@ -1,6 +1,6 @@
 //! The private nats-server: which program, and what it is told.
 //!
-//! **Promises:** it listens on loopback only, keeps its data in the data folder, and knows two sorts of users:
+//! **Promises:** it listens on loopback only, or on the bridge of VMs with a network of their own; keeps its data in the data folder, and knows two sorts of users:
 //! the house, and one per namespace that reaches its own subjects and nothing else.
 
 use std::path::{Path, PathBuf};
@@ -75,14 +75,14 @@ fn parse_version(text: &str) -> Option<(u64, u64, u64)> {
 }
 
 /// The configuration file.
-pub fn configuration(folder: &DataFolder, port: u16) -> String {
+pub fn configuration(folder: &DataFolder, host: &str, port: u16) -> String {
     // max_payload: an argument of 1 MiB in its envelope, with as much again of a function's own parameters.
     // max_pending: bursts of large answers to one role must not make the server drop that role.
     // write_deadline: long enough for a process that a busy machine has not run for some seconds.
     format!(
         "# Written by `windfall up` at every start.\n\
          server_name: \"windfall-{port}\"\n\
-         listen: \"127.0.0.1:{port}\"\n\
+         listen: \"{host}:{port}\"\n\
          pid_file: {pid}\n\
          max_payload: 8MB\n\
          max_pending: 256MB\n\

@@ -28,11 +28,16 @@ pub fn address(wanted: &str, may_move: bool, flag: &str) -> Outcome<String> {
 }
 
 /// A port for the private nats-server: the one that was asked for, else the usual one, else a free one.
-pub fn nats(asked: Option<u16>) -> Outcome<u16> {
-    let wanted = format!("127.0.0.1:{}", asked.unwrap_or(NATS));
+pub fn nats(host: &str, asked: Option<u16>) -> Outcome<u16> {
+    let wanted = format!("{host}:{}", asked.unwrap_or(NATS));
     let address = address(&wanted, asked.is_none(), "--nats-port")?;
     let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
     Ok(port.unwrap_or(NATS))
+}
+
+/// An address with a free port.
+pub fn free(host: &str) -> Outcome<String> {
+    address(&format!("{host}:0"), false, "--http")
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ pub fn submit() -> Submit {
         first_attempt: Attempt(2),
         patience: Span::seconds(60),
         payload: payload(),
+        input_size: None,
         durable: true,
         api_key: Some("uuid:key".into()),
         transaction: "my-id".into(),
@@ -79,6 +80,7 @@ pub fn run() -> Run {
         grant: grant(),
         waited: Span::millis(3),
         payload: payload(),
+        input_size: None,
         durable: true,
         api_key: Some("uuid:key".into()),
         transaction: "my-id".into(),
@@ -249,6 +251,8 @@ macro_rules! every_message {
             refused: Refused = examples::refused();
             run: Run = examples::run();
             run_that_lends: Run = Run { grant: examples::lending_grant(), ..examples::run() };
+            submit_of_a_size: Submit = Submit { input_size: Some(1_000_000), ..examples::submit() };
+            run_of_a_size: Run = Run { input_size: Some(1_000_000), ..examples::run() };
             fence: Fence = examples::fence();
             fence_with_two: Fence = Fence { also: Some(Attempt(1)), ..examples::fence() };
             cancel: Cancel = Cancel { invocation: INVOCATION, attempt: Attempt(2) };

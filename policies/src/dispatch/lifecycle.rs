@@ -8,6 +8,7 @@ use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEvic
 
 use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
+use crate::profile::Profile;
 
 impl Dispatch {
     /// A Frontend wants this run.
@@ -57,6 +58,20 @@ impl Dispatch {
         function.profile.arrived(self.now);
         function.last_used = self.now;
         self.placement.arrived(self.now, card.id);
+    }
+
+    /// What another Controller knew of a function, if that is more than what is known here.
+    pub(super) fn remember(&mut self, function: FunctionId, profile: Profile) {
+        if self.functions.len() >= self.settings.functions_limit as usize
+            && !self.functions.contains_key(&function)
+        {
+            self.forget_old_functions();
+        }
+        let now = self.now;
+        let known = self.functions.entry(function).or_default();
+        // It was asked for because somebody calls it.
+        known.last_used = now;
+        known.profile.learn_from(profile);
     }
 
     /// Makes room for new functions: a sixteenth of those that are not in use goes, the longest unused first.

@@ -101,6 +101,14 @@ impl Bucket {
         self.last = function_runs;
     }
 
+    fn is_sound(&self) -> bool {
+        u32::from(self.size) <= u32::BITS
+            && self.cpu_mean_16 <= u64::from(u32::MAX) * 16
+            && [&self.duration_us, &self.wanted_millicores, &self.memory_mib]
+                .into_iter()
+                .all(|sketch| sketch.is_sound())
+    }
+
     fn expect(&self, distance: u8, memory_is_safe: bool) -> Option<Expectation> {
         let of = |sketch: &Sketch, thousandths| sketch.quantile(thousandths);
         let cpu = |thousandths| Some(MilliCores(narrow(of(&self.wanted_millicores, thousandths)?)));
@@ -165,6 +173,21 @@ impl Buckets {
             }
         };
         self.all[at].learn(seen, function_runs);
+    }
+
+    /// Whether [`Buckets::learn`] could have made them.
+    pub fn is_sound(&self) -> bool {
+        self.all.len() <= BUCKETS
+            && self.all.is_sorted_by(|one, next| one.size < next.size)
+            && self.all.iter().all(Bucket::is_sound)
+    }
+
+    /// Of all that was seen, only so much counts any more: half for each halving.
+    pub fn halve(&mut self, halvings: u32) {
+        for bucket in &mut self.all {
+            bucket.runs = bucket.runs.checked_shr(halvings).unwrap_or(0);
+            bucket.calm = bucket.calm.checked_shr(halvings).unwrap_or(0);
+        }
     }
 
     /// By runs of this size; where there are none, by those of the next larger one, which counts for less; where these are too

@@ -58,6 +58,14 @@ impl Sketch {
         Some(highest_in(found.map_or(last, |&(bin, _)| bin)))
     }
 
+    /// Whether it is one that [`Sketch::learn`] could have made: what comes from a store may be anything.
+    pub(super) fn is_sound(&self) -> bool {
+        self.bins.len() <= BINS
+            && self.bins.is_sorted_by(|one, next| one.0 < next.0)
+            && self.bins.iter().all(|&(number, weight)| number <= bin_of(u64::MAX) && weight > 0)
+            && self.weight() < FULL
+    }
+
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.bins.is_empty()

@@ -191,7 +191,7 @@ async fn a_function_that_dies_because_its_vm_is_full_is_not_to_blame() {
         let mut sandbox = house.start(order).await;
         vm.set_memory(Some(Mebibytes(64))).unwrap();
         let report = sandbox.run(run(r#"{"mib":200}"#)).await;
-        assert_eq!(report.verdict, Verdict::Killed, "its own ceiling would have let it");
+        assert_eq!(report.verdict, Verdict::VmFull, "its own ceiling would have let it");
         sandbox.stop().await;
     }
     house.workshop.close().await;

@@ -83,6 +83,15 @@ const KINDS: [Kind; 10] = [
 /// Cores that are reserved in the paper, and cores that are of use, of each.
 pub(super) fn shapes() -> [(u32, u32); 10] {
     KINDS.map(|kind| (kind.paper.0, kind.parallel))
+/// One call, for who knows what its function does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Drawn {
+    /// When, from the beginning.
+    pub at: Span,
+    /// Which of the ten, in the order of [`Freyr::slots`].
+    pub function: usize,
+    /// Which of its inputs: a number below 1,000, each as likely.
+    pub input: u32,
 }
 
 /// Arrivals of the ten functions.
@@ -155,6 +164,51 @@ impl Freyr {
             slots
         };
         Some(Self { slots: KINDS.iter().map(pick).collect(), source: format!("sampled with seed {seed}") })
+    }
+
+    /// Arrivals by chance, for where there is no table: each function is called 20 to 40 times, at moments that have nothing to do
+    /// with one another, and not more often in a slot than the rule allows.
+    pub fn synthetic(seed: u64) -> Self {
+        let mut chance = Chance::new(seed, purpose::CHOICE);
+        let pick = |_: &Kind| {
+            let mut slots = [0; SLOTS];
+            let mut left = CALLS.start() + chance.below(u64::from(CALLS.end() - CALLS.start() + 1)) as u32;
+            while left > 0 {
+                let slot = &mut slots[chance.below(SLOTS as u64) as usize];
+                if *slot < SLOT_MOST {
+                    (*slot, left) = (*slot + 1, left - 1);
+                }
+            }
+            slots
+        };
+        Self { slots: KINDS.iter().map(pick).collect(), source: format!("by chance, seed {seed}") }
+    }
+
+    /// The calls of the first `slots` slots with a moment each, in order, where a slot takes so long: for who plays them with functions
+    /// of its own.
+    pub fn moments(&self, slots: usize, slot: Span, seed: u64) -> Vec<Drawn> {
+        let mut drawn = Vec::new();
+        for (function, counts) in self.slots.iter().enumerate() {
+            let mut chance = Chance::one_of_many(seed, purpose::CALLS, function as u64);
+            for (number, &count) in counts.iter().enumerate().take(slots) {
+                for _ in 0..count {
+                    let at = Span(slot.0 * number as u64 + chance.below(slot.0.max(1)));
+                    drawn.push(Drawn { at, function, input: chance.below(1_000) as u32 });
+                }
+            }
+        }
+        drawn.sort_unstable();
+        drawn
+    }
+
+    /// The functions' short names, with the calls of each in each slot.
+    pub fn slots(&self) -> impl Iterator<Item = (&'static str, &[u32; SLOTS])> {
+        KINDS.iter().map(|kind| kind.name).zip(&self.slots)
+    }
+
+    /// Where the arrivals are from.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// How many calls there are.
@@ -247,6 +301,20 @@ mod tests {
 
     fn every_slot_once() -> Freyr {
         Freyr { slots: vec![[1; SLOTS]; 10], source: "one a second".into() }
+    }
+
+    #[test]
+    fn arrivals_by_chance_keep_to_the_rule_and_to_their_seed() {
+        for seed in 0..50 {
+            let freyr = Freyr::synthetic(seed);
+            assert_eq!(freyr, Freyr::synthetic(seed));
+            for (name, slots) in freyr.slots() {
+                let calls = slots.iter().sum();
+                assert!(CALLS.contains(&calls), "seed {seed}: {name} is called {calls} times");
+                assert!(slots.iter().all(|&slot| slot <= SLOT_MOST), "seed {seed}: {name}");
+            }
+        }
+        assert_ne!(Freyr::synthetic(1), Freyr::synthetic(2));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::auth::Caller;
 use super::entity::{self, Activation};
 use super::{Answered, Door};
 use crate::frontend::call::{Call, CallError};
+use crate::frontend::input_size::size_of_input;
 use crate::frontend::throttle::Throttled;
 use crate::metrics::Refusal as Refused;
 use crate::store::FunctionDefinition;
@@ -52,9 +53,12 @@ impl Door {
             too_many(throttled)
         })?;
         let header = |name| asked.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let payload = function.merge(&argument.bytes);
         let call = Call {
             namespace: caller.own().to_owned(),
-            payload: function.merge(&argument.bytes),
+            // What is not blocking is measured when it is taken out of its stream.
+            input_size: wish.blocking.then(|| size_of_input(&function, &payload)).flatten(),
+            payload,
             invocation: None,
             transaction: asked.transaction.clone(),
             api_key: function.is_annotated("provide-api-key").then(|| caller.credentials.clone()),

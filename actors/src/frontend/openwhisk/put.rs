@@ -15,7 +15,7 @@ use super::answer::Refusal;
 use super::manifest::Manifest;
 use crate::settings::Limits;
 use crate::store::{
-    CodeReference, FunctionDefinition, FunctionLimits, JsonText, ON_EVICTION, Parameter, Version,
+    CodeReference, FunctionDefinition, FunctionLimits, INPUT_SIZE, JsonText, ON_EVICTION, Parameter, Version,
 };
 
 /// The body of a PUT. What it does not know it skips, as OpenWhisk does.
@@ -105,6 +105,13 @@ pub(super) fn read(body: &[u8], manifest: &Manifest, limits: &Limits) -> Result<
         let error = "annotation 'on-eviction' must be \"rerun\", \"rerun-at-loss\" or \"never\"";
         return Err(Refusal::malformed(error));
     }
+    if let Some(value) = annotations.iter().flatten().find(|one| one.key == INPUT_SIZE)
+        && !serde_json::from_str::<String>(&value.value.0).is_ok_and(|field| is_field(&field))
+    {
+        let error =
+            "annotation 'input-size' must name a field of the argument, such as \"image\" or \"job.rows\"";
+        return Err(Refusal::malformed(error));
+    }
     Ok(Checked {
         exec: put.exec.map(|exec| check_exec(exec, manifest, limits)).transpose()?,
         parameters: put.parameters.map(|list| entries("parameters", list, limits)).transpose()?,
@@ -114,6 +121,10 @@ pub(super) fn read(body: &[u8], manifest: &Manifest, limits: &Limits) -> Result<
         version,
         publish: put.publish,
     })
+}
+
+fn is_field(field: &str) -> bool {
+    field.len() <= 256 && field.split('.').all(|name| !name.is_empty())
 }
 
 fn check_exec(exec: Exec, manifest: &Manifest, limits: &Limits) -> Result<CheckedExec, Refusal> {

@@ -21,7 +21,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use sandbox::cgroup::{AGENT, Group};
 use serde::{Deserialize, Serialize};
 
-use super::ip;
+use super::network::ip;
 
 /// The hidden command whose process becomes a machine.
 pub const COMMAND: &str = "vm-init";

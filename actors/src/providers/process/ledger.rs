@@ -4,7 +4,7 @@
 //! of this folder; ids are used again by the kernel, and nobody else's process may ever be signalled.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -17,25 +17,40 @@ const LOGS_KEPT: usize = 50;
 
 pub(super) struct Ledger {
     folder: PathBuf,
-    /// Held for as long as we live.
+    /// Shared within a cluster, and held for as long as we live.
     _lock: Flock<File>,
 }
 
 impl Ledger {
-    /// Opens `folder` for this process alone.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    /// Opens `folder` for this cluster alone. A Resource Monitor that is asleep while another leads has it open too: what it
+    /// may do when it wakes up, its fence decides (`resource_monitor/ids.rs`).
+    pub fn open(folder: &Path, cluster: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         fs::create_dir_all(folder.join("vms"))?;
         fs::create_dir_all(folder.join("logs"))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-            nix::errno::Errno::EWOULDBLOCK => io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another Resource Monitor uses it; stop that one, or give this one a folder of its own",
-            ),
-            other => other.into(),
-        })?;
+        let path = folder.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+        // Alone: then it is ours from now on, whoever had it before. Else it is that cluster's that wrote its name there.
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(mut alone) => {
+                alone.set_len(0)?;
+                alone.write_all(cluster.as_bytes())?;
+                alone.relock(FlockArg::LockShared)?;
+                alone
+            }
+            Err((lock, nix::errno::Errno::EWOULDBLOCK)) => {
+                let lock = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, error)| error)?;
+                if fs::read(&path)? != cluster.as_bytes() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::AddrInUse,
+                        "a Resource Monitor of another cluster uses it; stop that one, or give this one a folder of its own",
+                    ));
+                }
+                lock
+            }
+            Err((_, error)) => return Err(error.into()),
+        };
         Ok(Self { folder, _lock: lock })
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use vocabulary::{Mebibytes, MilliCores};
+
 use super::*;
 use crate::allocation::{Ended, Request};
 
@@ -134,4 +136,29 @@ fn who_waits_for_more_than_it_reserved_settles_for_that_when_more_would_save_it_
         });
         assert_eq!(sent, after_ms, "{settles:?}");
     }
+}
+
+#[test]
+fn a_successor_decides_by_what_its_predecessor_had_learned() {
+    let mut learned = Profile::default();
+    for _ in 0..10 {
+        let usage = Usage { cpu_peak: MilliCores(200), memory_peak: Mebibytes(20), ..Usage::default() };
+        learned.ended_with(0, Span::millis(100), None, usage);
+    }
+    let placement = placement::by_name("mws", &placement::Settings::default()).unwrap();
+    let allocator = crate::allocation::by_name("profile", &crate::allocation::Settings::default()).unwrap();
+    let settings = Settings { settle: Span::ZERO, functions_limit: 4, ..Settings::default() };
+    let mut house = House { mind: Dispatch::new(settings, placement, allocator), now: 0 };
+    house.told(Input::VmReported(status(1, 8)));
+    house.submit(1, rerun(1));
+    assert_eq!(booked(&house), 256, "nothing is known");
+    house.told(Input::Remembered { function: FunctionId(2), profile: Box::new(learned.clone()) });
+    house.submit(2, rerun(2));
+    let lent = booked(&house) - 256;
+    assert!(lent < 128, "{lent} MiB of 256 are booked for what is known to hold 20");
+    // What is told of functions is bounded as what is heard of them is.
+    for function in 10..100 {
+        house.told(Input::Remembered { function: FunctionId(function), profile: Box::new(learned.clone()) });
+    }
+    assert!(house.mind.functions.len() <= 4 + 2, "{}", house.mind.functions.len());
 }

@@ -1,7 +1,4 @@
-//! The Controller's and the Invoker's minds in a world that misbehaves, checked after every event.
-//!
-//! VMs answer late, twice or not at all; they shrink, drain and die; callers lose interest. Each case is a seed, a failing
-//! one is printed by proptest as the smallest it found and kept in `proptest-regressions`.
+//! The two minds, the messages between them, and who hears them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,17 +8,16 @@ use policies::placement::{self, Binding};
 use policies::released;
 use policies::residency::{self, Admission, Lending, Residency};
 use policies::safeguard::Sample;
-use proptest::prelude::*;
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, OnEviction,
-    Outcome, Resources, Revision, Span, Usage, VmId, VmKind, VmStanding, VmStatus,
+    Attempt, FunctionCard, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, OnEviction, Outcome,
+    Resources, Revision, Span, Usage, VmId, VmKind, VmStatus,
 };
 
 /// SplitMix64: all chance in a case comes from its seed.
-struct Chance(u64);
+pub(super) struct Chance(u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,18 +25,18 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
 
 /// A message or an effect on its way.
 #[derive(Debug, Clone)]
-enum Event {
+pub(super) enum Event {
     ToController(dispatch::Input),
     ToVm(VmId, residency::Input),
     /// The VM writes a report now.
@@ -53,62 +49,62 @@ enum Event {
 
 /// What a Frontend knows of a call.
 #[derive(Debug, Default)]
-struct Call {
+pub(super) struct Call {
     /// Answers of attempts before `oldest_valid` are void, except `also`'s.
-    oldest_valid: Option<Attempt>,
-    also: Option<Attempt>,
+    pub(super) oldest_valid: Option<Attempt>,
+    pub(super) also: Option<Attempt>,
     /// The one that was passed on.
-    answered: Option<Attempt>,
+    pub(super) answered: Option<Attempt>,
     /// Where each attempt was sent.
-    sent: BTreeMap<Attempt, VmId>,
+    pub(super) sent: BTreeMap<Attempt, VmId>,
 }
 
 impl Call {
-    fn counts(&self, attempt: Attempt) -> bool {
+    pub(super) fn counts(&self, attempt: Attempt) -> bool {
         self.oldest_valid.is_none_or(|oldest| attempt >= oldest) || self.also == Some(attempt)
     }
 }
 
-struct Vm {
-    residency: Residency,
-    capacity: Resources,
-    begun: BTreeSet<(InvocationId, Attempt)>,
-    draining: bool,
+pub(super) struct Vm {
+    pub(super) residency: Residency,
+    pub(super) capacity: Resources,
+    pub(super) begun: BTreeSet<(InvocationId, Attempt)>,
+    pub(super) draining: bool,
 }
 
-struct World {
-    chance: Chance,
+pub(super) struct World {
+    pub(super) chance: Chance,
     /// How many submissions may come at once.
-    rush: u64,
-    now: Moment,
-    dispatch: Dispatch,
-    vms: BTreeMap<VmId, Vm>,
-    next_vm: u64,
-    next_invocation: u128,
-    events: BTreeMap<(Moment, u64), Event>,
-    order: u64,
+    pub(super) rush: u64,
+    pub(super) now: Moment,
+    pub(super) dispatch: Dispatch,
+    pub(super) vms: BTreeMap<VmId, Vm>,
+    pub(super) next_vm: u64,
+    pub(super) next_invocation: u128,
+    pub(super) events: BTreeMap<(Moment, u64), Event>,
+    pub(super) order: u64,
     /// In every accepted or refused submission: how often it ended.
-    ends: BTreeMap<InvocationId, u32>,
-    cards: BTreeMap<InvocationId, FunctionCard>,
-    attempts: BTreeMap<InvocationId, Attempt>,
-    calls: BTreeMap<InvocationId, Call>,
+    pub(super) ends: BTreeMap<InvocationId, u32>,
+    pub(super) cards: BTreeMap<InvocationId, FunctionCard>,
+    pub(super) attempts: BTreeMap<InvocationId, Attempt>,
+    pub(super) calls: BTreeMap<InvocationId, Call>,
     /// VMs that the Controller has given up, and those whose notice it has heard.
-    given_up: BTreeSet<VmId>,
-    noticed: BTreeSet<VmId>,
+    pub(super) given_up: BTreeSet<VmId>,
+    pub(super) noticed: BTreeSet<VmId>,
     /// How often something was run again beside its first attempt.
-    reruns: u32,
-    last_capacity: BTreeMap<VmId, Resources>,
-    trouble: bool,
+    pub(super) reruns: u32,
+    pub(super) last_capacity: BTreeMap<VmId, Resources>,
+    pub(super) trouble: bool,
     /// The name of the placement, and whether it promises that no VM gets more than it offers.
-    algorithm: &'static str,
-    keeps_to_room: bool,
-    lending: Lending,
+    pub(super) algorithm: &'static str,
+    pub(super) keeps_to_room: bool,
+    pub(super) lending: Lending,
     /// Where each attempt was sent last, and the most that may be booked for it there: with lending, all that it reserved.
-    promised: BTreeMap<InvocationId, (VmId, Resources)>,
-    log: Vec<String>,
+    pub(super) promised: BTreeMap<InvocationId, (VmId, Resources)>,
+    pub(super) log: Vec<String>,
 }
 
-fn card(function: u64) -> FunctionCard {
+pub(super) fn card(function: u64) -> FunctionCard {
     FunctionCard {
         id: FunctionId(function),
         revision: Revision(1),
@@ -124,7 +120,7 @@ fn card(function: u64) -> FunctionCard {
 }
 
 impl World {
-    fn new(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Self {
+    pub(super) fn new(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Self {
         let placement = placement::by_name(algorithm, &placement::Settings::default()).unwrap();
         let keeps_to_room = placement.binding() == Binding::Late;
         let allocator =
@@ -164,12 +160,12 @@ impl World {
         world
     }
 
-    fn after(&mut self, ms: u64, event: Event) {
+    pub(super) fn after(&mut self, ms: u64, event: Event) {
         self.order += 1;
         self.events.insert((self.now + Span::millis(ms), self.order), event);
     }
 
-    fn new_vm(&mut self) {
+    pub(super) fn new_vm(&mut self) {
         let id = VmId(self.next_vm);
         self.next_vm += 1;
         let capacity = Resources::new(1_000 * (2 + self.chance.below(7) as u32), 2_048);
@@ -185,7 +181,7 @@ impl World {
         self.after(1, Event::Report(id));
     }
 
-    fn submit(&mut self) {
+    pub(super) fn submit(&mut self) {
         let invocation = InvocationId(self.next_invocation);
         self.next_invocation += 1;
         self.ends.insert(invocation, 0);
@@ -207,59 +203,7 @@ impl World {
         self.after(0, submitted);
     }
 
-    /// Something happens that nobody asked for.
-    fn disturb(&mut self) {
-        let vms: Vec<VmId> = self.vms.keys().copied().collect();
-        let some = (!vms.is_empty()).then(|| vms[self.chance.below(vms.len() as u64) as usize]);
-        match (self.chance.below(24), some) {
-            (0, Some(vm)) => {
-                self.vms.remove(&vm);
-                match self.chance.below(3) {
-                    0 => self.after(10, Event::ToController(dispatch::Input::VmLost(vm))),
-                    _ => self.log.push(format!("{vm} dies in silence")),
-                }
-                self.new_vm();
-            }
-            (1, Some(vm)) => {
-                let capacity = Resources::new(1_000 * (1 + self.chance.below(8) as u32), 2_048);
-                self.after(0, Event::ToVm(vm, residency::Input::Capacity(capacity)));
-                self.after(1, Event::Report(vm));
-            }
-            (2, Some(vm)) => {
-                self.vms.get_mut(&vm).unwrap().draining = true;
-                // From no time at all to more than any run takes; sometimes it ends early, or does not come.
-                let left = self.chance.below(1_500);
-                let deadline = Some(self.now + Span::millis(left));
-                self.after(2, Event::ToController(dispatch::Input::VmNoticed { vm, deadline }));
-                self.after(2, Event::ToVm(vm, residency::Input::Standing(VmStanding::Draining)));
-                self.after(3, Event::Report(vm));
-                match self.chance.below(4) {
-                    0 => {
-                        let called_off = dispatch::Input::VmNoticed { vm, deadline: None };
-                        self.after(left / 2 + 3, Event::ToController(called_off));
-                        self.after(
-                            left / 2 + 3,
-                            Event::ToVm(vm, residency::Input::Standing(VmStanding::Open)),
-                        );
-                        self.after(left / 2 + 4, Event::Report(vm));
-                    }
-                    1 => self.after(left / 2, Event::Evicted(vm)),
-                    2 => self.after(left, Event::Evicted(vm)),
-                    _ => {}
-                }
-                self.new_vm();
-            }
-            (3, _) if self.next_invocation > 1 => {
-                let id = InvocationId(1 + u128::from(self.chance.next()) % (self.next_invocation - 1));
-                self.after(0, Event::ToController(dispatch::Input::Withdrawn(id)));
-            }
-            (4, Some(vm)) => self.after(0, Event::Report(vm)),
-            // Some worlds are quiet, in others far more is asked for than fits.
-            _ => (0..=self.chance.below(1 + self.rush)).for_each(|_| self.submit()),
-        }
-    }
-
-    fn tell_controller(&mut self, input: dispatch::Input) {
+    pub(super) fn tell_controller(&mut self, input: dispatch::Input) {
         self.log.push(format!("{:?} <- {input:?}", self.now));
         if let dispatch::Input::Submitted(submission) = &input
             && self.ends[&submission.invocation] > 0
@@ -289,36 +233,7 @@ impl World {
         }
     }
 
-    fn booked_by_us(&self) -> BTreeMap<VmId, Resources> {
-        let vms = self.last_capacity.keys();
-        vms.filter_map(|&vm| Some((vm, self.dispatch.booked_on(vm)?.booked_by_us))).collect()
-    }
-
-    /// Except what was there before a shrink: but nothing is added to that.
-    fn no_vm_is_promised_more_than_it_offers(
-        &self,
-        sent_to: &BTreeSet<VmId>,
-        before: &BTreeMap<VmId, Resources>,
-    ) {
-        if !self.keeps_to_room {
-            return;
-        }
-        for (vm, booked) in self.booked_by_us() {
-            let capacity = self.last_capacity[&vm];
-            if sent_to.contains(&vm) {
-                assert!(booked.fits_in(capacity), "{vm} has {capacity}, we sent {booked}");
-            } else if !booked.fits_in(capacity) {
-                // What was lent may have gone back to who reserved it, after its room was promised to others.
-                let reserved: Resources =
-                    self.promised.values().filter(|(on, _)| *on == vm).map(|&(_, most)| most).sum();
-                let before = before.get(&vm).copied().unwrap_or(Resources::ZERO);
-                let bound = if self.lending == Lending::Off { before } else { before.max(reserved) };
-                assert!(booked.fits_in(bound), "{vm} is overbooked, and got more");
-            }
-        }
-    }
-
-    fn carry_out(&mut self, output: dispatch::Output, sent_to: &mut BTreeSet<VmId>) {
+    pub(super) fn carry_out(&mut self, output: dispatch::Output, sent_to: &mut BTreeSet<VmId>) {
         use dispatch::Output as O;
         match output {
             O::Run { vm, invocation, attempt, grant, .. } => {
@@ -375,35 +290,15 @@ impl World {
         }
     }
 
-    /// The one that is sent now, and one beside it whose VM is there and must go.
-    fn at_most_two_attempts_live(&self, invocation: InvocationId, newest: Attempt) {
-        let Some(call) = self.calls.get(&invocation) else {
-            return assert_eq!(
-                newest,
-                Attempt::FIRST,
-                "{invocation} was sent without a word to the Frontend"
-            );
-        };
-        assert!(call.counts(newest), "{invocation} {newest} was sent, and its answer would be void");
-        let others: Vec<_> = call.sent.iter().filter(|&(&attempt, _)| call.counts(attempt)).collect();
-        assert!(others.len() <= 1, "{invocation} {newest} is sent beside {others:?}");
-        for (attempt, vm) in others {
-            let must_go = self.noticed.contains(vm) && !self.given_up.contains(vm);
-            assert!(must_go, "{invocation} {newest} is sent while {attempt} may run on {vm}");
-            let rerun = self.cards[&invocation].on_eviction == OnEviction::Rerun;
-            assert!(rerun, "{invocation} must not run twice at once");
-        }
-    }
-
     /// The Frontend passes on the first answer that counts.
-    fn answered(&mut self, invocation: InvocationId, attempt: Attempt) {
+    pub(super) fn answered(&mut self, invocation: InvocationId, attempt: Attempt) {
         let call = self.calls.entry(invocation).or_default();
         if call.answered.is_none() && call.counts(attempt) {
             call.answered = Some(attempt);
         }
     }
 
-    fn tell_vm(&mut self, id: VmId, input: residency::Input) {
+    pub(super) fn tell_vm(&mut self, id: VmId, input: residency::Input) {
         let Some(vm) = self.vms.get_mut(&id) else { return };
         self.log.push(format!("{:?} {id} <- {input:?}", self.now));
         if let residency::Input::Capacity(capacity) = input {
@@ -427,7 +322,7 @@ impl World {
         );
     }
 
-    fn vm_does(&mut self, id: VmId, output: residency::Output) {
+    pub(super) fn vm_does(&mut self, id: VmId, output: residency::Output) {
         use residency::{Input as I, Output as O};
         match output {
             O::Start { sandbox, .. } => {
@@ -497,7 +392,7 @@ impl World {
         }
     }
 
-    fn report(&mut self, id: VmId) {
+    pub(super) fn report(&mut self, id: VmId) {
         let Some(vm) = self.vms.get(&id) else { return };
         let status = VmStatus {
             vm: id,
@@ -517,7 +412,7 @@ impl World {
     }
 
     /// One event, or a wakeup if that is due before.
-    fn step(&mut self) -> bool {
+    pub(super) fn step(&mut self) -> bool {
         let next = self.events.first_key_value().map(|(&(at, _), _)| at);
         let mut wakeups: Vec<(Moment, Option<VmId>)> = Vec::new();
         wakeups.extend(self.dispatch.next_wakeup().map(|at| (at, None)));
@@ -547,129 +442,4 @@ impl World {
         }
         true
     }
-
-    fn live(&mut self, disturbances: u32) {
-        for _ in 0..disturbances {
-            self.disturb();
-            let until = self.now + Span::millis(self.chance.below(120));
-            while self.events.first_key_value().is_some_and(|(&(at, _), _)| at <= until) {
-                self.step();
-            }
-            self.now = self.now.max(until);
-        }
-    }
-
-    /// First safety, under any fault; then everything is healed and all must come to an end.
-    fn heal_and_wait(&mut self) {
-        self.trouble = false;
-        let draining: Vec<VmId> = self.vms.iter().filter(|(_, vm)| vm.draining).map(|(&id, _)| id).collect();
-        for vm in draining {
-            self.vms.remove(&vm);
-        }
-        let capacity = Resources::new(8_000, 8_192);
-        for id in self.vms.keys().copied().collect::<Vec<_>>() {
-            self.after(0, Event::ToVm(id, residency::Input::Capacity(capacity)));
-        }
-        self.new_vm();
-        let end = self.now + Span::seconds(120);
-        while self.now < end && self.step() {}
-    }
-
-    fn every_accepted_invocation_ended_exactly_once(&self) {
-        for (id, ends) in &self.ends {
-            assert_eq!(*ends, 1, "{id} ended {ends} times");
-        }
-        for (id, call) in &self.calls {
-            // Whoever must not run twice at once has had one attempt after the other.
-            let answered = call.answered.is_none_or(|attempt| call.sent.contains_key(&attempt));
-            assert!(answered, "{id} was answered by an attempt that was never sent: {call:?}");
-        }
-        let gauges = self.dispatch.gauges();
-        assert_eq!((gauges.waiting, gauges.in_flight), (0, 0));
-        assert_eq!(gauges.booked, Resources::ZERO, "something stayed in the books");
-    }
-}
-
-fn story(seed: u64, algorithm: &'static str) -> Vec<String> {
-    play(seed, algorithm, "fixed", Lending::Off).log
-}
-
-fn lending_story(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> Vec<String> {
-    play(seed, algorithm, allocation, lending).log
-}
-
-fn play(seed: u64, algorithm: &'static str, allocation: &str, lending: Lending) -> World {
-    let mut world = World::new(seed, algorithm, allocation, lending);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        world.live(250);
-        world.heal_and_wait();
-        world.every_accepted_invocation_ended_exactly_once();
-    }));
-    if let Err(panic) = result {
-        let tail = world.log.len().saturating_sub(60);
-        eprintln!(
-            "seed {seed}, {algorithm}, {allocation}, {lending:?}; the last that happened:\n{}",
-            world.log[tail..].join("\n")
-        );
-        std::panic::resume_unwind(panic);
-    }
-    world
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_happens_every_accepted_invocation_ends_exactly_once(
-        seed in any::<u64>(),
-        algorithm in prop::sample::select(&placement::NAMES),
-    ) {
-        story(seed, algorithm);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_is_lent_every_accepted_invocation_ends_exactly_once(
-        seed in any::<u64>(),
-        allocation in prop::sample::select(&policies::allocation::NAMES),
-        lending in prop::sample::select(&[Lending::Off, Lending::Hard, Lending::Elastic]),
-    ) {
-        lending_story(seed, "mws", allocation, lending);
-    }
-}
-
-#[test]
-fn the_same_inputs_in_the_same_order_give_the_same_outputs() {
-    for name in placement::NAMES {
-        for seed in 0..1 {
-            assert!(story(seed, name) == story(seed, name), "seed {seed} has two stories under {name}");
-        }
-    }
-}
-
-#[test]
-fn the_worlds_have_notices_after_which_two_attempts_race() {
-    let worlds: Vec<World> = (0..10).map(|seed| play(seed, "mws", "fixed", Lending::Off)).collect();
-    let reruns: u32 = worlds.iter().map(|world| world.reruns).sum();
-    let calls = worlds.iter().flat_map(|world| world.calls.values());
-    let older_won = calls.filter(|call| call.answered < call.sent.keys().next_back().copied()).count();
-    assert!(reruns > 50 && older_won > 10, "{reruns} reruns, {older_won} won by the older attempt");
-}
-
-#[test]
-fn a_grant_larger_than_the_vm_goes_back() {
-    let mut vm = Residency::new(residency::Settings::default(), Resources::new(1_000, 512));
-    let mut outputs = Vec::new();
-    let grant = Grant::fixed(Resources::new(2_000, 128));
-    let run =
-        residency::Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(0), grant };
-    vm.handle(Moment::ORIGIN, run, &mut outputs);
-    let why = residency::HandBackWhy::NoRoom;
-    assert_eq!(
-        outputs,
-        [residency::Output::HandBack { invocation: InvocationId(1), attempt: Attempt(1), why }]
-    );
 }

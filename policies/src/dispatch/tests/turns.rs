@@ -1,0 +1,116 @@
+//! Whose turn it is when room is scarce.
+
+use super::*;
+
+#[test]
+fn it_waits_for_a_busy_sandbox_if_that_is_sooner_but_not_longer_than_making_one_takes() {
+    let mut house = House::of(&[4]);
+    house.submit(1, rerun(1));
+    house.finish(1, 1, 1, 1); // 300 ms to make, 100 ms to run
+    assert_eq!(house.submit(2, rerun(1)), ["run 2.1 on vm-1"]);
+    assert_eq!(house.submit(3, rerun(1)), NOTHING, "2 should end first");
+    assert_eq!(house.mind.next_wakeup(), Some(at(300)));
+    house.now = 300;
+    assert_eq!(house.told(Input::Woke), ["run 3.1 on vm-1"], "but did not");
+    // Three wait for two: still sooner. The fourth would be later than a sandbox of its own.
+    house.now = 700;
+    for id in 4..9 {
+        assert_eq!(house.submit(id, rerun(1)), NOTHING);
+    }
+    assert_eq!(house.submit(9, rerun(1)), ["run 4.1 on vm-1"]);
+}
+
+#[test]
+fn a_large_one_gets_a_vm_for_itself_when_small_ones_keep_slipping_in() {
+    let mut house = House::of(&[4]);
+    for id in 0..4 {
+        house.submit(id, rerun(1 + id as u64));
+    }
+    house.submit(100, card(50, 4, OnEviction::Rerun));
+    let mut sent = Vec::new();
+    let mut busy: Vec<u128> = (0..4).collect();
+    for next in 4..200_u128 {
+        let step = next as u64 - 3;
+        house.now = step * 50;
+        if step.is_multiple_of(10) {
+            let listed = busy.iter().map(|&id| running(id, 1, rerun(1 + id as u64))).collect();
+            house.told(Input::VmReported(VmStatus { running: listed, ..status(1, 4) }));
+        }
+        if let Some(ends) = (!busy.is_empty()).then(|| busy.remove(0)) {
+            sent.extend(house.finish(1, ends, 1, 1 + ends as u64));
+        }
+        sent.extend(house.submit(next, rerun(1 + next as u64)));
+        for line in sent.drain(..) {
+            if line == "run 100.1 on vm-1" {
+                assert!(house.now >= 1_000);
+                return;
+            }
+            if let Some(id) = line.strip_prefix("run ").and_then(|rest| rest.split('.').next()) {
+                busy.push(id.parse().unwrap());
+            }
+        }
+    }
+    panic!("the large one starved");
+}
+
+#[test]
+fn functions_take_turns_though_one_has_its_sandbox_warm() {
+    let mut house = House::of(&[1]);
+    house.submit(1, rerun(1));
+    house.submit(2, rerun(2));
+    house.now = 700;
+    house.submit(3, rerun(1));
+    house.submit(4, rerun(1));
+    // 3 would find 1's sandbox warm, which saves 300 ms; but 2 has waited 700 ms longer.
+    assert_eq!(house.finish(1, 1, 1, 1), ["forget 1", "run 2.1 on vm-1"]);
+    assert_eq!(house.finish(1, 2, 1, 2), ["forget 2", "run 3.1 on vm-1"]);
+    assert_eq!(house.finish(1, 3, 1, 1), ["forget 3", "run 4.1 on vm-1"]);
+}
+
+#[test]
+fn one_may_go_before_its_turn_if_that_saves_more_than_it_costs() {
+    let mut house = House::of(&[1]);
+    house.submit(1, rerun(1));
+    house.submit(2, rerun(2));
+    house.now = 100;
+    house.submit(3, rerun(1));
+    assert_eq!(house.finish(1, 1, 1, 1), ["forget 1", "run 3.1 on vm-1"]);
+    assert_eq!(house.finish(1, 3, 1, 1), ["forget 3", "run 2.1 on vm-1"]);
+}
+
+#[test]
+fn it_waits_for_room_beside_its_idle_sandbox_if_that_is_sooner_than_making_another() {
+    let mut house = House::of(&[1]);
+    house.submit(1, rerun(1));
+    house.finish(1, 1, 1, 1); // 300 ms to make
+    house.submit(2, rerun(2));
+    house.now = 100;
+    house.finish(1, 2, 1, 2); // 100 ms since the ending before
+    assert_eq!(house.submit(3, rerun(2)), ["run 3.1 on vm-1"]);
+    house.told(Input::VmReported(status(2, 1)));
+    assert_eq!(house.submit(4, rerun(1)), NOTHING, "vm-2 has room, but no sandbox");
+    assert_eq!(house.mind.next_wakeup(), Some(at(400)));
+    house.now = 150;
+    assert_eq!(house.finish(1, 3, 1, 2), ["forget 3", "run 4.1 on vm-1"]);
+    assert_eq!(house.submit(5, rerun(2)), NOTHING);
+    house.now = 450;
+    assert_eq!(house.told(Input::Woke), ["run 5.1 on vm-2"], "not longer than making one takes");
+}
+
+#[test]
+fn room_goes_to_whose_sandbox_is_idle_there_before_one_who_has_waited_a_little_longer() {
+    let mut house = House::of(&[1]);
+    for function in [2, 3] {
+        house.submit(function.into(), rerun(function));
+        house.finish(1, function.into(), 1, function);
+    }
+    house.submit(4, rerun(3));
+    house.submit(10, rerun(9));
+    house.now = 100;
+    house.submit(11, rerun(2));
+    house.submit(12, rerun(8));
+    house.now = 400;
+    // A quarter of the 400 ms that 10 has waited is what 11 came later.
+    assert_eq!(house.finish(1, 4, 1, 3), ["forget 4", "run 11.1 on vm-1"]);
+    assert_eq!(house.finish(1, 11, 1, 2), ["forget 11", "run 10.1 on vm-1"]);
+}
