@@ -55,8 +55,8 @@ pub struct Step {
     pub reward: f32,
     /// How much of what follows the next decision counts here.
     pub keep: f32,
-    at: Moment,
-    invocation: u128,
+    pub(crate) at: Moment,
+    pub(crate) invocation: u128,
 }
 
 #[derive(Debug, Default)]
