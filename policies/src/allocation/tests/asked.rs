@@ -59,7 +59,10 @@ fn on_offer_are_profiles_answer_first_and_every_step_that_it_would_not_refuse() 
     let options = last(&offered);
     assert_eq!(options[0], heuristic.booked);
     let cpu: std::collections::BTreeSet<u32> = options[1..].iter().map(|option| option.cpu.0).collect();
-    assert!(cpu.iter().all(|&cpu| (1_500..=4_000).contains(&cpu)), "no less than half of the runs want: {cpu:?}");
+    assert!(
+        cpu.iter().all(|&cpu| (1_500..=4_000).contains(&cpu)),
+        "no less than half of the runs want: {cpu:?}"
+    );
     assert!([2_000, 3_000, 4_000].iter().all(|step| cpu.contains(step)), "{cpu:?}");
     assert!(
         options.iter().all(|option| option.memory.0 > 250),
