@@ -140,6 +140,12 @@ pub trait Provider: Send + Sync + 'static {
                     tracing::error!(%error, "a VM is left behind");
                 }
             }
+            self.tidy_up().await;
         })
+    }
+
+    /// Removes what it had made for all VMs together, once they have ended.
+    fn tidy_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

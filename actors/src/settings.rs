@@ -389,9 +389,10 @@ pub struct Ec2 {
     pub endpoint: String,
     /// The image, `ami-...`: with systemd, cloud-init and `program`.
     pub image: String,
-    /// Of every instance.
+    /// Of every instance. Of several, with commas between them, AWS takes for each VM what is cheap and, of spot capacity, least
+    /// likely to be interrupted; the image must have `curl` then.
     pub instance_type: String,
-    /// `subnet-...`; the default one when empty.
+    /// `subnet-...`; the default one when empty. Several where there are several instance types.
     pub subnet: String,
     /// `sg-...`; the default one when empty.
     pub security_group: String,
@@ -420,6 +421,23 @@ impl Default for Ec2 {
             prepare: ":".into(),
         }
     }
+}
+
+impl Ec2 {
+    /// All types that may be taken.
+    pub fn instance_types(&self) -> Vec<&str> {
+        listed(&self.instance_type)
+    }
+
+    /// All subnets that may be taken; an empty one stands for the default.
+    pub fn subnets(&self) -> Vec<&str> {
+        let all = listed(&self.subnet);
+        if all.is_empty() { vec![""] } else { all }
+    }
+}
+
+fn listed(text: &str) -> Vec<&str> {
+    text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect()
 }
 
 /// VMs that any program makes.

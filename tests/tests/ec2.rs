@@ -73,4 +73,43 @@ async fn with_moto(endpoint: String) {
     assert!(ours.list().await.unwrap().is_empty());
     assert_eq!(other.list().await.unwrap(), [VmId(3)], "another cluster's VMs are not touched");
     other.retire_all().await;
+    of_several_types_one_is_taken(settings, &endpoint).await;
+}
+
+/// AWS chooses of several types; moto takes each in turn.
+async fn of_several_types_one_is_taken(settings: settings::Ec2, endpoint: &str) {
+    let settings = settings::Ec2 { instance_type: "m5.large, m5a.large,m6i.large".into(), ..settings };
+    let secret = vec![("WINDFALL_NATS__PASSWORD".to_owned(), "secret".to_owned())];
+    let ours = Ec2Provider::open(&settings, "several", secret).unwrap();
+    let size = Resources::new(2_000, 8_192);
+    for (vm, kind) in [(1, VmKind::Harvest), (2, VmKind::Harvest), (3, VmKind::Regular), (1, VmKind::Harvest)]
+    {
+        ours.launch(VmId(vm), kind, size).await.unwrap();
+    }
+    assert_eq!(ours.list().await.unwrap(), [VmId(1), VmId(2), VmId(3)]);
+    let known = async || -> serde_json::Value {
+        reqwest::get(format!("{endpoint}/moto-api/data.json")).await.unwrap().json().await.unwrap()
+    };
+    let state = known().await;
+    let of = |what: &str| state["ec2"][what].as_array().cloned().unwrap_or_default();
+    assert_eq!(of("LaunchTemplate").len(), 1, "one template serves them all");
+    let fleets = of("Fleet");
+    assert_eq!(fleets.len(), 3, "one fleet for each VM, and none for one that is there");
+    assert!(fleets.iter().all(|fleet| fleet["fleet_type"] == "instant"), "{fleets:?}");
+    let bought = |fleet: &serde_json::Value| fleet["instances"][0]["Lifecycle"].as_str().map(str::to_owned);
+    let mut bought: Vec<_> = fleets.iter().filter_map(bought).collect();
+    bought.sort();
+    assert_eq!(bought, ["on-demand", "spot", "spot"], "harvest VMs are spot instances");
+    let offered = fleets[0]["launch_template_configs"][0]["Overrides"].as_array().expect("types").clone();
+    assert_eq!(offered.len(), 3, "AWS may choose");
+    ours.retire_all().await;
+    assert!(ours.list().await.unwrap().is_empty());
+    // moto's page keeps what is gone; its API does not, and asks for no signature but for the region in it.
+    let ask = reqwest::Client::new()
+        .post(endpoint)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("authorization", "AWS4-HMAC-SHA256 Credential=testing/20260101/eu-north-1/ec2/aws4_request, SignedHeaders=host, Signature=0")
+        .body("Action=DescribeLaunchTemplates&Version=2016-11-15");
+    let left = ask.send().await.unwrap().text().await.unwrap();
+    assert!(left.contains("DescribeLaunchTemplatesResponse") && !left.contains("windfall-several"), "{left}");
 }

@@ -4,9 +4,11 @@
 //! **Promises:** one instance per VM: the id is EC2's own `ClientToken`, and an instance that carries the tag is not made
 //! again. Instances demand IMDSv2, and end themselves when `windfall vm` has ended. Secrets go into user data, which
 //! only the instance and the account's administrators read.
-//! **Gives up:** several instance types (one is configured, and the size that is asked for is not looked at), fleets, and
-//! TLS unless the cargo feature `tls` is built in: without it only an `http://` endpoint works.
+//! One instance type is launched by `RunInstances`; of several AWS chooses, by `CreateFleet` (`fleet`).
+//! **Gives up:** the size that is asked for, which is not looked at, and TLS unless the cargo feature `tls` is built in:
+//! without it only an `http://` endpoint works.
 
+mod fleet;
 mod sign;
 mod xml;
 
@@ -29,6 +31,7 @@ const ANSWER_MAX: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 const CLUSTER: &str = "windfall:cluster";
 const VM: &str = "windfall:vm";
+const KIND: &str = "windfall:kind";
 
 /// VMs of one cluster in one region.
 pub struct Ec2Provider {
@@ -163,64 +166,69 @@ impl Ec2Provider {
         if self.instances().await?.contains_key(&vm) {
             return Ok(());
         }
-        let given = &self.settings;
-        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let types = self.settings.instance_types();
+        if let [one] = types[..] {
+            self.run_one(vm, kind, one).await
+        } else {
+            self.run_any(vm, kind, &types).await
+        }
+    }
+
+    /// By `RunInstances`.
+    async fn run_one(&self, vm: VmId, kind: VmKind, instance_type: &str) -> Result<(), String> {
         let mut parameters = vec![
-            own("ImageId", &given.image),
-            own("InstanceType", &given.instance_type),
+            own("InstanceType", instance_type),
             own("MinCount", "1"),
             own("MaxCount", "1"),
             // At most 64 characters of ASCII.
             own("ClientToken", &token(&self.cluster, vm)),
-            own("InstanceInitiatedShutdownBehavior", "terminate"),
-            own("MetadataOptions.HttpTokens", "required"),
-            own("UserData", &base64::engine::general_purpose::STANDARD.encode(self.user_data(vm, kind))),
-            own("TagSpecification.1.ResourceType", "instance"),
         ];
-        let name = format!("windfall {} {vm}", self.cluster);
-        let tags = [(CLUSTER, self.cluster.clone()), (VM, vm.to_string()), ("Name", name)];
-        for (number, (key, value)) in tags.iter().enumerate() {
-            let tag = format!("TagSpecification.1.Tag.{}", number + 1);
-            parameters.push((format!("{tag}.Key"), (*key).to_owned()));
-            parameters.push((format!("{tag}.Value"), value.clone()));
-        }
+        let told = [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind.to_string())];
+        let told = told.map(|(name, value)| format!("{name}={}\n", quoted(&value))).concat();
+        parameters.extend(self.instance("", &self.user_data(&told, "")));
+        parameters.extend(self.tags("TagSpecification.1", vm, kind));
+        parameters.extend(set([("SubnetId", self.settings.subnet.as_str())]));
         if kind == VmKind::Harvest {
             parameters.push(own("InstanceMarketOptions.MarketType", "spot"));
             parameters.push(own("InstanceMarketOptions.SpotOptions.SpotInstanceType", "one-time"));
             parameters
                 .push(own("InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior", "terminate"));
         }
-        let optional = [
-            ("SubnetId", &given.subnet),
-            ("SecurityGroupId.1", &given.security_group),
-            ("KeyName", &given.key),
-            ("IamInstanceProfile.Name", &given.profile),
-        ];
-        parameters.extend(
-            optional.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| own(name, value)),
-        );
         self.ask("RunInstances", parameters).await.map(drop)
     }
 
-    /// What the instance does first: it becomes the VM, and ends with it.
-    fn user_data(&self, vm: VmId, kind: VmKind) -> String {
-        let own = [
-            ("WINDFALL_VM__ID".to_owned(), vm.to_string()),
-            ("WINDFALL_VM__KIND".to_owned(), kind.to_string()),
-            ("WINDFALL_VM__NOTICES".to_owned(), "aws".to_owned()),
-        ];
-        let quoted = |value: &str| {
-            format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " "))
-        };
-        let lines: String = self
-            .environment
-            .iter()
-            .chain(&own)
-            .map(|(name, value)| format!("{name}={}\n", quoted(value)))
-            .collect();
+    /// What all instances have in common; as parameters below `prefix`.
+    fn instance(&self, prefix: &str, user_data: &str) -> Vec<(String, String)> {
+        let given = &self.settings;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(user_data);
+        let all = set([
+            ("ImageId", given.image.as_str()),
+            ("InstanceInitiatedShutdownBehavior", "terminate"),
+            ("MetadataOptions.HttpTokens", "required"),
+            ("UserData", &encoded),
+            ("SecurityGroupId.1", &given.security_group),
+            ("KeyName", &given.key),
+            ("IamInstanceProfile.Name", &given.profile),
+        ]);
+        all.map(|(name, value)| (format!("{prefix}{name}"), value)).collect()
+    }
+
+    /// What an instance is found by, below `prefix`.
+    fn tags(&self, prefix: &str, vm: VmId, kind: VmKind) -> Vec<(String, String)> {
+        let name = format!("windfall {} {vm}", self.cluster);
+        let tags =
+            [(CLUSTER, self.cluster.clone()), (VM, vm.to_string()), (KIND, kind.to_string()), ("Name", name)];
+        tagged(prefix, "instance", &tags)
+    }
+
+    /// What an instance does first: it becomes the VM, and ends with it. `told`: further lines of its environment;
+    /// `asks`: shell that adds more.
+    fn user_data(&self, told: &str, asks: &str) -> String {
+        let line = |(name, value): &(String, String)| format!("{name}={}\n", quoted(value));
+        let lines: String = self.environment.iter().map(line).collect();
         format!(
-            "#!/bin/sh\nset -eu\numask 077\nmkdir -p /etc/windfall\ncat > /etc/windfall/vm.env <<'END-OF-WINDFALL'\n{lines}\
-             END-OF-WINDFALL\n{}\nexec systemd-run --unit=windfall-vm --property=EnvironmentFile=/etc/windfall/vm.env \
+            "#!/bin/sh\nset -eu\numask 077\nmkdir -p /etc/windfall\ncat > /etc/windfall/vm.env <<'END-OF-WINDFALL'\n{lines}{told}\
+             WINDFALL_VM__NOTICES=\"aws\"\nEND-OF-WINDFALL\n{asks}{}\nexec systemd-run --unit=windfall-vm --property=EnvironmentFile=/etc/windfall/vm.env \
              --property=Delegate=yes --property=ExecStopPost=/sbin/poweroff {} vm\n",
             self.settings.prepare, self.settings.program
         )
@@ -232,6 +240,31 @@ impl Ec2Provider {
         let parameters = numbered.map(|(number, id)| (format!("InstanceId.{}", number + 1), id)).collect();
         self.ask("TerminateInstances", parameters).await.map(drop)
     }
+}
+
+fn own(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Those that have a value.
+fn set<const N: usize>(all: [(&str, &str); N]) -> impl Iterator<Item = (String, String)> {
+    all.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| own(name, value))
+}
+
+/// Tags of what will be made.
+fn tagged(prefix: &str, what: &str, tags: &[(&str, String)]) -> Vec<(String, String)> {
+    let mut parameters = vec![(format!("{prefix}.ResourceType"), what.to_owned())];
+    for (number, (key, value)) in tags.iter().enumerate() {
+        let tag = format!("{prefix}.Tag.{}", number + 1);
+        parameters.push((format!("{tag}.Key"), (*key).to_owned()));
+        parameters.push((format!("{tag}.Value"), value.clone()));
+    }
+    parameters
+}
+
+/// A value as systemd reads it from an environment file.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " "))
 }
 
 /// The same for every try of one VM.
@@ -284,5 +317,9 @@ impl Provider for Ec2Provider {
 
     fn next_ended(&self) -> BoxFuture<'_, VmId> {
         Box::pin(self.departed.next())
+    }
+
+    fn tidy_up(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.delete_templates())
     }
 }

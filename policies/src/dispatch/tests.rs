@@ -1,4 +1,6 @@
-use vocabulary::{Grant, OnEviction, Outcome, Revision, RunningOnVm, Usage, VmKind, VmStanding, WarmOnVm};
+use vocabulary::{
+    FunctionCard, Grant, OnEviction, Outcome, Revision, RunningOnVm, Usage, VmKind, VmStanding, WarmOnVm,
+};
 
 use super::*;
 use crate::allocation::fixed::Fixed;

@@ -5,6 +5,8 @@
 //! look at all of them.
 //! **Gives up:** knowing who booked what; the Controller does.
 
+mod warm;
+
 use std::collections::BTreeMap;
 
 use vocabulary::{FunctionId, Mebibytes, MilliCores, Resources, Revision, VmId, VmKind};
@@ -152,17 +154,6 @@ impl Books {
             && !book.refusing
             && (book.own + book.foreign + ask.demand).fits_in(book.capacity)
             && self.held.is_none_or(|(held, by)| held != slot || by == ask.function)
-    }
-
-    /// Idle sandboxes of this build there.
-    pub fn idle(&self, function: FunctionId, revision: Revision, slot: Slot) -> u32 {
-        let idle = self.idle_anywhere(function, revision);
-        idle.binary_search_by_key(&slot, |&(at, _)| at).map_or(0, |found| idle[found].1)
-    }
-
-    /// Where idle sandboxes of this build are, by slot; counts may be 0.
-    pub fn idle_anywhere(&self, function: FunctionId, revision: Revision) -> &[(Slot, u32)] {
-        self.warm.get(&function).filter(|warm| warm.revision == revision).map_or(&[], |warm| &warm.idle)
     }
 
     /// All VMs, in the order of their slots. O(VMs).
@@ -352,114 +343,6 @@ impl Books {
         self.held
     }
 
-    /// So many sandboxes of this build have become idle there. Older builds than the newest known are ignored.
-    pub fn put_idle(&mut self, function: FunctionId, revision: Revision, slot: Slot, count: u32) {
-        if count == 0 || !self.put_warm(function, revision, slot, count) {
-            return;
-        }
-        let idle = &mut self.book_mut(slot).idle;
-        match idle.binary_search_by_key(&(function, revision), |&(of, build, _)| (of, build)) {
-            Ok(found) => idle[found].2 = idle[found].2.saturating_add(count),
-            Err(place) => idle.insert(place, (function, revision, count)),
-        }
-        self.version += 1;
-    }
-
-    /// More of them, in the list by function; says whether this build is remembered.
-    fn put_warm(&mut self, function: FunctionId, revision: Revision, slot: Slot, count: u32) -> bool {
-        if self.warm.len() >= self.warm_limit && !self.warm.contains_key(&function) {
-            return false;
-        }
-        let warm = self.warm.entry(function).or_insert_with(|| Warm { revision, idle: Vec::new() });
-        if revision < warm.revision {
-            return false;
-        }
-        if revision > warm.revision {
-            *warm = Warm { revision, idle: Vec::new() };
-        }
-        match warm.idle.binary_search_by_key(&slot, |&(at, _)| at) {
-            Ok(found) => warm.idle[found].1 = warm.idle[found].1.saturating_add(count),
-            Err(place) => warm.idle.insert(place, (slot, count)),
-        }
-        true
-    }
-
-    /// One of them is about to be used.
-    pub fn take_idle(&mut self, function: FunctionId, revision: Revision, slot: Slot) {
-        if let Some(warm) = self.warm.get_mut(&function).filter(|warm| warm.revision == revision)
-            && let Ok(found) = warm.idle.binary_search_by_key(&slot, |&(at, _)| at)
-        {
-            // The entry stays at 0: most likely the sandbox is back in a moment.
-            warm.idle[found].1 = warm.idle[found].1.saturating_sub(1);
-            let idle = &mut self.book_mut(slot).idle;
-            if let Ok(found) = idle.binary_search_by_key(&(function, revision), |&(of, build, _)| (of, build))
-            {
-                idle[found].2 = idle[found].2.saturating_sub(1);
-            }
-        }
-    }
-
-    /// Exactly these are idle there, in order of function and build. Where that is what was believed, it costs next to nothing.
-    pub fn show_idle(
-        &mut self,
-        slot: Slot,
-        shown: impl Iterator<Item = (FunctionId, Revision, u32)> + Clone,
-    ) {
-        let shown = shown.filter(|&(.., count)| count > 0);
-        if shown.clone().next().is_some() {
-            self.version += 1;
-        }
-        let book = self.book_mut(slot);
-        if book.idle.iter().copied().eq(shown.clone()) {
-            return;
-        }
-        let mut before = std::mem::take(&mut book.idle);
-        let mut after = std::mem::take(&mut self.spare);
-        // First what is no longer so, then what is new: what is remembered of how many functions is limited.
-        let mut rest = shown.clone().peekable();
-        for &(function, revision, count) in &before {
-            while rest.next_if(|&(of, build, _)| (of, build) < (function, revision)).is_some() {}
-            if rest.peek() != Some(&(function, revision, count)) {
-                self.take_warm(function, revision, slot);
-            }
-        }
-        let mut rest = before.iter().copied().peekable();
-        for (function, revision, count) in shown {
-            while rest.next_if(|&(of, build, _)| (of, build) < (function, revision)).is_some() {}
-            let same = rest.peek() == Some(&(function, revision, count));
-            if same || self.put_warm(function, revision, slot, count) {
-                after.push((function, revision, count));
-            }
-        }
-        self.book_mut(slot).idle = after;
-        before.clear();
-        self.spare = before;
-    }
-
-    /// Nothing is idle there as far as we know.
-    pub fn clear_idle(&mut self, slot: Slot) {
-        for (function, revision, _) in std::mem::take(&mut self.book_mut(slot).idle) {
-            self.take_warm(function, revision, slot);
-        }
-    }
-
-    /// None of this build there any more, in the list by function.
-    fn take_warm(&mut self, function: FunctionId, revision: Revision, slot: Slot) {
-        if let Some(warm) = self.warm.get_mut(&function).filter(|warm| warm.revision == revision)
-            && let Ok(found) = warm.idle.binary_search_by_key(&slot, |&(at, _)| at)
-        {
-            warm.idle.remove(found);
-            if warm.idle.is_empty() {
-                self.warm.remove(&function);
-            }
-        }
-    }
-
-    /// Functions with idle sandboxes there.
-    pub fn functions_idle_at(&self, slot: Slot) -> impl Iterator<Item = FunctionId> {
-        self.book(slot).idle.iter().map(|&(function, ..)| function)
-    }
-
     /// Changes a book, and with it the sums over all of its kind that take work.
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Book)) {
         let book = self.slots[slot.index()].as_mut().expect("slots are asked for only while they are in use");
@@ -521,120 +404,4 @@ pub(crate) fn fullness(books: &Books, slot: Slot, more: Resources) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const F: FunctionId = FunctionId(1);
-    const R: Revision = Revision(1);
-
-    const HARVEST: VmKind = VmKind::Harvest;
-
-    fn ask(function: FunctionId, demand: Resources) -> Ask {
-        Ask { function, revision: R, demand, concurrency_milli: 0, kind: HARVEST }
-    }
-
-    fn one_vm() -> (Books, Slot) {
-        let mut books = Books::new(10);
-        let slot = books.add(VmId(1), VmKind::Harvest, Resources::new(2_000, 1_024));
-        books.set_takes_work(slot, true);
-        (books, slot)
-    }
-
-    #[test]
-    fn what_is_booked_by_us_and_by_others_leaves_less_room() {
-        let (mut books, slot) = one_vm();
-        books.book_own(slot, Resources::new(1_000, 256));
-        books.set_foreign(slot, Resources::new(500, 256));
-        assert!(books.has_room(slot, &ask(F, Resources::new(500, 512))));
-        assert!(!books.has_room(slot, &ask(F, Resources::new(501, 1))));
-        books.release_own(slot, Resources::new(1_000, 256));
-        assert!(books.has_room(slot, &ask(F, Resources::new(1_500, 512))));
-    }
-
-    #[test]
-    fn a_vm_that_shrank_is_full_but_not_too_small_for_ever() {
-        let (mut books, slot) = one_vm();
-        books.set_capacity(slot, Resources::new(500, 1_024));
-        assert!(!books.has_room(slot, &ask(F, Resources::new(1_000, 1))));
-        assert!(books.could_ever_hold(HARVEST, Resources::new(1_000, 1)));
-        assert!(!books.could_ever_hold(HARVEST, Resources::new(2_001, 1)));
-    }
-
-    #[test]
-    fn only_sandboxes_of_the_newest_build_are_idle() {
-        let (mut books, slot) = one_vm();
-        books.put_idle(F, R, slot, 2);
-        books.put_idle(F, Revision(2), slot, 1);
-        books.put_idle(F, R, slot, 5);
-        assert_eq!((books.idle(F, R, slot), books.idle(F, Revision(2), slot)), (0, 1));
-    }
-
-    #[test]
-    fn a_removed_vm_leaves_nothing_warm_to_its_successor_in_the_slot() {
-        let (mut books, slot) = one_vm();
-        books.put_idle(F, R, slot, 2);
-        books.remove(slot);
-        assert_eq!(books.add(VmId(2), VmKind::Regular, Resources::new(1, 1)), slot);
-        assert_eq!(books.idle(F, R, slot), 0);
-        assert_eq!((books.len(), books.open()), (1, 0));
-    }
-
-    #[test]
-    fn sums_follow_every_change_of_the_vms_that_take_work() {
-        let (mut books, slot) = one_vm();
-        let other = books.add(VmId(2), VmKind::Regular, Resources::new(1_000, 512));
-        assert_eq!(books.open_resources().0, Resources::new(2_000, 1_024));
-        books.book_own(other, Resources::new(300, 100));
-        books.set_takes_work(other, true);
-        books.book_own(slot, Resources::new(500, 200));
-        books.set_foreign(slot, Resources::new(50, 20));
-        assert_eq!(books.open_resources(), (Resources::new(3_000, 1_536), Resources::new(2_150, 1_216)));
-        books.set_capacity(slot, Resources::new(1_000, 1_024));
-        books.release_own(slot, Resources::new(500, 200));
-        assert_eq!(books.open_resources(), (Resources::new(2_000, 1_536), Resources::new(1_650, 1_416)));
-        books.remove(other);
-        books.remove(slot);
-        assert_eq!(books.open_resources(), (Resources::ZERO, Resources::ZERO));
-    }
-
-    #[test]
-    fn a_held_vm_has_room_for_nobody_else() {
-        let (mut books, slot) = one_vm();
-        books.hold(Some((slot, F)));
-        assert!(books.has_room(slot, &ask(F, Resources::new(1, 1))));
-        assert!(!books.has_room(slot, &ask(FunctionId(2), Resources::new(1, 1))));
-    }
-
-    #[test]
-    fn sizes_that_neither_contains_the_other_both_count_as_largest() {
-        let (mut books, _) = one_vm();
-        for (id, cpu, memory) in [(2, 1_000, 4_096), (3, 500, 512)] {
-            let slot = books.add(VmId(id), HARVEST, Resources::new(cpu, memory));
-            books.set_takes_work(slot, true);
-        }
-        assert!(books.could_ever_hold(HARVEST, Resources::new(1_000, 4_096)));
-        assert!(books.could_ever_hold(HARVEST, Resources::new(2_000, 1_024)));
-        assert!(!books.could_ever_hold(HARVEST, Resources::new(2_000, 4_096)));
-        assert_eq!(books.largest(HARVEST), Resources::new(2_000, 1_024));
-    }
-
-    #[test]
-    fn idle_sandboxes_of_too_many_functions_are_not_remembered() {
-        let (mut books, slot) = one_vm();
-        for id in 0..20 {
-            books.put_idle(FunctionId(id), R, slot, 1);
-        }
-        let remembered = (0..20).filter(|&id| books.idle(FunctionId(id), R, slot) > 0).count();
-        assert_eq!(remembered, 10);
-    }
-
-    #[test]
-    fn only_vms_of_the_kind_that_is_asked_for_have_room() {
-        let (books, slot) = one_vm();
-        let small = ask(F, Resources::new(1, 1));
-        assert!(books.has_room(slot, &small));
-        assert!(!books.has_room(slot, &Ask { kind: VmKind::Regular, ..small }));
-        assert!(!books.could_ever_hold(VmKind::Regular, small.demand));
-        assert_eq!((books.open_of(HARVEST), books.open_of(VmKind::Regular), books.open()), (1, 0, 1));
-    }
-}
+mod tests;
