@@ -118,6 +118,8 @@ pub struct Shell {
     generation: u64,
     sequence: u64,
     reported: Moment,
+    /// When the last report went out, whatever it was for.
+    told: Moment,
     used: Resources,
     leaving: bool,
     /// Until when the notice that stands leaves time, and who gave it; and how many there were.
@@ -182,6 +184,7 @@ impl Actor for Invoker {
             // Above every sequence of an Invoker that was here before.
             sequence: unix_ms() << 10,
             reported: Moment::ORIGIN,
+            told: Moment::ORIGIN,
             used: Resources::ZERO,
             leaving: false,
             notice: None,
@@ -226,6 +229,7 @@ impl Actor for Invoker {
             InvokerMessage::Look => shell.look(&me).await,
         }
         shell.wish_to_look(&me);
+        shell.say_if_overbooked().await;
         let now = shell.now();
         shell.alarm.set(now, shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
         shell.leave_when_done();

@@ -158,8 +158,12 @@ pub struct Settings {
     pub admission: Admission,
     /// An idle sandbox lives this long, if nothing else decides about it. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
-    /// Runs that may wait here for room.
+    /// Runs that may wait here for room...
     pub queue_limit: u32,
+    /// ...and for how long. One Controller sends nothing that has no room, give or take what is on its way. What waits longer
+    /// has been sent into the room of another's, of which that one could not know, and is handed back: there may be room
+    /// elsewhere.
+    pub wait_limit: Span,
     /// Sandboxes that may exist at once.
     pub sandboxes_limit: u32,
     /// How long the highest attempt of an invocation is remembered after its last message...
@@ -181,6 +185,7 @@ impl Default for Settings {
             admission: Admission::Booked,
             keep_alive: Span::seconds(600),
             queue_limit: 256,
+            wait_limit: Span::millis(250),
             sandboxes_limit: 1_024,
             seen_for: Span::seconds(300),
             seen_limit: 262_144,
@@ -267,7 +272,8 @@ impl Residency {
         self.now = self.now.max(now);
         match input {
             Input::Run { invocation, attempt, function, grant } => {
-                let run = Run { invocation, attempt, function, grant, killed: false };
+                let arrived = self.now;
+                let run = Run { invocation, attempt, function, grant, arrived, killed: false };
                 self.asked_to_run(run, outputs);
             }
             Input::Sampled { sandbox, sample } => self.sampled(sandbox, &sample, outputs),
@@ -284,6 +290,7 @@ impl Residency {
         }
         self.seen.forget_old(self.now);
         self.begin_what_fits(outputs);
+        self.hand_back_what_waits(outputs);
         self.keep_alive_and_prewarm(outputs);
         self.settle(outputs);
     }
@@ -291,7 +298,7 @@ impl Residency {
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
         let end = self.sandboxes.next_end().map(|(until, _)| until).filter(|&until| until < Moment::NEVER);
-        [end, self.keep_alive.next_prewarm()].into_iter().flatten().min()
+        [end, self.keep_alive.next_prewarm(), self.next_hand_back()].into_iter().flatten().min()
     }
 
     /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
@@ -328,6 +335,11 @@ impl Residency {
     /// Whether it takes work.
     pub fn standing(&self) -> VmStanding {
         self.standing
+    }
+
+    /// Whether something waits for room: then more was sent here than there is room for.
+    pub fn is_overbooked(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// What is booked by runs, begun or about to begin; what waits for room is not counted.

@@ -3,10 +3,13 @@
 use messages::{Drain, Report, StandingNotice, subjects};
 use policies::residency::Input;
 use ractor::ActorRef;
-use vocabulary::{Moment, Resources, VmStanding, VmStatus};
+use vocabulary::{Moment, Resources, Span, VmStanding, VmStatus};
 
 use super::{InvokerMessage, Shell};
 use crate::harvest_monitor::{Noticed, Operator, Sigterm};
+
+/// A VM on which there is no room says so no more often than this.
+const SAID_AGAIN: Span = Span::millis(100);
 
 impl Shell {
     pub(super) async fn drain(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
@@ -92,8 +95,16 @@ impl Shell {
         self.report().await;
     }
 
+    /// More has come than there is room for, from Controllers who do not know of one another: they do with a report.
+    pub(super) async fn say_if_overbooked(&mut self) {
+        if self.residency.is_overbooked() && self.now().since(self.told) >= SAID_AGAIN {
+            self.report().await;
+        }
+    }
+
     pub(super) async fn report(&mut self) {
         self.sequence += 1;
+        self.told = self.now();
         self.given.metrics.reported();
         self.given.bus.send(subjects::vm_report(self.given.vm), &self.describe()).await;
     }

@@ -5,7 +5,7 @@
 //! made for nobody; a new one, for which idle ones, the least worth first, are stopped if their memory is needed.
 //! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
 
-use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Resources, VmStanding};
+use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
 use super::{HandBackWhy, Lending, Output, Residency, SandboxId, StopWhy};
@@ -17,6 +17,8 @@ pub(super) struct Run {
     pub attempt: Attempt,
     pub function: FunctionCard,
     pub grant: Grant,
+    /// When it came.
+    pub arrived: Moment,
     /// It was told to end; its end is awaited.
     pub killed: bool,
 }
@@ -109,6 +111,21 @@ impl Residency {
         {
             self.queue.pop_front();
         }
+    }
+
+    /// Who has waited for too long goes back. Those who came first are in front.
+    pub(super) fn hand_back_what_waits(&mut self, outputs: &mut Vec<Output>) {
+        while self.next_hand_back().is_some_and(|due| due <= self.now)
+            && let Some(Run { invocation, attempt, .. }) = self.queue.pop_front()
+        {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
+        }
+    }
+
+    /// When the first of those who wait goes back. Released invokers keep what they were sent.
+    pub(super) fn next_hand_back(&self) -> Option<Moment> {
+        let waits = self.queue.front().filter(|_| !self.settings.admission.is_released());
+        waits.map(|run| run.arrived + self.settings.wait_limit)
     }
 
     fn try_to_begin(&mut self, run: Run, outputs: &mut Vec<Output>) -> bool {

@@ -122,6 +122,29 @@ fn what_does_not_fit_waits_in_order_and_a_full_queue_says_so() {
 }
 
 #[test]
+fn what_waits_too_long_for_room_that_another_controller_took_goes_back() {
+    let mut vm = vm(1, 2_048);
+    told(&mut vm, at(0), run(1));
+    told(&mut vm, at(0), ready(1));
+    assert!(!vm.is_overbooked());
+    told(&mut vm, at(0), run(2));
+    let later = at(0) + Span::millis(100);
+    told(&mut vm, later, run(3));
+    assert!(vm.is_overbooked());
+    let due = at(0) + Settings::default().wait_limit;
+    assert_eq!(vm.next_wakeup(), Some(due));
+    assert_eq!(said(&told(&mut vm, due, Input::Woke)), ["back 2 NoRoom"]);
+    assert_eq!(vm.next_wakeup(), Some(due + Span::millis(100)));
+    // Room in time is room.
+    assert_eq!(said(&told(&mut vm, due, ended(1))), ["execute 3 in 1"]);
+    // A released invoker keeps what it was sent.
+    let mut old = released(MEASURED, 2, 1_000);
+    told(&mut old, at(0), uses(0, 900));
+    told(&mut old, at(0), run(1));
+    assert_eq!(said(&told(&mut old, at(5), Input::Woke)), [""; 0]);
+}
+
+#[test]
 fn the_same_attempt_is_begun_once_and_an_older_one_never() {
     let mut vm = vm(4, 2_048);
     told(&mut vm, at(0), run_of(1, 2, card(1, 1)));
@@ -164,7 +187,7 @@ fn what_is_called_off_is_killed_once_or_goes_back_if_it_was_not_begun() {
     let mut vm = vm(1, 2_048);
     told(&mut vm, at(0), run(1));
     told(&mut vm, at(0), ready(1));
-    told(&mut vm, at(0), run(2));
+    told(&mut vm, at(1), run(2));
     let cancel = |id| Input::Cancel { invocation: InvocationId(id), attempt: Attempt(1) };
     assert_eq!(said(&told(&mut vm, at(1), cancel(1))), ["kill 1 in 1"]);
     assert_eq!(said(&told(&mut vm, at(1), cancel(1))), [""; 0]);
