@@ -20,14 +20,15 @@ impl World {
         let input = match letter {
             Letter::Submitted(invocation) => {
                 let Some(open) = self.callers.get(invocation) else { return };
+                let function = self.house.functions[open.call.function as usize].card;
                 I::Submitted(Submission {
                     invocation,
-                    function: self.house.functions[open.call.function as usize].card,
+                    function,
                     first_attempt: Attempt::FIRST,
                     input_bytes: open.call.work.input_bytes,
                     give_up_at: self.now + self.house.patience,
                     durable: false,
-                    truth: Some(open.call.work.truth()),
+                    truth: Some(open.call.work.truth(function.reservation.cpu)),
                 })
             }
             Letter::Finished { vm, ending } => I::Finished { vm, ending },
