@@ -8,6 +8,7 @@
 //! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run, and from the store what
 //! was known of functions a second before. Of invocations nothing is kept on disk.
 
+mod allocation;
 mod experience;
 mod held;
 
@@ -99,6 +100,7 @@ pub struct Shell {
     id: ControllerId,
     given: Arguments,
     dispatch: Dispatch,
+    model: Option<Arc<models::Counts>>,
     held: Held,
     experience: Experience,
     paths: HashMap<FunctionId, FunctionPath>,
@@ -111,15 +113,14 @@ pub struct Shell {
     _tasks: Tasks,
 }
 
-/// The Controller's mind as the settings want it.
-fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
+/// The Controller's mind as the settings want it, and what its model counts, where it has one.
+fn mind(settings: &Settings) -> Result<(Dispatch, Option<Arc<models::Counts>>), ActorProcessingErr> {
     let constants = settings.allocation.constants();
     let settings = &settings.controller;
     let placement =
         policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())
             .ok_or_else(|| format!("controller.placement: there is no '{}'", settings.placement))?;
-    let allocator = policies::allocation::by_name(&settings.allocation, &constants)
-        .ok_or_else(|| format!("controller.allocation: there is no '{}'", settings.allocation))?;
+    let (allocator, model) = allocation::allocator(settings, &constants)?;
     let reliability = policies::reliability::by_name(&settings.reliability)
         .ok_or_else(|| format!("controller.reliability: there is no '{}'", settings.reliability))?;
     let dispatch = policies::dispatch::Settings {
@@ -133,7 +134,7 @@ fn mind(settings: &Settings) -> Result<Dispatch, ActorProcessingErr> {
         expected_life: Span::seconds(settings.harvest_life_hours.saturating_mul(3_600)),
         ..Default::default()
     };
-    Ok(Dispatch::new(dispatch, placement, allocator).with_reliability(reliability))
+    Ok((Dispatch::new(dispatch, placement, allocator).with_reliability(reliability), model))
 }
 
 impl Actor for Controller {
@@ -147,7 +148,7 @@ impl Actor for Controller {
         given: Arguments,
     ) -> Result<Shell, ActorProcessingErr> {
         let id = chance::controller_id();
-        let dispatch = mind(&given.settings)?;
+        let (dispatch, model) = mind(&given.settings)?;
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
@@ -170,6 +171,7 @@ impl Actor for Controller {
         Ok(Shell {
             id,
             dispatch,
+            model,
             held: Held::new(given.settings.controller.held_mib),
             experience: Experience::new(given.store.profiles(), &given.settings, Arc::clone(&given.metrics)),
             paths: HashMap::new(),
@@ -419,6 +421,9 @@ impl Shell {
         let alive = ControllerAlive { controller: self.id, leaving };
         self.given.bus.send(subjects::ANNOUNCE_CONTROLLER.into(), &alive).await;
         self.announced += 1;
+        if let Some(model) = &self.model {
+            self.given.metrics.model(model);
+        }
         if self.announced.is_multiple_of(ANNOUNCEMENTS_PER_DEMAND) {
             let demanded = Demanded { controller: self.id, demand: self.dispatch.demand() };
             self.given.bus.send(subjects::demand(self.id), &demanded).await;

@@ -146,8 +146,11 @@ impl Default for Frontend {
 pub struct Controller {
     /// One of `policies::placement::NAMES`; those of other systems are there to be compared with.
     pub placement: String,
-    /// How much an invocation gets: one of `policies::allocation::NAMES`; what they are given stands in `[allocation]`.
+    /// How much an invocation gets: one of `policies::allocation::NAMES`, or `learned`, which asks `model`; what they are given
+    /// stands in `[allocation]`.
     pub allocation: String,
+    /// The model file of `learned`; `models/allocator.md` says how it was made.
+    pub model: PathBuf,
     /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
     /// `live-and-let-die`; x is a percentage.
     pub reliability: String,
@@ -184,6 +187,7 @@ impl Default for Controller {
         Self {
             placement: "mws".into(),
             allocation: "fixed".into(),
+            model: "models/allocator.onnx".into(),
             reliability: "expected-loss".into(),
             rerun_at_notice: true,
             harvest_life_hours: 24,
@@ -223,12 +227,24 @@ pub struct Allocation {
     pub doubt_permille: u32,
     /// `profile`: what is taken is at least so many thousandths of a reservation, or nothing.
     pub worthwhile_permille: u32,
+    /// `profile`: how a function comes to more CPU than it reserved: `waits` for a VM where all that it can use can be booked, books
+    /// what is `free` where it would go first, or is `lent` what lies idle there.
+    pub above: String,
+    /// `profile` with `waits`: for so many thousandths of the time that more would save it.
+    pub patience_permille: u32,
 }
 
 impl Default for Allocation {
     fn default() -> Self {
-        let policies::allocation::Settings { grid, threshold, calibration_runs, doubt, worthwhile, .. } =
-            policies::allocation::Settings::default();
+        let policies::allocation::Settings {
+            grid,
+            threshold,
+            calibration_runs,
+            doubt,
+            worthwhile,
+            above,
+            patience,
+        } = policies::allocation::Settings::default();
         Self {
             threshold_permille: threshold,
             cpu_step: grid.cpu_step.0,
@@ -238,6 +254,8 @@ impl Default for Allocation {
             calibration_runs,
             doubt_permille: doubt,
             worthwhile_permille: worthwhile,
+            above: above.name().to_owned(),
+            patience_permille: patience,
         }
     }
 }
@@ -256,6 +274,8 @@ impl Allocation {
             calibration_runs: self.calibration_runs,
             doubt: self.doubt_permille,
             worthwhile: self.worthwhile_permille,
+            above: policies::allocation::Above::by_name(&self.above).unwrap_or_default(),
+            patience: self.patience_permille,
         }
     }
 }

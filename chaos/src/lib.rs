@@ -7,7 +7,6 @@
 //! log that breaks it.
 //! **Gives up:** faults of the network and of the disk.
 
-mod chance;
 pub mod events;
 pub mod fates;
 pub mod faults;

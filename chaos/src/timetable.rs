@@ -8,9 +8,9 @@
 
 use std::fmt;
 
+use policies::chance::SplitMix64;
 use vocabulary::Span;
 
-use crate::chance::Chance;
 use crate::scenario::{Kind, Scenario, Wave};
 use crate::wires::Condition;
 
@@ -156,7 +156,7 @@ pub fn timetable(scenario: &Scenario, seed: u64) -> Vec<Planned> {
     let mut list = Vec::new();
     let mut number = 0;
     for (index, wave) in scenario.faults.iter().enumerate() {
-        let mut chance = Chance::new(seed, &format!("wave {index}"));
+        let mut chance = SplitMix64::of(seed, &format!("wave {index}"));
         for _ in 0..wave.times {
             number += 1;
             fault(wave, &mut chance, storm, number, &mut list);
@@ -167,9 +167,9 @@ pub fn timetable(scenario: &Scenario, seed: u64) -> Vec<Planned> {
     list
 }
 
-fn fault(wave: &Wave, chance: &mut Chance, storm: u64, number: u32, list: &mut Vec<Planned>) {
+fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &mut Vec<Planned>) {
     let victim = Victim { number, draw: chance.between(0, u64::from(u32::MAX)) as u32 };
-    let length = |chance: &mut Chance, range: Option<[u64; 2]>| {
+    let length = |chance: &mut SplitMix64, range: Option<[u64; 2]>| {
         range.map_or(0, |[low, high]| chance.between(low * 1_000, high * 1_000))
     };
     let (notice, lasts) = (length(chance, wave.notice_s), length(chance, wave.lasts_s));

@@ -14,14 +14,13 @@ use std::time::Duration;
 use async_nats::Client;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use policies::chance::SplitMix64;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-
-use crate::chance::Chance;
 
 /// Where wires are given orders, by NATS.
 pub const CONTROL: &str = "windfall.chaos.wires";
@@ -167,8 +166,8 @@ impl Wires {
         let name = name(&first).unwrap_or_default();
         let (condition, _laid) = self.lay_one(&name);
         tokio::join!(
-            pump(from_client, to_server, condition.clone(), first, Chance::new(1, &name)),
-            pump(from_server, to_client, condition, BytesMut::new(), Chance::new(2, &name)),
+            pump(from_client, to_server, condition.clone(), first, SplitMix64::of(1, &name)),
+            pump(from_server, to_client, condition, BytesMut::new(), SplitMix64::of(2, &name)),
         );
         Ok(())
     }
@@ -211,7 +210,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut condition: watch::Receiver<Condition>,
     first: BytesMut,
-    mut chance: Chance,
+    mut chance: SplitMix64,
 ) {
     let (hold, mut held) = mpsc::channel::<(Instant, Bytes)>(CHUNKS);
     let now_and_then = condition.clone();

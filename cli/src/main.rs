@@ -20,6 +20,7 @@ mod output;
 mod role;
 mod simulate;
 mod told;
+mod train;
 mod up;
 mod vm;
 mod wires;
@@ -86,6 +87,8 @@ enum Command {
     Config(config_command::Config),
     /// Rehearse a scenario under virtual time
     Simulate(simulate::Simulate),
+    /// Train the model of the allocator `learned`
+    Train(train::Train),
     /// Trouble the cluster here on purpose, and see that nothing is lost
     #[command(subcommand)]
     Chaos(chaos::Chaos),
@@ -198,6 +201,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
+        Command::Train(train) => train::run(train),
         Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
         Command::Wires(lay) => role::once(wires::run(lay, flags)),
         Command::Frontend(given) => {

@@ -1,6 +1,7 @@
 //! `windfall simulate`: rehearse a scenario under virtual time.
 
 mod figures;
+mod lending;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,8 @@ pub struct Simulate {
 enum Instead {
     /// Play the published figures again, and ours beside them
     Figures(figures::Figures),
+    /// Play allocators under the same calls: Freyr's test, and tables of Azure
+    Lending(lending::Lending),
 }
 
 const HELP: &str = "\
@@ -61,12 +64,15 @@ Examples:
   windfall simulate --scenario mine.toml --placement jsq --seed 7 --json
   windfall simulate --scenario mine.toml --seeds 20
   windfall simulate --decisions > decisions.txt
-  windfall simulate figures --quick";
+  windfall simulate figures --quick
+  windfall simulate lending --traces data --only freyr";
 
 /// Carries it out.
 pub fn run(simulate: Simulate) -> Outcome {
-    if let Some(Instead::Figures(figures)) = simulate.instead {
-        return figures::run(figures);
+    match simulate.instead {
+        Some(Instead::Figures(figures)) => return figures::run(figures),
+        Some(Instead::Lending(lending)) => return lending::run(lending),
+        None => {}
     }
     let (name, text) = match &simulate.scenario {
         None => ("the built-in scenario".to_owned(), simulator::FIRST_LIGHT.to_owned()),

@@ -1,16 +1,19 @@
-//! What the learned allocator is shown: one vector per option.
+//! What a model is shown: one vector per option.
 //!
 //! **Knows:** the name, the meaning and the scale of each feature.
-//! **Promises:** every feature becomes a finite number between 0 and 1, whatever comes in; the order of [`FEATURES`]
-//! is the order in the vector, and a model carries their names, so that it never sees another vector than the one it
-//! was trained on.
-//! **Gives up:** choosing them. Where the values come from, and who decides on the scores, is the allocator's business.
+//! **Promises:** every feature becomes a finite number between 0 and 1, whatever comes in; the order of a [`FeatureSet`]
+//! is the order in the vector, and a model carries its names and its scales, so that it never sees another vector than the
+//! one it was trained on. What is the same for all options of a decision is worked out once.
+//! **Gives up:** choosing among options; [`ModelChooser`](crate::ModelChooser) does.
 //!
-//! The state is Freyr's (WWW'22): in-flight invocations, free CPU and memory, inter-arrival time, arrival rate, mean
+//! [`FREYR`] is Freyr's state (WWW'22): in-flight invocations, free CPU and memory, inter-arrival time, arrival rate, mean
 //! peaks of CPU and memory, mean duration, the baseline, and the option itself. It is shown raw there, so that
-//! milliseconds in the thousands stand beside cores below eight; here each has a scale. Added: the input's size, on
-//! which duration and peaks of many functions depend, the reservation, which the option is to be compared with, and
-//! whether the start will be cold.
+//! milliseconds in the thousands stand beside cores below eight; here each has a scale. [`OURS`] adds what that lacks:
+//! the size of the input and what is known of runs with such inputs and how surely, the VM where the invocation
+//! would go first and how much it tends to shrink, how many wait, and how the option compares with all of it.
+
+use policies::allocation::learned::Observation;
+use vocabulary::Resources;
 
 /// How a value becomes a number between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,8 +45,15 @@ impl Scale {
     }
 }
 
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    State(fn(&Observation) -> f32),
+    Option(fn(&Observation, Resources) -> f32),
+}
+
 /// One element of the vector.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Feature {
     /// Its name, with its unit at the end.
     pub name: &'static str,
@@ -51,10 +61,25 @@ pub struct Feature {
     pub meaning: &'static str,
     /// How it is scaled.
     pub scale: Scale,
+    source: Source,
 }
 
-const fn feature(name: &'static str, meaning: &'static str, scale: Scale) -> Feature {
-    Feature { name, meaning, scale }
+const fn state(
+    name: &'static str,
+    meaning: &'static str,
+    scale: Scale,
+    of: fn(&Observation) -> f32,
+) -> Feature {
+    Feature { name, meaning, scale, source: Source::State(of) }
+}
+
+const fn option(
+    name: &'static str,
+    meaning: &'static str,
+    scale: Scale,
+    of: fn(&Observation, Resources) -> f32,
+) -> Feature {
+    Feature { name, meaning, scale, source: Source::Option(of) }
 }
 
 /// 64 cores: what a large harvest VM offers. A single function's grant is far below, hence the ratio.
@@ -63,38 +88,12 @@ const CPU: Scale = Scale::Logarithmic { one: 100.0, full: 64_000.0 };
 const MEMORY: Scale = Scale::Logarithmic { one: 64.0, full: 262_144.0 };
 /// An hour: no invocation lasts longer.
 const TIME: Scale = Scale::Logarithmic { one: 1.0, full: 3_600_000.0 };
-
-/// The vector, in order.
-pub const FEATURES: [Feature; 16] = [
-    feature(
-        "in_flight",
-        "Invocations that are running or waiting",
-        Scale::Logarithmic { one: 1.0, full: 10_000.0 },
-    ),
-    feature("free_cpu_millicores", "CPU that no booking holds, where it may run", CPU),
-    feature("free_memory_mebibytes", "Memory that no booking holds, where it may run", MEMORY),
-    feature("between_arrivals_ms", "Mean time between the function's last arrivals", TIME),
-    feature(
-        "arrivals_milli_hz",
-        "Arrivals per second, in thousandths",
-        Scale::Logarithmic { one: 1.0, full: 10_000_000.0 },
-    ),
-    feature("cpu_peak_millicores", "The function's recent peak of CPU", CPU),
-    feature("memory_peak_mebibytes", "The function's recent peak of memory", MEMORY),
-    feature("duration_ms", "The function's mean duration", TIME),
-    feature("baseline_ms", "Its duration with its whole reservation", TIME),
-    feature(
-        "input_bucket",
-        "Size of the argument, see input_bucket",
-        Scale::Linear { full: INPUT_BUCKETS as f32 },
-    ),
-    feature("runs", "How many runs were learned from", Scale::Logarithmic { one: 1.0, full: 1_000.0 }),
-    feature("is_cold", "1 where no idle sandbox waits, else 0", Scale::Linear { full: 1.0 }),
-    feature("reserved_cpu_millicores", "CPU that the user asked for", CPU),
-    feature("reserved_memory_mebibytes", "Memory that the user asked for", MEMORY),
-    feature("option_cpu_millicores", "CPU of the option that is scored", CPU),
-    feature("option_memory_mebibytes", "Memory of the option that is scored", MEMORY),
-];
+/// Things that are counted.
+const COUNT: Scale = Scale::Logarithmic { one: 1.0, full: 10_000.0 };
+/// Parts of a whole.
+const SHARE: Scale = Scale::Linear { full: 1.0 };
+/// One amount as a multiple of another: an eighth is near 0, the same is at 0.45, sixteen times is 1.
+const RATIO: Scale = Scale::Logarithmic { one: 0.125, full: 16.0 };
 
 /// The highest bucket of input sizes: 1 GiB and more.
 pub const INPUT_BUCKETS: u32 = 16;
@@ -104,18 +103,218 @@ pub fn input_bucket(bytes: u32) -> u32 {
     (u32::BITS - bytes.leading_zeros()).div_ceil(2).min(INPUT_BUCKETS)
 }
 
-/// The names, in order, as [`crate::Scorer::load`] takes them.
-pub fn names() -> [&'static str; FEATURES.len()] {
-    FEATURES.map(|feature| feature.name)
+fn ratio(part: u32, whole: u32) -> f32 {
+    part as f32 / whole.max(1) as f32
+}
+
+fn ms(span: vocabulary::Span) -> f32 {
+    span.as_micros() as f32 / 1e3
+}
+
+/// Ours, in order.
+pub static OURS: FeatureSet = FeatureSet(&[
+    state("in_flight", "Attempts that were sent out and have not ended", COUNT, |o| o.in_flight as f32),
+    state("in_flight_of_function", "Of these, the function's", COUNT, |o| o.in_flight_of_function as f32),
+    state("waiting", "Invocations that wait for a place", COUNT, |o| o.waiting as f32),
+    state("fleet_cpu_millicores", "CPU of all VMs", Scale::Logarithmic { one: 1_000.0, full: 1e7 }, |o| {
+        o.fleet.capacity.cpu.0 as f32
+    }),
+    state("fleet_cpu_free", "Share of it that no booking holds", SHARE, |o| {
+        ratio(o.fleet.free.cpu.0, o.fleet.capacity.cpu.0)
+    }),
+    state("fleet_memory_free", "Share of all memory that no booking holds", SHARE, |o| {
+        ratio(o.fleet.free.memory.0, o.fleet.capacity.memory.0)
+    }),
+    state("home_cpu_millicores", "CPU of the VM where it would go first", CPU, |o| {
+        o.home.capacity.cpu.0 as f32
+    }),
+    state("home_free_cpu_millicores", "CPU there that no booking holds", CPU, |o| {
+        o.home.headroom.cpu.0 as f32
+    }),
+    state("home_free_memory_mebibytes", "Memory there that no booking holds", MEMORY, |o| {
+        o.home.headroom.memory.0 as f32
+    }),
+    state("home_shrink_per_minute", "Share of its CPU that it tends to lose in a minute", SHARE, |o| {
+        o.home.shrink_per_minute as f32 / 1e3
+    }),
+    state(
+        "arrivals_milli_hz",
+        "Invocations of the function per second, in thousandths",
+        Scale::Logarithmic { one: 1.0, full: 1e7 },
+        |o| o.rate_milli_hz as f32,
+    ),
+    state("input_bucket", "Size of the argument, a bucket for each factor of four", INPUT, |o| {
+        input_bucket(o.input_bytes) as f32
+    }),
+    state(
+        "runs",
+        "Runs with such inputs that were learned from",
+        Scale::Logarithmic { one: 1.0, full: 1_000.0 },
+        |o| o.expected.runs as f32,
+    ),
+    state("uncertainty", "How little is known", SHARE, |o| o.expected.uncertainty as f32 / 1e3),
+    state("duration_ms", "Median length of such runs", TIME, |o| ms(o.expected.duration)),
+    state("duration_spread", "Their 95th percentile over it", RATIO, |o| {
+        ms(o.expected.duration_high) / ms(o.expected.duration).max(1e-3)
+    }),
+    state("cpu_mean_millicores", "Mean CPU of such runs", CPU, |o| o.expected.cpu_mean.0 as f32),
+    state("cpu_median_millicores", "CPU that half of them want", CPU, |o| o.expected.cpu_median.0 as f32),
+    state("cpu_high_millicores", "CPU that none of them wants more of", CPU, |o| {
+        o.expected.cpu_high.0 as f32
+    }),
+    state("saturation_millicores", "More than this did not help nine of ten", CPU, |o| {
+        o.expected.saturation.0 as f32
+    }),
+    state("memory_high_mebibytes", "The most memory that such runs held", MEMORY, |o| {
+        o.expected.memory_high.0 as f32
+    }),
+    state("reserved_cpu_millicores", "CPU that the user asked for", CPU, |o| o.reservation.cpu.0 as f32),
+    state("reserved_memory_mebibytes", "Memory that the user asked for", MEMORY, |o| {
+        o.reservation.memory.0 as f32
+    }),
+    option("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0 as f32),
+    option("option_memory_mebibytes", "Its memory", MEMORY, |_, option| option.memory.0 as f32),
+    option("option_cpu_of_reserved", "Its CPU over what the user asked for", RATIO, |o, option| {
+        ratio(option.cpu.0, o.reservation.cpu.0)
+    }),
+    option("option_cpu_of_high", "Its CPU over the most that such runs want", RATIO, |o, option| {
+        ratio(option.cpu.0, o.expected.cpu_high.0)
+    }),
+    option("option_memory_of_reserved", "Its memory over what the user asked for", SHARE, |o, option| {
+        ratio(option.memory.0, o.reservation.memory.0)
+    }),
+    option("option_cpu_of_free", "Its CPU over what is free where it would go first", RATIO, |o, option| {
+        ratio(option.cpu.0, o.home.headroom.cpu.0)
+    }),
+    option("option_fits", "1 where that VM has room for it, else 0", SHARE, |o, option| {
+        if option.fits_in(o.home.headroom) { 1.0 } else { 0.0 }
+    }),
+]);
+
+const INPUT: Scale = Scale::Linear { full: INPUT_BUCKETS as f32 };
+
+/// Freyr's eleven, in order.
+pub static FREYR: FeatureSet = FeatureSet(&[
+    state("in_flight", "Attempts that were sent out and have not ended", COUNT, |o| o.in_flight as f32),
+    state(
+        "free_cpu_millicores",
+        "CPU that no booking holds",
+        Scale::Logarithmic { one: 1_000.0, full: 1e7 },
+        |o| o.fleet.free.cpu.0 as f32,
+    ),
+    state("free_memory_mebibytes", "Memory that no booking holds", MEMORY, |o| o.fleet.free.memory.0 as f32),
+    state("between_arrivals_ms", "Mean time between the function's last arrivals", TIME, |o| {
+        1e6 / o.rate_milli_hz.max(1) as f32
+    }),
+    state(
+        "arrivals_milli_hz",
+        "Arrivals per second, in thousandths",
+        Scale::Logarithmic { one: 1.0, full: 1e7 },
+        |o| o.rate_milli_hz as f32,
+    ),
+    state("cpu_peak_millicores", "The function's recent peak of CPU", CPU, |o| o.cpu_peak.0 as f32),
+    state("memory_peak_mebibytes", "The function's recent peak of memory", MEMORY, |o| {
+        o.memory_peak.0 as f32
+    }),
+    state("duration_ms", "The function's mean duration", TIME, |o| ms(o.duration)),
+    state("baseline_ms", "Its duration with its whole reservation", TIME, |o| ms(o.baseline)),
+    option("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0 as f32),
+    option("option_memory_mebibytes", "Memory of the option that is scored", MEMORY, |_, option| {
+        option.memory.0 as f32
+    }),
+]);
+
+/// The features of a model. What belongs to an option stands behind what is the same for all.
+#[derive(Debug)]
+pub struct FeatureSet(&'static [Feature]);
+
+impl FeatureSet {
+    /// In order.
+    pub fn all(&self) -> &'static [Feature] {
+        self.0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names, in order, as [`crate::Scorer::load`] takes them.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|feature| feature.name).collect()
+    }
+
+    /// The vectors of all options, one after another, instead of what was in `into`: values as they are. A model has their scales
+    /// inside it ([`FeatureSet::scale`] is the same for a network that is none yet).
+    pub fn write(&self, observation: &Observation, options: &[Resources], into: &mut Vec<f32>) {
+        into.clear();
+        for feature in self.0 {
+            let Source::State(of) = feature.source else { break };
+            into.push(of(observation));
+        }
+        let states = into.len();
+        for (place, &option) in options.iter().enumerate() {
+            if place > 0 {
+                into.extend_from_within(..states);
+            }
+            for feature in &self.0[states..] {
+                let Source::Option(of) = feature.source else { continue };
+                into.push(of(observation, option));
+            }
+        }
+    }
+}
+
+impl FeatureSet {
+    /// Brings whole vectors to their scales.
+    pub fn scale(&self, vectors: &mut [f32]) {
+        for (value, feature) in vectors.iter_mut().zip(self.0.iter().cycle()) {
+            *value = feature.scale.of(*value);
+        }
+    }
+
+    /// The scales, in order.
+    pub fn scales(&self) -> Vec<Scale> {
+        self.0.iter().map(|feature| feature.scale).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use policies::allocation::{Fleet, Home};
+    use policies::profile::Profile;
+    use vocabulary::{MilliCores, Span, Usage};
+
     use super::*;
+
+    fn observation() -> Observation {
+        let mut profile = Profile::default();
+        let usage = Usage { cpu_peak: MilliCores(1_500), ..Usage::default() };
+        profile.ended_with(100, Span::millis(300), None, usage);
+        let fleet = Fleet { capacity: Resources::new(80_000, 1_000), free: Resources::new(20_000, 500) };
+        let home = Home {
+            capacity: Resources::new(8_000, 100),
+            headroom: Resources::new(3_000, 50),
+            shrink_per_minute: 7,
+        };
+        let reservation = Resources::new(4_000, 512);
+        let request = policies::allocation::Request {
+            fleet,
+            home: Some(home),
+            input_bytes: 100,
+            ..policies::allocation::Request::new(reservation, &profile)
+        };
+        Observation::of(&request, profile.expect(100).unwrap(), Span::ZERO)
+    }
 
     #[test]
     fn every_value_becomes_a_number_between_nought_and_one() {
-        for feature in FEATURES {
+        for feature in OURS.all().iter().chain(FREYR.all()) {
             for value in [f32::NAN, f32::NEG_INFINITY, -1.0, 0.0, 1.0, 1e9, f32::MAX, f32::INFINITY] {
                 let scaled = feature.scale.of(value);
                 assert!((0.0..=1.0).contains(&scaled), "{} of {value} is {scaled}", feature.name);
@@ -126,7 +325,7 @@ mod tests {
 
     #[test]
     fn more_is_never_shown_as_less() {
-        for feature in FEATURES {
+        for feature in OURS.all().iter().chain(FREYR.all()) {
             let shown: Vec<f32> = (0..40).map(|power| feature.scale.of(1.5f32.powi(power))).collect();
             assert!(shown.is_sorted(), "{}", feature.name);
         }
@@ -136,11 +335,37 @@ mod tests {
 
     #[test]
     fn names_differ_and_can_be_listed_with_commas() {
-        let mut names = names().to_vec();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), FEATURES.len());
-        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        for set in [&OURS, &FREYR] {
+            let mut names = set.names();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), set.len());
+            assert!(
+                names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            );
+        }
+        assert_eq!(FREYR.len(), 11, "as many as were run");
+    }
+
+    #[test]
+    fn options_of_one_decision_differ_in_what_belongs_to_options_only() {
+        let options = [Resources::new(1_000, 512), Resources::new(4_000, 512), Resources::new(8_000, 128)];
+        for set in [&OURS, &FREYR] {
+            let mut vectors = vec![1.0; 5];
+            set.write(&observation(), &options, &mut vectors);
+            assert_eq!(vectors.len(), options.len() * set.len());
+            let rows: Vec<&[f32]> = vectors.chunks(set.len()).collect();
+            for (place, feature) in set.all().iter().enumerate() {
+                let is_state = matches!(feature.source, Source::State(_));
+                let same = rows.iter().all(|row| row[place] == rows[0][place]);
+                assert!(same || !is_state, "{}", feature.name);
+            }
+            assert!(rows[0] != rows[1] && rows[1] != rows[2]);
+        }
+        let mut vectors = Vec::new();
+        OURS.write(&observation(), &options, &mut vectors);
+        let fits = OURS.names().iter().position(|&name| name == "option_fits").unwrap();
+        assert!(vectors.chunks(OURS.len()).all(|row| row[fits] == 0.0), "none leaves memory for itself");
     }
 
     #[test]

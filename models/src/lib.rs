@@ -4,18 +4,20 @@
 //! is shown.
 //! **Promises:** nothing here brings the process down: a missing or old library, a missing, damaged or foreign model
 //! file, a state or a score that is not a number are errors that say what to do next.
-//! **Gives up:** deciding. It returns scores; who asks falls back on a heuristic when there are none.
+//! **Gives up:** what is on offer, and what happens when there is no answer: that is `policies::allocation::learned`.
 //!
 //! ONNX Runtime is a shared library that is looked for when it is first needed (`places`), held against what it must
 //! be before it is loaded (`library`), and loaded once per process ([`Runtime`]). A [`Scorer`] holds one model. A model
 //! is written and trained in `models/training`.
 
+mod chooser;
 pub mod features;
 mod library;
 mod places;
 mod runtime;
 mod scorer;
 
+pub use chooser::{Counts, ModelChooser, SLOW, highest};
 pub use library::BadLibrary;
 pub use places::{PACKAGE, Places, SETTING};
 pub use runtime::{Runtime, RuntimeError};

@@ -12,14 +12,16 @@
 pub mod calibration;
 pub mod ensure;
 pub mod fixed;
+pub mod freyr;
 pub mod greedy;
+pub mod learned;
 pub mod libra;
 pub mod options;
 pub mod oracle;
 pub mod profile;
 
 use serde::{Deserialize, Serialize};
-use vocabulary::{FunctionId, Grant, Mebibytes, MilliCores, Moment, Resources, Span, Usage};
+use vocabulary::{FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, Usage};
 
 use crate::profile::Profile;
 use options::Grid;
@@ -29,6 +31,8 @@ use options::Grid;
 pub struct Request<'a> {
     /// Now.
     pub now: Moment,
+    /// For which invocation.
+    pub invocation: InvocationId,
     /// Of which function.
     pub function: FunctionId,
     /// What the user asked for.
@@ -58,6 +62,7 @@ impl<'a> Request<'a> {
     pub fn new(reservation: Resources, profile: &'a Profile) -> Self {
         Self {
             now: Moment::ORIGIN,
+            invocation: InvocationId(0),
             function: FunctionId(0),
             reservation,
             input_bytes: 0,
@@ -102,6 +107,8 @@ pub struct Truth {
     pub memory: Mebibytes,
     /// How long it takes with that much.
     pub duration: Span,
+    /// How long it takes alone with its reservation.
+    pub reserved: Span,
 }
 
 /// How a run went that an allocator had granted.
@@ -109,6 +116,8 @@ pub struct Truth {
 pub struct Ended<'a> {
     /// Now.
     pub now: Moment,
+    /// Which invocation's.
+    pub invocation: InvocationId,
     /// Of which function.
     pub function: FunctionId,
     /// What the user asked for.
@@ -133,7 +142,7 @@ pub struct Ended<'a> {
     pub profile: &'a Profile,
 }
 
-/// Decides grants. Implemented by the algorithms here, and by the learned allocator in the crate `models`.
+/// Decides grants. Two of the algorithms here ask a model ([`learned`], [`freyr`]), which is given from outside.
 pub trait Allocator: Send {
     /// Its name in configuration, metrics and tables.
     fn name(&self) -> &'static str;
@@ -144,6 +153,11 @@ pub trait Allocator: Send {
     /// Whether [`Request::home`] should be filled in, which costs a look at the ring.
     fn looks_ahead(&self) -> bool {
         false
+    }
+    /// A run for which more was booked than was reserved settles for its reservation once it has waited for so many thousandths of the
+    /// time that the rest would save it; `None`: never.
+    fn settles_after(&self) -> Option<u32> {
+        None
     }
     /// Nothing has been heard of this function for long: what is kept for it can go.
     fn forget(&mut self, _function: FunctionId) {}
@@ -164,23 +178,79 @@ pub struct Settings {
     pub doubt: u32,
     /// `profile`: what is taken is at least so many thousandths of the reservation, or nothing.
     pub worthwhile: u32,
+    /// `profile`: what becomes of a function that would be faster with more CPU than it reserved.
+    pub above: Above,
+    /// `profile` with [`Above::Waits`]: for so many thousandths of the time that it would save.
+    pub patience: u32,
+}
+
+/// How a function comes to more CPU than it reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Above {
+    /// It borrows what lies idle while it runs, and books nothing.
+    Lent,
+    /// It books what is free on the VM where it would go first, and borrows the rest.
+    Free,
+    /// It books all that it can use, and waits for a VM that has as much.
+    #[default]
+    Waits,
+}
+
+impl Above {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Waits, Self::Free, Self::Lent];
+
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Free => "free",
+            Self::Lent => "lent",
+        }
+    }
+
+    /// The one of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|above| above.name() == name)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { grid: Grid::default(), threshold: 800, calibration_runs: 3, doubt: 600, worthwhile: 100 }
+        Self {
+            grid: Grid::default(),
+            threshold: 800,
+            calibration_runs: 3,
+            doubt: 200,
+            worthwhile: 100,
+            above: Above::Waits,
+            patience: 16_000,
+        }
     }
 }
 
-/// The allocators that [`by_name`] knows; the first is the default.
-pub const NAMES: [&str; 8] =
-    ["fixed", "profile", "greedy", "ensure", "libra", "oracle", "greedy-freyr22", "ensure-freyr22"];
+/// The allocators that [`by_name`] knows; the first is the default. Those that ask a model are made with it ([`learned`], [`freyr`]).
+pub const NAMES: [&str; 9] = [
+    "fixed",
+    "profile",
+    "profile-lent",
+    "greedy",
+    "ensure",
+    "libra",
+    "oracle",
+    "greedy-freyr22",
+    "ensure-freyr22",
+];
 
 /// The allocator of this name.
 pub fn by_name(name: &str, settings: &Settings) -> Option<Box<dyn Allocator>> {
     Some(match name {
         "fixed" => Box::new(fixed::Fixed),
         "profile" => Box::new(profile::ByProfile::new(settings.clone())),
+        "profile-lent" => {
+            Box::new(profile::ByProfile::new(Settings { above: Above::Lent, ..settings.clone() }))
+        }
         "greedy" => Box::new(greedy::Greedy::new(settings.grid)),
         "greedy-freyr22" => Box::new(greedy::Greedy::freyr22(settings.grid)),
         "ensure" => Box::new(ensure::Ensure::new(settings.grid)),

@@ -9,10 +9,11 @@
 //! Three machines hold the history: [`dispatch`] (Controller), [`residency`] (Invoker), [`provisioning`]
 //! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much), [`reliability`] (which kind
 //! of VM), [`keep_alive`] (how long a sandbox stays) and [`fleet`] (how many VMs), and learn from [`profile`]. On a VM,
-//! [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back.
+//! [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back. Whoever draws, here or elsewhere,
+//! draws from [`chance`].
 
 pub mod allocation;
-mod chance;
+pub mod chance;
 pub mod dispatch;
 pub mod fleet;
 pub mod harvest_pool;

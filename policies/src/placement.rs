@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionCard, FunctionId, Grant, Moment, Resources, Revision, Span, Usage, VmId, VmKind};
 
 pub use books::{Books, Slot};
+pub use sosp21::Hashes;
 
 /// What a place is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

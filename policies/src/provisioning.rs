@@ -7,7 +7,7 @@
 //! the next launch waits, longer with each refusal, and one VM tries the ground for the others.
 //! **Gives up:** exchanging VMs of the wrong kind or size: a changed target holds for those launched from then on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{ControllerId, Demand, Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus};
@@ -109,6 +109,15 @@ enum Stage {
     Leaving { silent_at: Moment },
 }
 
+impl Stage {
+    /// When something follows from it if nothing is heard.
+    fn ends(self) -> Moment {
+        match self {
+            Self::Starting { until: at } | Self::Up { silent_at: at } | Self::Leaving { silent_at: at } => at,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Vm {
     stage: Stage,
@@ -147,7 +156,13 @@ pub struct Provisioning {
     next_id: u64,
     now: Moment,
     vms: BTreeMap<VmId, Vm>,
+    /// Of each, when its stage ends: who has been silent for too long stands first, however many there are.
+    ends: BTreeSet<(Moment, VmId)>,
+    /// Those that were told to drain.
+    drain: BTreeSet<VmId>,
     gone: VecDeque<VmId>,
+    /// The same, to look up.
+    gone_set: BTreeSet<VmId>,
     /// Nothing is launched before; `None` before the first input. The provider's first list ends it.
     look_first: Option<Moment>,
     /// Failed launches in a row, and until when the next one is put off.
@@ -172,7 +187,10 @@ impl Provisioning {
             next_id: first_free,
             now: Moment::ORIGIN,
             vms: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            drain: BTreeSet::new(),
             gone: VecDeque::new(),
+            gone_set: BTreeSet::new(),
             look_first: None,
             failures: 0,
             backoff: Moment::ORIGIN,
@@ -217,15 +235,11 @@ impl Provisioning {
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
         let Some(look_first) = self.look_first else { return Some(Moment::ORIGIN) };
-        let silences = self.vms.values().map(|vm| match vm.stage {
-            Stage::Starting { until: at }
-            | Stage::Up { silent_at: at }
-            | Stage::Leaving { silent_at: at } => at,
-        });
+        let silence = self.ends.first().map(|&(at, _)| at);
         let first = (look_first > self.now).then_some(look_first);
         let backoff = (self.put_off && first.is_none()).then_some(self.backoff);
         let rule = self.rule.next_look().filter(|_| first.is_none()).map(|at| at.max(self.now + RULE_PAUSE));
-        silences.chain(first).chain(backoff).chain(rule).min()
+        [silence, first, backoff, rule].into_iter().flatten().min()
     }
 
     /// The id that the next launch will get.
@@ -240,13 +254,13 @@ impl Provisioning {
     }
 
     fn reported(&mut self, status: &VmStatus) {
-        if self.gone.contains(&status.vm) {
+        if self.gone_set.contains(&status.vm) {
             return;
         }
         self.never_use(status.vm);
         let silent_at = self.now + self.settings.vm_silence;
         let stage = Stage::Up { silent_at };
-        let vm = self.vms.entry(status.vm).or_insert(Vm::new(stage, None));
+        let mut vm = self.vms.get(&status.vm).copied().unwrap_or(Vm::new(stage, None));
         let before = (vm.known, vm.stands, std::mem::discriminant(&vm.stage));
         vm.known = Some((status.kind, status.capacity));
         vm.running = status.running.len() as u32;
@@ -258,11 +272,30 @@ impl Provisioning {
         vm.stands = status.standing;
         vm.stage = if leaves { Stage::Leaving { silent_at } } else { stage };
         self.changed |= before != (vm.known, vm.stands, std::mem::discriminant(&vm.stage));
+        self.keep(status.vm, vm);
     }
 
-    fn noticed(&mut self, vm: VmId, noticed: bool) {
+    /// What is known of a VM from now on.
+    fn keep(&mut self, id: VmId, vm: Vm) {
+        if let Some(before) = self.vms.insert(id, vm) {
+            self.ends.remove(&(before.stage.ends(), id));
+        }
+        self.ends.insert((vm.stage.ends(), id));
+        if vm.drains {
+            self.drain.insert(id);
+        }
+    }
+
+    fn forget(&mut self, id: VmId) -> bool {
+        let Some(before) = self.vms.remove(&id) else { return false };
+        self.ends.remove(&(before.stage.ends(), id));
+        self.drain.remove(&id);
+        true
+    }
+
+    fn noticed(&mut self, id: VmId, noticed: bool) {
         let silent_at = self.now + self.settings.vm_silence;
-        let Some(vm) = self.vms.get_mut(&vm) else { return };
+        let Some(mut vm) = self.vms.get(&id).copied() else { return };
         vm.noticed = noticed;
         vm.stage = match vm.stage {
             Stage::Starting { .. } if noticed => Stage::Leaving { silent_at },
@@ -270,6 +303,7 @@ impl Provisioning {
             Stage::Leaving { silent_at } if !noticed && !vm.drains => Stage::Up { silent_at },
             stage => stage,
         };
+        self.keep(id, vm);
     }
 
     /// The provider's word brings VMs in, never out: it may be older than our last launch, and who is gone falls silent.
@@ -277,8 +311,8 @@ impl Provisioning {
         let stage = Stage::Starting { until: self.now + self.settings.launch_patience };
         for &vm in listed {
             self.never_use(vm);
-            if !self.gone.contains(&vm) {
-                self.vms.entry(vm).or_insert(Vm::new(stage, None));
+            if !self.gone_set.contains(&vm) && !self.vms.contains_key(&vm) {
+                self.keep(vm, Vm::new(stage, None));
             }
         }
         self.look_first = Some(Moment::ORIGIN);
@@ -295,7 +329,7 @@ impl Provisioning {
     }
 
     fn launch_failed(&mut self, vm: VmId) {
-        if self.vms.remove(&vm).is_some() {
+        if self.forget(vm) {
             self.remember_gone(vm);
             self.put_off();
         }
@@ -309,16 +343,12 @@ impl Provisioning {
     }
 
     fn retire_silent(&mut self, outputs: &mut Vec<Output>) {
-        let silent: Vec<(VmId, bool)> = self
-            .vms
-            .iter()
-            .filter_map(|(&id, vm)| match vm.stage {
-                Stage::Starting { until } => (until <= self.now).then_some((id, true)),
-                Stage::Up { silent_at } | Stage::Leaving { silent_at } => {
-                    (silent_at <= self.now).then_some((id, false))
-                }
-            })
-            .collect();
+        let now = self.now;
+        let silent = self.ends.iter().take_while(|&&(at, _)| at <= now).map(|&(_, id)| id);
+        // By id, whoever fell silent first.
+        let mut silent: Vec<(VmId, bool)> =
+            silent.map(|id| (id, matches!(self.vms[&id].stage, Stage::Starting { .. }))).collect();
+        silent.sort_unstable();
         for (vm, never_came_up) in silent {
             if never_came_up {
                 self.put_off();
@@ -329,8 +359,7 @@ impl Provisioning {
 
     /// Who was told to drain and has nothing left goes; who has not heard it is told again.
     fn retire_drained(&mut self, outputs: &mut Vec<Output>) {
-        let draining: Vec<(VmId, Vm)> =
-            self.vms.iter().filter(|(_, vm)| vm.drains).map(|(&id, &vm)| (id, vm)).collect();
+        let draining: Vec<(VmId, Vm)> = self.drain.iter().map(|&id| (id, self.vms[&id])).collect();
         for (id, vm) in draining {
             match (vm.stands, vm.running) {
                 (VmStanding::Draining, 0) => self.retire(id, RetireWhy::Surplus, outputs),
@@ -342,13 +371,14 @@ impl Provisioning {
 
     fn drain(&mut self, id: VmId, outputs: &mut Vec<Output>) {
         let (now, silent_at) = (self.now, self.now + self.settings.vm_silence);
-        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let Some(mut vm) = self.vms.get(&id).copied() else { return };
         (vm.drains, vm.told_at) = (true, now);
         if let Stage::Up { silent_at } = vm.stage {
             vm.stage = Stage::Leaving { silent_at };
         } else if let Stage::Starting { .. } = vm.stage {
             vm.stage = Stage::Leaving { silent_at };
         }
+        self.keep(id, vm);
         outputs.push(Output::Drain { vm: id });
     }
 
@@ -408,23 +438,27 @@ impl Provisioning {
         for _ in 0..count {
             let vm = VmId(self.next_id);
             self.next_id += 1;
-            self.vms.insert(vm, Vm::new(stage, Some((kind, size))));
+            self.keep(vm, Vm::new(stage, Some((kind, size))));
             outputs.push(Output::Launch { vm, kind, size });
         }
     }
 
     fn retire(&mut self, vm: VmId, why: RetireWhy, outputs: &mut Vec<Output>) {
-        self.vms.remove(&vm);
+        self.forget(vm);
         self.changed = true;
         self.remember_gone(vm);
         outputs.push(Output::Retire { vm, why });
     }
 
     fn remember_gone(&mut self, vm: VmId) {
-        if self.gone.len() >= GONE_LIMIT {
-            self.gone.pop_front();
+        if self.gone.len() >= GONE_LIMIT
+            && let Some(oldest) = self.gone.pop_front()
+        {
+            self.gone_set.remove(&oldest);
         }
-        self.gone.push_back(vm);
+        if self.gone_set.insert(vm) {
+            self.gone.push_back(vm);
+        }
     }
 
     fn never_use(&mut self, vm: VmId) {

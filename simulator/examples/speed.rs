@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use policies::chance::SplitMix64;
 use policies::placement;
 use simulator::plan::{Call, Calls, FunctionPlan, Machines, VmPlan, Work};
 use simulator::{House, play};
@@ -16,26 +17,14 @@ use vocabulary::{
 
 const FUNCTIONS: usize = 500;
 
-/// SplitMix64.
-struct Chance(u64);
-
-impl Chance {
-    fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64
-    }
+/// Above 0, at most 1.
+fn unit(chance: &mut SplitMix64) -> f64 {
+    ((chance.any() >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
 /// A Poisson stream in all, shared out by popularity.
 struct OpenLoop {
-    chance: Chance,
+    chance: SplitMix64,
     next: Option<Moment>,
     left: u64,
     gap_us: f64,
@@ -53,13 +42,13 @@ impl Calls for OpenLoop {
     fn take(&mut self) -> Call {
         let now = self.next.expect("taken only when there is one");
         self.left -= 1;
-        let gap = -self.chance.unit().ln() * self.gap_us;
+        let gap = -unit(&mut self.chance).ln() * self.gap_us;
         self.next = (self.left > 0).then(|| now + Span(gap as u64));
-        let drawn = self.chance.unit() * self.until[FUNCTIONS - 1];
+        let drawn = unit(&mut self.chance) * self.until[FUNCTIONS - 1];
         let function = self.until.partition_point(|&until| until < drawn).min(FUNCTIONS - 1);
         let (mean, computes) = self.functions[function];
         // Log-normal with sigma 1, by twelve uniform draws for the normal.
-        let normal: f64 = (0..12).map(|_| self.chance.unit()).sum::<f64>() - 6.0;
+        let normal: f64 = (0..12).map(|_| unit(&mut self.chance)).sum::<f64>() - 6.0;
         let micros = mean * (normal - 0.5).exp();
         let work = Work {
             io: Span((micros * (1.0 - computes)) as u64),
@@ -98,14 +87,15 @@ fn main() {
     };
     let name = arguments.first().map_or("mws", String::as_str);
     let (calls, vms, per_second) = (number(1, 3_037_902), number(2, 100), number(3, 105));
-    let mut chance = Chance(7);
+    let mut chance = SplitMix64::new(7);
     let (mut until, mut sum) = (Vec::new(), 0.0);
     for rank in 1..=FUNCTIONS {
         sum += 1.0 / (rank as f64).powf(1.4);
         until.push(sum);
     }
-    let functions: Vec<(f64, f64)> =
-        (0..FUNCTIONS).map(|_| (10_f64.powf(3.5 + 3.0 * chance.unit()), 0.2 + 0.8 * chance.unit())).collect();
+    let functions: Vec<(f64, f64)> = (0..FUNCTIONS)
+        .map(|_| (10_f64.powf(3.5 + 3.0 * unit(&mut chance)), 0.2 + 0.8 * unit(&mut chance)))
+        .collect();
     let plans = (0..FUNCTIONS).map(|index| FunctionPlan {
         name: format!("f{index}"),
         app: index as u32,

@@ -5,35 +5,29 @@
 //! own (a function, a user, a minute) has a stream of its own, so that leaving one out does not change the others.
 //! **Gives up:** secrecy, and equality across machines whose mathematical libraries round logarithms differently.
 
+use policies::chance::SplitMix64;
 use vocabulary::Span;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, fast, and good enough to draw arrivals.
+/// What the rehearsal draws.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance {
-    state: u64,
-}
+pub(crate) struct Chance(SplitMix64);
 
 impl Chance {
     /// The stream of this seed for this purpose.
     pub fn new(seed: u64, purpose: u64) -> Self {
-        let mut chance = Self { state: seed ^ purpose.wrapping_mul(0xd134_2543_de82_ef95) };
+        let mut chance = Self(SplitMix64::new(seed ^ purpose.wrapping_mul(0xd134_2543_de82_ef95)));
         chance.draw();
         chance
     }
 
     /// The stream of one of many: of a function, a user, a minute of a function.
     pub fn one_of_many(seed: u64, purpose: u64, which: u64) -> Self {
-        let mut purposes = Self::new(seed, purpose);
-        purposes.state ^= which.wrapping_mul(0x9fb2_1c65_1e98_df25);
-        Self::new(purposes.draw(), which)
+        let mut of_purpose = Self::new(seed, purpose).0.one_of_many(which);
+        Self::new(of_purpose.any(), which)
     }
 
     fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.any()
     }
 
     /// Above 0, at most 1.
@@ -43,7 +37,14 @@ impl Chance {
 
     /// At least 0, below `end`, which must not be 0. The bias of the multiplication is below `end / 2^64`.
     pub fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.draw()) * u128::from(end)) >> 64) as u64
+        self.0.below(end)
+    }
+
+    /// Any order, each as likely.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            things.swap(last, self.below(last as u64 + 1) as usize);
+        }
     }
 
     /// At least `least`, at most `most`.

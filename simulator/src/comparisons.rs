@@ -6,6 +6,7 @@
 
 pub mod both_levels;
 pub mod lending;
+pub mod sets;
 
 /// A figure over the seeds.
 #[derive(Debug, Clone, Copy, PartialEq)]

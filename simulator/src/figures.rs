@@ -260,7 +260,13 @@ mod tests {
         let active = &json["balancers"]["Active"];
         assert_eq!(active["mws-sosp21"]["paper"], 18.0);
         assert_eq!(active["mws"]["paper"], Value::Null);
-        for (policy, points) in [("mws", 2), ("mws+profile", 2), ("mws-sosp21", 2), ("jsq-sosp21", 1)] {
+        for (policy, points) in [
+            ("mws", 2),
+            ("mws+profile", 2),
+            ("mws+profile+greedy-dual", 2),
+            ("mws-sosp21", 2),
+            ("jsq-sosp21", 1),
+        ] {
             let policy = &active[policy];
             assert_eq!(policy["points"].as_array().unwrap().len(), points);
             assert_eq!(policy["points"][0]["users"], 2);

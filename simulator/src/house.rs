@@ -46,6 +46,9 @@ pub struct House {
     pub patience: Span,
     /// Calls made before are played but not measured.
     pub measure_from: Moment,
+    /// When somebody reads what has been answered by then, as the authors of SOSP'21 do at the end of an experiment; see
+    /// [`Report::read`](crate::Report::read).
+    pub read_at: Moment,
     /// No calls are made after; what is open then is played to its end.
     pub calls_until: Moment,
     /// How long after the last call the world goes on at most.
@@ -106,6 +109,7 @@ impl House {
             network: Network { delay: Span::micros(200), jitter: Span::ZERO },
             patience: Span::seconds(60),
             measure_from: Moment::ORIGIN,
+            read_at: Moment::NEVER,
             calls_until: Moment::NEVER,
             aftermath: Span::seconds(600),
             checks_bookings: true,

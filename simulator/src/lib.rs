@@ -28,7 +28,7 @@ pub mod workload;
 mod world;
 
 pub use house::House;
-pub use report::{Latency, Report};
+pub use report::{Latency, Read, Report};
 pub use scenario::{
     FleetSource, Function, MachinesSource, Scenario, ScenarioError, SizeChange, Vms, WorkloadSource,
 };

@@ -45,10 +45,11 @@ impl Work {
         Span(self.io.0.saturating_add(self.cpu.0.saturating_mul(1_000) / cpu).max(1))
     }
 
-    /// As an allocator is told that may know it.
-    pub fn truth(&self) -> Truth {
+    /// As an allocator is told that may know it; so much CPU is reserved.
+    pub fn truth(&self, reserved: MilliCores) -> Truth {
         let Self { saturation, memory, .. } = *self;
-        Truth { saturation, memory, duration: self.alone_on(saturation) }
+        let (duration, reserved) = (self.alone_on(saturation), self.alone_on(reserved));
+        Truth { saturation, memory, duration, reserved }
     }
 }
 

@@ -56,6 +56,8 @@ enum Message {
         invocation: InvocationId,
         attempt: Attempt,
         how: callers::Answered,
+        /// Making its sandbox took so long.
+        init: Span,
     },
 }
 
@@ -224,7 +226,9 @@ impl World {
             Message::ToVm(vm, input) => self.tell_vm(vm, input),
             Message::ToFleet(input) => self.tell_fleet(input),
             Message::Report { status, used } => self.report_arrives(status, used),
-            Message::Answer { invocation, attempt, how } => self.answered(invocation, attempt, how),
+            Message::Answer { invocation, attempt, how, init } => {
+                self.answered(invocation, attempt, how, init);
+            }
         }
     }
 

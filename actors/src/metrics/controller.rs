@@ -1,6 +1,7 @@
 //! What a Controller counts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vocabulary::{Outcome, Resources, Span};
 
@@ -58,6 +59,7 @@ pub struct ControllerMetrics {
     reserved_memory: Gauge,
     notices: Counter,
     prewarms: Counter,
+    model_decisions: [Counter; 4],
     profiles_stored: Counter,
     profiles_not_stored: Counter,
     profiles_recalled: Counter,
@@ -117,6 +119,12 @@ impl ControllerMetrics {
             lost: metrics.counter(
                 "windfall_given_up",
                 "Accepted invocations that ended with an error of the house instead of a run",
+            ),
+            model_decisions: metrics.counters(
+                "windfall_model_decisions",
+                "Grants that the model was asked for, by whether it answered or why 'profile' decided instead",
+                "answer",
+                ["given", "not_a_number", "slow", "failed"],
             ),
             vms: metrics.gauges(
                 "windfall_vms",
@@ -219,6 +227,14 @@ impl ControllerMetrics {
     /// An accepted invocation ended without a run that counts.
     pub fn gave_up(&self) {
         self.lost.one();
+    }
+
+    /// What the model has counted so far.
+    pub fn model(&self, counts: &models::Counts) {
+        let models::Counts { answered, not_a_number, slow, failed } = counts;
+        for (counter, count) in self.model_decisions.iter().zip([answered, not_a_number, slow, failed]) {
+            counter.follow(count.load(Ordering::Relaxed));
+        }
     }
 
     /// A notice of eviction was heard.

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message};
 use futures::StreamExt;
+use policies::chance::SplitMix64;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use vocabulary::{InvocationId, Outcome, Span, VmId};
 
 use super::{Clock, House, LONG, LiveError, SHORT};
-use crate::chance::Chance;
 use crate::scenario::Scenario;
 
 /// A call that has no answer after this, on top of what its function takes, will have none.
@@ -73,7 +73,7 @@ struct Caller {
     runs_ms: [u64; 2],
     pause: Duration,
     reply_to: Option<String>,
-    chance: Chance,
+    chance: SplitMix64,
     clock: Clock,
     stop: Arc<AtomicBool>,
     calls: Arc<Mutex<Calls>>,
@@ -132,7 +132,7 @@ impl Callers {
                     runs_ms: if is_long { load.long_ms } else { load.short_ms },
                     pause: Duration::from_millis(load.pause_ms),
                     reply_to: is_durable.then(|| reply_to.clone()),
-                    chance: Chance::new(seed, &format!("caller {number}")),
+                    chance: SplitMix64::of(seed, &format!("caller {number}")),
                     clock,
                     stop: Arc::clone(&stop),
                     calls: Arc::clone(&calls),

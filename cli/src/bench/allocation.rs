@@ -10,6 +10,7 @@ mod alone;
 mod functions;
 mod play;
 mod rehearsal;
+mod shrinks;
 mod table;
 
 use std::path::PathBuf;
@@ -66,6 +67,9 @@ pub struct Allocation {
     /// Memory of each, MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     vm_memory: u32,
+    /// VMs change their size meanwhile, and each allocator is seen with placement by `jsq`, too: the two papers together
+    #[arg(long)]
+    shrinking: bool,
     /// The folder of the traces; without it, arrivals are drawn by the same rule
     #[arg(long, value_name = "FOLDER", env = "WINDFALL_TRACES")]
     traces: Option<PathBuf>,
@@ -86,18 +90,20 @@ Confinement needs root: without it nothing is lent and nothing means anything.
 
 Examples:
   windfall bench allocation --quick
-  windfall bench allocation --allocators greedy,libra,profile --traces traces --json figures.json";
+  windfall bench allocation --allocators greedy,libra,profile --traces traces --json figures.json
+  windfall bench allocation --allocators profile --shrinking";
 
 /// Who is compared.
 #[derive(Debug, Clone)]
 struct Contender {
+    placement: String,
     allocator: String,
     lending: String,
 }
 
 impl Contender {
     fn label(&self) -> String {
-        format!("{}-{}", self.allocator, self.lending)
+        format!("{}-{}-{}", self.placement, self.allocator, self.lending)
     }
 }
 
@@ -107,6 +113,8 @@ struct Fleet {
     vms: u32,
     vm_cpu: u32,
     vm_memory: u32,
+    /// Whether all but the first change their size.
+    shrinking: bool,
 }
 
 /// Everything that was seen.
@@ -137,14 +145,14 @@ pub async fn run(asked: Allocation, flags: Flags) -> Outcome {
     let arrivals = asked.arrivals()?;
     let rounds = asked.rounds(&arrivals);
     println!("{}; {} calls a round", arrivals.source(), rounds[0].len());
-    let mut stages = Vec::new();
-    for contender in &contenders {
-        let cluster = Cluster::start(&asked.data, &contender.label(), &asked.up(contender)).await?;
-        stages.push(Stage::open(cluster, &flags, asked.vm_cpu).await?);
-    }
-    let measured = asked.measure(&contenders, &stages, &rounds).await;
-    for stage in stages {
-        stage.close().await;
+    let mut clusters = Vec::new();
+    let measured = tokio::select! {
+        measured = asked.measure(&contenders, &mut clusters, &flags, &rounds) => measured,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Failed, "broken off")),
+    };
+    // Whatever came of it, nothing of ours goes on.
+    for cluster in &mut clusters {
+        cluster.stop().await;
     }
     let (needs, rows) = measured?;
     println!("\n{}\n{}", table::needs(&needs, asked.vm_cpu), table::markdown(&rows));
@@ -170,7 +178,7 @@ pub async fn run(asked: Allocation, flags: Flags) -> Outcome {
 impl Allocation {
     /// `fixed` and those who were named.
     fn contenders(&self) -> Outcome<Vec<Contender>> {
-        let mut contenders = vec![Contender { allocator: "fixed".into(), lending: "off".into() }];
+        let mut allocators = vec![("fixed".to_owned(), Lending::NAMES[0].to_owned())];
         for name in self.allocators.iter().filter(|name| *name != "fixed") {
             let is_known = policies::allocation::NAMES.contains(&name.as_str());
             if !is_known || name == "oracle" {
@@ -184,9 +192,18 @@ impl Allocation {
             // What was released gives nothing back while a run goes on.
             let gives_back = !name.ends_with("-freyr22");
             let lending = if gives_back { &self.lending } else { Lending::NAMES[0] };
-            contenders.push(Contender { allocator: name.clone(), lending: lending.to_owned() });
+            allocators.push((name.clone(), lending.to_owned()));
         }
-        Ok(contenders)
+        let placements = if self.shrinking { &["jsq", "mws"][..] } else { &["mws"][..] };
+        let with = |placement: &&str| {
+            let placement = (*placement).to_owned();
+            allocators.iter().map(move |(allocator, lending)| Contender {
+                placement: placement.clone(),
+                allocator: allocator.clone(),
+                lending: lending.clone(),
+            })
+        };
+        Ok(placements.iter().flat_map(with).collect())
     }
 
     fn arrivals(&self) -> Outcome<Freyr> {
@@ -200,7 +217,7 @@ impl Allocation {
     /// The calls of each round, the one to learn from first.
     fn rounds(&self, arrivals: &Freyr) -> Vec<Vec<Call>> {
         let measured = self.rounds.unwrap_or(if self.quick { 1 } else { 2 });
-        let slots = if self.quick { SLOTS_QUICK } else { SLOTS };
+        let slots = self.slots();
         let round = |number: u64| {
             let drawn = arrivals.moments(slots, Span::millis(self.slot_ms), self.seed * 1_000 + number);
             drawn
@@ -211,8 +228,12 @@ impl Allocation {
         (0..=measured as u64).map(round).collect()
     }
 
+    fn slots(&self) -> usize {
+        if self.quick { SLOTS_QUICK } else { SLOTS }
+    }
+
     fn fleet(&self) -> Fleet {
-        Fleet { vms: self.vms, vm_cpu: self.vm_cpu, vm_memory: self.vm_memory }
+        Fleet { vms: self.vms, vm_cpu: self.vm_cpu, vm_memory: self.vm_memory, shrinking: self.shrinking }
     }
 
     /// What can be granted on VMs of this size: an eighth of one and its multiples.
@@ -230,6 +251,7 @@ impl Allocation {
     fn up(&self, contender: &Contender) -> Vec<String> {
         let constants = self.constants();
         let settings = [
+            ("controller.placement", contender.placement.clone()),
             ("controller.allocation", contender.allocator.clone()),
             ("vm.lending", contender.lending.clone()),
             ("allocation.cpu_step", constants.cpu_step.to_string()),
@@ -248,17 +270,26 @@ impl Allocation {
     async fn measure(
         &self,
         contenders: &[Contender],
-        stages: &[Stage],
+        clusters: &mut Vec<Cluster>,
+        flags: &Flags,
         rounds: &[Vec<Call>],
     ) -> Outcome<(alone::Needs, Vec<Row>)> {
+        let mut stages = Vec::new();
+        for contender in contenders {
+            clusters.push(Cluster::start(&self.data, &contender.label(), &self.up(contender)).await?);
+            let cluster = clusters.last().expect("it was pushed a line above");
+            stages.push(Stage::open(cluster, flags, self.vm_cpu).await?);
+        }
         println!("timing each function alone");
         let needs = alone::measure(&stages[0], self.vm_cpu, if self.quick { 1 } else { 3 }).await?;
         let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); contenders.len()];
+        let length = Duration::from_millis(self.slot_ms) * self.slots() as u32;
+        let changes = shrinks::of_round(&self.fleet(), length);
         for (number, calls) in rounds.iter().enumerate() {
             // Who begins changes from round to round.
             for turn in 0..contenders.len() {
                 let at = (turn + number) % contenders.len();
-                let played = stages[at].play(calls).await?;
+                let played = stages[at].play(calls, &changes).await?;
                 let round = Figures::of_round(&played, &needs, &self.fleet());
                 let which = if number == 0 { "to learn from".to_owned() } else { format!("round {number}") };
                 println!(
@@ -278,7 +309,8 @@ impl Allocation {
         }
         let constants = self.constants().constants();
         let rows = contenders.iter().zip(figures).map(|(contender, rounds_of_it)| {
-            let foretold = rehearsal::foretell(contender, &constants, &self.fleet(), &needs, rounds);
+            let foretold =
+                rehearsal::foretell(contender, &constants, &self.fleet(), &needs, rounds, &changes);
             Row::new(contender, rounds_of_it, foretold)
         });
         Ok((needs.clone(), rows.collect()))

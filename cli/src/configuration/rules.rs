@@ -62,7 +62,8 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("frontend.durable_in_flight", some(100_000)),
         ("frontend.patience_ms", Whole(1, 86_400_000)),
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
-        ("controller.allocation", OneOf(policies::allocation::NAMES.to_vec())),
+        ("controller.allocation", OneOf(allocators())),
+        ("controller.model", Path),
         ("controller.reliability", Reliability),
         ("controller.harvest_life_hours", Whole(1, 1_000_000)),
         ("controller.unplaceable_grace_ms", Whole(0, 31_536_000_000)),
@@ -82,6 +83,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("allocation.calibration_runs", Whole(0, 1_000_000)),
         ("allocation.doubt_permille", Whole(0, 1_000_000)),
         ("allocation.worthwhile_permille", Whole(0, 1_000)),
+        ("allocation.above", OneOf(policies::allocation::Above::ALL.map(|above| above.name()).to_vec())),
         ("resource_monitor.provider", OneOf(actors::providers::NAMES.to_vec())),
         ("resource_monitor.on_stop", OneOf(vec!["auto", "retire", "keep"])),
         ("docker.socket", Name),
@@ -148,6 +150,11 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("telemetry.otlp_endpoint", HttpUrlOrNone),
         ("telemetry.sample", Share(0.0, 1.0)),
     ]
+}
+
+/// Those that need nothing, and the one that asks a model.
+fn allocators() -> Vec<&'static str> {
+    policies::allocation::NAMES.into_iter().chain(["learned"]).collect()
 }
 
 /// A plain number of VMs, and the rules that follow something else.

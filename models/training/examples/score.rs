@@ -11,11 +11,12 @@ const OPTIONS: usize = 64;
 const DECISIONS: usize = 20_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let names = features::names();
+    let set = &features::OURS;
+    let names = set.names();
     let network = Mlp::seeded(&[names.len(), 32, 16, 1], 1);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("allocator.onnx");
-    std::fs::write(&path, model_bytes(&network, &names))?;
+    std::fs::write(&path, model_bytes(&network, &names, &set.scales()))?;
 
     let begun = Instant::now();
     let runtime = Runtime::load(&Places::of_environment())?;

@@ -1,11 +1,23 @@
-//! Makes models: a small network, and the file in which ONNX Runtime reads it.
+//! Trains models, and writes them as ONNX Runtime reads them.
 //!
-//! **Knows:** the published shape of the network (11-32-16-1, tanh), and the parts of the ONNX format that it needs.
-//! **Promises:** what is written is what [`models::Scorer`] takes, and scores as [`Mlp::forward`] does.
-//! **Gives up:** learning: weights are drawn from a seed here.
+//! **Knows:** the published shape of the network (32 and 16 between input and output, tanh), proximal policy optimisation, houses
+//! that are drawn by chance, and the parts of the ONNX format that such a network needs.
+//! **Promises:** the same plan trains the same network; what is written is what [`models::Scorer`] takes, and scores as
+//! [`Mlp::forward`] does.
+//! **Gives up:** more than one core has for the lessons themselves; only houses are played on several.
 
+mod adam;
+pub mod allocators;
+mod chance;
+pub mod course;
+mod curve;
+pub mod episode;
+pub mod judged;
 mod mlp;
 mod onnx;
+pub mod ppo;
+pub mod school;
 
+pub use curve::curve_svg;
 pub use mlp::{Layer, Mlp};
-pub use onnx::{OPSET, model_bytes};
+pub use onnx::{NotOurs, OPSET, model_bytes, read_model};

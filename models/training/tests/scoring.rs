@@ -49,10 +49,11 @@ fn states(options: usize, features: usize) -> Vec<f32> {
 #[test]
 fn onnx_runtime_scores_as_our_own_forward_pass() {
     let Some(runtime) = runtime() else { return };
-    let names = features::names();
+    let names: Vec<String> = (0..16).map(|i| format!("f{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for (widths, seed) in [(vec![16, 32, 16, 1], 1), (vec![16, 64, 64, 1], 2), (vec![16, 1], 3)] {
         let network = Mlp::seeded(&widths, seed);
-        let mut scorer = load(&runtime, &model_bytes(&network, &names), &names).unwrap();
+        let mut scorer = load(&runtime, &model_bytes(&network, &names, &[]), &names).unwrap();
         assert_eq!(scorer.features(), names.len());
         let mut scores = vec![9.0; 3];
         for options in [1, 2, 64, 640, OPTIONS_MAX] {
@@ -69,9 +70,42 @@ fn onnx_runtime_scores_as_our_own_forward_pass() {
 }
 
 #[test]
+fn a_model_is_shown_values_as_they_are_and_scales_them_as_we_do() {
+    let Some(runtime) = runtime() else { return };
+    for set in [&features::OURS, &features::FREYR] {
+        let names = set.names();
+        let network = Mlp::seeded(&[names.len(), 32, 16, 1], 4);
+        let bytes = model_bytes(&network, &names, &set.scales());
+        let mut scorer = load(&runtime, &bytes, &names).unwrap();
+        let mut values: Vec<f32> =
+            (0..64 * names.len()).map(|i| 1.7f32.powi(i as i32 * 37 % 41) - 2.0).collect();
+        let mut scores = Vec::new();
+        scorer.score(&values, &mut scores).unwrap();
+        set.scale(&mut values);
+        for (theirs, ours) in scores.iter().zip(network.forward(&values)) {
+            assert!((theirs - ours).abs() < 1e-5, "{theirs} and {ours}");
+        }
+    }
+}
+
+#[test]
+fn what_was_written_is_read_back_and_what_was_not_is_refused() {
+    let scales = features::FREYR.scales();
+    let network = Mlp::seeded(&[11, 32, 16, 1], 6);
+    let bytes = model_bytes(&network, &features::FREYR.names(), &scales);
+    let (read, names) = training::read_model(&bytes).unwrap();
+    assert_eq!((read, names), (network, features::FREYR.names().iter().map(ToString::to_string).collect()));
+    for length in 0..bytes.len() {
+        // A file that ends between two fields may still have all that is needed.
+        let _ = training::read_model(&bytes[..length]);
+    }
+    assert!(training::read_model(b"something else").is_err() && training::read_model(&[]).is_err());
+}
+
+#[test]
 fn a_state_that_is_not_a_number_is_refused_by_name_and_the_next_one_is_scored() {
     let Some(runtime) = runtime() else { return };
-    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES), &NAMES).unwrap();
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &[]), &NAMES).unwrap();
     let mut scores = Vec::new();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut states = states(4, 3);
@@ -90,7 +124,7 @@ fn a_state_that_is_not_a_number_is_refused_by_name_and_the_next_one_is_scored() 
 #[test]
 fn half_a_vector_none_and_too_many_are_refused() {
     let Some(runtime) = runtime() else { return };
-    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES), &NAMES).unwrap();
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &[]), &NAMES).unwrap();
     let mut scores = Vec::new();
     for values in [0, 1, 4, 3 * (OPTIONS_MAX + 1)] {
         let refused = scorer.score(&vec![0.5; values], &mut scores).unwrap_err();
@@ -103,7 +137,7 @@ fn a_network_whose_scores_are_not_numbers_is_found_out() {
     let Some(runtime) = runtime() else { return };
     // Every weight near the end of what an f32 holds: their sum is beyond it.
     let network = Mlp::seeded(&[3, 1], 5);
-    let mut bytes = model_bytes(&network, &NAMES);
+    let mut bytes = model_bytes(&network, &NAMES, &[]);
     for weight in &network.layers()[0].weights {
         let at = find(&bytes, &weight.to_le_bytes());
         bytes[at..at + 4].copy_from_slice(&f32::MAX.to_le_bytes());
@@ -137,7 +171,7 @@ fn a_missing_file_a_folder_and_a_huge_file_are_refused() {
 #[test]
 fn a_file_that_is_cut_anywhere_is_refused() {
     let Some(runtime) = runtime() else { return };
-    let whole = model_bytes(&small(), &NAMES);
+    let whole = model_bytes(&small(), &NAMES, &[]);
     for length in 0..whole.len() {
         let refused = load(&runtime, &whole[..length], &NAMES).unwrap_err();
         assert!(
@@ -150,7 +184,7 @@ fn a_file_that_is_cut_anywhere_is_refused() {
 #[test]
 fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
     let Some(runtime) = runtime() else { return };
-    let whole = model_bytes(&small(), &NAMES);
+    let whole = model_bytes(&small(), &NAMES, &[]);
     let (mut refused, mut taken) = (0, 0);
     for at in 0..whole.len() {
         for change in [0x01, 0x80, 0xff] {
@@ -174,9 +208,9 @@ fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
 fn a_model_of_another_shape_or_for_other_features_is_refused_with_both_named() {
     let Some(runtime) = runtime() else { return };
     let four = ["load", "room", "option", "moon"];
-    let wider = model_bytes(&Mlp::seeded(&[4, 8, 1], 1), &four);
-    let two_scores = model_bytes(&Mlp::seeded(&[3, 8, 2], 1), &NAMES);
-    let renamed = model_bytes(&small(), &["load", "room", "moon"]);
+    let wider = model_bytes(&Mlp::seeded(&[4, 8, 1], 1), &four, &[]);
+    let two_scores = model_bytes(&Mlp::seeded(&[3, 8, 2], 1), &NAMES, &[]);
+    let renamed = model_bytes(&small(), &["load", "room", "moon"], &[]);
     for (bytes, said) in
         [(wider, "input is"), (two_scores, "output is"), (renamed, "made for the features 'load,room,moon'")]
     {
@@ -189,7 +223,7 @@ fn a_model_of_another_shape_or_for_other_features_is_refused_with_both_named() {
 #[test]
 fn a_model_of_another_operator_set_or_with_other_names_is_refused() {
     let Some(runtime) = runtime() else { return };
-    let whole = model_bytes(&small(), &NAMES);
+    let whole = model_bytes(&small(), &NAMES, &[]);
     // The operator set is its version in an embedded message of two fields, of which the first is empty and left out:
     // field 8, length 2, field 2, the version.
     let mut old = whole.clone();
@@ -221,7 +255,7 @@ fn whoever_asks_later_gets_the_runtime_that_is_loaded() {
 #[test]
 fn scorers_on_several_threads_do_not_disturb_one_another() {
     let Some(runtime) = runtime() else { return };
-    let bytes = model_bytes(&small(), &NAMES);
+    let bytes = model_bytes(&small(), &NAMES, &[]);
     let expected = small().forward(&states(64, 3));
     std::thread::scope(|threads| {
         for _ in 0..4 {
@@ -248,7 +282,7 @@ fn the_file_is_what_the_onnx_checker_wants() {
     if !run("import onnx", "").is_ok_and(|output| output.status.success()) {
         return println!("skipped: no Python with the package onnx (WINDFALL_PYTHON names one)");
     }
-    let (_folder, path) = file(&model_bytes(&small(), &NAMES));
+    let (_folder, path) = file(&model_bytes(&small(), &NAMES, &[]));
     let check = "import onnx, sys; onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)";
     let checked = run(check, path.to_str().unwrap()).unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

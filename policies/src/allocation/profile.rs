@@ -5,12 +5,14 @@
 //! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back, nor
 //! memory from a function that must not run twice or has lately been killed for it. What is left is the highest that was
 //! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known. A
-//! function that would be faster with more than it reserved wishes for its saturation point.
-//! **Gives up:** weighing one function against another: whoever can use more asks for it, and the pool decides.
+//! function that would be faster with more than it reserved books its saturation point, as far as a VM has as much, and waits
+//! for that no longer than is worth while (and while nothing is known, it may use what lies idle): work done on eight cores in one second keeps others waiting no longer than the same
+//! work on four in two. (`profile-lent` books the reservation and borrows the rest.)
+//! **Gives up:** weighing one function against another: whoever can use more asks for it, and who comes first goes first.
 
 use vocabulary::{Grant, MilliCores, Resources};
 
-use super::{Allocator, Request, Settings};
+use super::{Above, Allocator, Request, Settings};
 use crate::profile::Expectation;
 
 /// Nobody is left with less CPU than this: a runtime must be able to wake up.
@@ -28,6 +30,11 @@ impl ByProfile {
     /// With these margins.
     pub fn new(settings: Settings) -> Self {
         Self { settings }
+    }
+
+    /// What must be left of a reservation's memory, if anything is taken from it.
+    pub(super) fn memory_with_room(&self, expected: &Expectation) -> u32 {
+        self.with_room(expected.memory_high.0, expected).max(MEMORY_MIN)
     }
 
     /// What keeps a run that needs `highest` below the safeguard's threshold, with room for doubt.
@@ -51,24 +58,34 @@ impl ByProfile {
 
 impl Allocator for ByProfile {
     fn name(&self) -> &'static str {
-        "profile"
+        if self.settings.above == Above::Lent { "profile-lent" } else { "profile" }
+    }
+
+    fn settles_after(&self) -> Option<u32> {
+        (self.settings.above == Above::Waits).then_some(self.settings.patience)
+    }
+
+    fn looks_ahead(&self) -> bool {
+        self.settings.above != Above::Lent
     }
 
     fn grant(&mut self, request: &Request<'_>) -> Grant {
         let reservation = request.reservation;
+        // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
+        let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
         let Some(expected) = request.profile.expect(request.input_bytes) else {
-            return Grant::fixed(reservation);
+            return Grant::new(reservation, curious);
         };
         let lasts = expected.duration;
         if expected.runs < self.settings.calibration_runs {
-            return Grant { lasts, ..Grant::fixed(reservation) };
+            return Grant { lasts, ..Grant::new(reservation, curious) };
         }
         let mut booked = reservation;
         if expected.calm_runs >= self.settings.calibration_runs {
             let cpu = self.with_room(expected.cpu_high.0, &expected).max(CPU_MIN);
             booked.cpu.0 = self.left(reservation.cpu.0, cpu);
             if request.may_rerun && expected.memory_is_safe {
-                let memory = self.with_room(expected.memory_high.0, &expected).max(MEMORY_MIN);
+                let memory = self.memory_with_room(&expected);
                 booked.memory.0 = self.left(reservation.memory.0, memory);
             }
         }
@@ -78,7 +95,23 @@ impl Allocator for ByProfile {
         } else {
             MilliCores::ZERO
         };
-        let ceiling = Resources { cpu: saturation.max(reservation.cpu), memory: reservation.memory };
+        let above = match (self.settings.above, request.home) {
+            (Above::Lent, _) => MilliCores::ZERO,
+            (Above::Free, home) => saturation.min(home.map_or(MilliCores::ZERO, |home| home.headroom.cpu)),
+            (Above::Waits, home) => saturation.min(home.map_or(saturation, |home| home.capacity.cpu)),
+        };
+        if above > reservation.cpu {
+            booked.cpu = booked.cpu.max(above);
+        }
+        // What only one run of ten could use is not booked, but that one may use it, too.
+        let wish = if saturation > MilliCores::ZERO {
+            let grid = self.settings.grid;
+            grid.cpu(grid.cpu_steps_for(saturation.scaled(9, 8).max(expected.cpu_high))).min(curious.cpu)
+        } else {
+            MilliCores::ZERO
+        };
+        let ceiling =
+            Resources { cpu: wish.max(saturation).max(reservation.cpu), memory: reservation.memory };
         Grant { lasts, ..Grant::new(booked, ceiling) }
     }
 }

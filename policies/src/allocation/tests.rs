@@ -1,3 +1,5 @@
+mod asked;
+
 use proptest::prelude::*;
 
 use super::calibration::{Allowed, Calibration};
@@ -43,6 +45,7 @@ impl One {
         self.profile.ended_with(input_bytes, duration, None, used);
         let ended = Ended {
             now: Moment::ORIGIN,
+            invocation: InvocationId(1),
             function: F,
             reservation: self.reservation,
             grant,
@@ -157,7 +160,12 @@ fn the_released_ensure_never_gives_and_does_to_the_next_what_was_meant_for_the_l
 #[test]
 fn the_oracle_leaves_what_is_needed_and_wishes_for_what_helps() {
     let profile = Profile::default();
-    let truth = Truth { saturation: MilliCores(3_000), memory: Mebibytes(100), duration: Span::millis(70) };
+    let truth = Truth {
+        saturation: MilliCores(3_000),
+        memory: Mebibytes(100),
+        duration: Span::millis(70),
+        reserved: Span::millis(70),
+    };
     let ask = |cores| Request { truth: Some(truth), ..Request::new(resources(cores, 256), &profile) };
     let lender = oracle::Oracle.grant(&ask(4));
     assert_eq!((lender.booked, lender.ceiling), (resources(3, 100), resources(3, 100)));
@@ -177,7 +185,10 @@ fn by_profile_nothing_is_taken_before_three_runs_and_then_all_but_the_peak_and_a
         one.runs(100, Span::millis(80), usage(1_000, 100));
     }
     let sure = one.grant_for(100);
-    assert!(sure.booked.cpu < unsure.booked.cpu && sure.booked.memory < unsure.booked.memory);
+    assert!(
+        sure.booked.cpu < unsure.booked.cpu && sure.booked.memory < unsure.booked.memory,
+        "{sure:?} {unsure:?}"
+    );
     for booked in [sure.booked, unsure.booked] {
         assert!(booked.cpu > MilliCores(1_250) && booked.memory > Mebibytes(125), "its peak is below 0.8");
     }
@@ -188,15 +199,24 @@ fn by_profile_nothing_is_taken_before_three_runs_and_then_all_but_the_peak_and_a
 }
 
 #[test]
-fn by_profile_one_that_was_held_back_wishes_for_more() {
-    let mut one = One::of("profile", resources(1, 256));
+fn by_profile_one_that_was_held_back_books_what_it_can_use_or_borrows_it() {
     let held_back = Usage { throttled: Span::millis(240), ..usage(1_000, 100) };
-    for _ in 0..3 {
-        one.runs(100, Span::millis(80), held_back);
-    }
-    let grant = one.grant_for(100);
-    assert_eq!(grant.booked.cpu, MilliCores(1_000));
-    assert!(grant.ceiling.cpu >= MilliCores(4_000), "{}", grant.ceiling);
+    let grants = |name, home: Option<Home>| {
+        let mut one = One::of(name, resources(1, 256));
+        for _ in 0..3 {
+            one.runs(100, Span::millis(80), held_back);
+        }
+        let ask =
+            Request { function: F, input_bytes: 100, home, ..Request::new(one.reservation, &one.profile) };
+        let grant = one.allocator.grant(&ask);
+        assert!(grant.ceiling.cpu >= MilliCores(4_000), "{}", grant.ceiling);
+        (grant.booked.cpu.0, one.allocator.settles_after())
+    };
+    assert_eq!(grants("profile-lent", None), (1_000, None));
+    let (booked, settles) = grants("profile", None);
+    assert!((4_000..=4_500).contains(&booked) && settles == Some(16_000), "{booked}");
+    let small = Home { capacity: resources(3, 4_096), ..Home::default() };
+    assert_eq!(grants("profile", Some(small)).0, 3_000, "its VM has no more");
 }
 
 #[test]
@@ -280,6 +300,7 @@ fn after(last: Usage, grant: Resources) -> Allowed {
     calibration.ended(
         &Ended {
             now: Moment::ORIGIN,
+            invocation: InvocationId(1),
             function: F,
             reservation: resources(4, 256),
             grant: Grant::fixed(grant),

@@ -6,12 +6,19 @@
 //! it then.
 //! **Gives up:** asking anew while it waits: what is granted is right for the fleet as it was.
 
-use vocabulary::{Grant, InvocationId, OnEviction, Outcome, VmId};
+use vocabulary::{Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
 
 use super::open::Open;
 use super::{Dispatch, Ending, GivenUp, Output};
 use crate::allocation::{Ended, Fleet, Home, Request};
 use crate::placement::{Ask, Binding, Ran};
+
+/// How much sooner a run should end with what was booked for it above its reservation, if it can use all of that.
+fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
+    let more = grant.booked.cpu - reservation.cpu;
+    let saved = grant.lasts.scaled(more.0.into(), reservation.cpu.0.max(1).into());
+    (more > MilliCores::ZERO).then_some(saved)
+}
 
 impl Dispatch {
     /// What it gets, decided now or when it was first tried.
@@ -23,6 +30,14 @@ impl Dispatch {
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
+            let waited = self.now.since(open.since);
+            let saved = saved(&grant, card.reservation);
+            let settles = self.allocator.settles_after().zip(saved);
+            if settles.is_none_or(|(thousandths, saved)| waited < saved.scaled(thousandths.into(), 1_000)) {
+                return Some(grant);
+            }
+            let grant = Grant { booked: grant.booked.min(card.reservation), ..grant };
+            self.open.get_mut(&id)?.grant = Some(grant);
             return Some(grant);
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
@@ -42,6 +57,7 @@ impl Dispatch {
         let function = self.functions.entry(card.id).or_default();
         Some(self.allocator.grant(&Request {
             now: self.now,
+            invocation: id,
             function: card.id,
             reservation: card.reservation,
             input_bytes: submission.input_bytes,
@@ -106,6 +122,7 @@ impl Dispatch {
         let waited = self.now.since(submitted) - ending.init - ending.duration;
         self.allocator.ended(&Ended {
             now: self.now,
+            invocation: ending.invocation,
             function: ending.function,
             reservation: submission.function.reservation,
             grant,

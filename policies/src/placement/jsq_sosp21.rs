@@ -6,7 +6,8 @@
 //! **Gives up:** warm containers, queues at the Controller (what is sent waits at the invoker), and speed: O(VMs).
 //!
 //! Source: zyqCSL/openwhisk_archive, fork `...-distributed-jsq`. A VM's capacity is divided by the number of controllers
-//! there, because each knows its own books only; here the books have what others sent, too, so nothing is divided.
+//! there, because each knows its own books only. Here the books have what all sent, of which each is taken to have sent its part: a
+//! call weighs as many times as there are controllers ([`JsqSosp21::of`]), so that small VMs look full sooner.
 
 use vocabulary::{FunctionCard, FunctionId, Grant, MilliCores, Moment, Resources};
 
@@ -28,11 +29,18 @@ struct Score {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct JsqSosp21 {
+    /// Other controllers that see as many of the calls.
+    others: u32,
     /// With what its containers may use, as last granted.
     functions: Map<FunctionId, (Profile, MilliCores)>,
 }
 
 impl JsqSosp21 {
+    /// One of so many controllers.
+    pub fn of(controllers: u32) -> Self {
+        Self { others: controllers.saturating_sub(1), ..Self::default() }
+    }
+
     fn known(&mut self, function: FunctionId) -> &mut (Profile, MilliCores) {
         self.functions.entry(function).or_insert_with(|| (Profile::new(Rules::JSQ), MilliCores::ZERO))
     }
@@ -59,8 +67,12 @@ impl Placement for JsqSosp21 {
 
     fn place(&mut self, _now: Moment, books: &Books, ask: &Ask) -> Result<Choice, NoHome> {
         let limit = self.known(ask.function).1;
+        // (booked / n + demand) / (capacity / n)
+        let times = u64::from(self.others + 1);
+        let demand =
+            Resources { cpu: ask.demand.cpu.scaled(times, 1), memory: ask.demand.memory.scaled(times, 1) };
         let open = books.vms().filter(|&slot| books.accepts(slot, ask.kind));
-        let best = open.map(|slot| score(books, slot, ask.demand, limit)).min();
+        let best = open.map(|slot| score(books, slot, demand, limit)).min();
         let slot = best.ok_or_else(|| NoHome::of(books, ask))?.slot;
         let warm = books.idle(ask.function, ask.revision, slot) > 0;
         Ok(Choice { vm: books.vm(slot), slot, warm })

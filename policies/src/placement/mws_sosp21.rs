@@ -9,12 +9,14 @@
 //! counted (B7); life-time means (B9). More than 500 VMs: the others take no work.
 //!
 //! Source: zyqCSL/openwhisk_archive, fork `openwhisk-harv-vm-cgroup-azure-distributed`,
-//! `HarvestVMContainerPoolBalancer.scala`. Different here: a function belongs to one Controller, so its rate is not
-//! multiplied by the number of Controllers; a VM's id on the ring is drawn from its name, so that two Controllers agree.
+//! `HarvestVMContainerPoolBalancer.scala`. Different here: a function belongs to one Controller, unless there are said to be more (`MwsSosp21::with`);
+//! a VM's id on the ring is drawn from its name, unless it is given; what is learned of runs is learned by all.
+
+use std::collections::VecDeque;
 
 use vocabulary::{FunctionCard, FunctionId, Grant, MilliCores, Moment, Resources, Span};
 
-use super::sosp21::{Profile, Rate, Rules};
+use super::sosp21::{Hashes, Profile, Rate, Rules};
 use super::{Ask, Binding, Books, Choice, NoHome, Placement, Ran, Slot};
 use crate::chance::Chance;
 use crate::hash::{Map, fixed};
@@ -30,9 +32,16 @@ const SHRINK_INTERVAL: Span = Span::seconds(30);
 #[derive(Debug)]
 struct Known {
     profile: Profile,
-    rate: Rate,
     /// What its containers may use, as last granted.
     limit: MilliCores,
+    /// As each controller sees it.
+    seen: Vec<Seen>,
+}
+
+/// A function as one of several controllers sees it.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    rate: Rate,
     /// So many VMs from home on serve it.
     size: usize,
     shrunk: Option<Moment>,
@@ -45,29 +54,41 @@ pub struct MwsSosp21 {
     /// Sorted by id.
     ring: Vec<(u16, Slot)>,
     functions: Map<FunctionId, Known>,
+    hashes: Hashes,
+    /// Ids for the VMs to come; when there are none left they are drawn.
+    ids: VecDeque<u16>,
+    /// Other controllers that see as many of the calls.
+    others: usize,
+    /// Whose call the last one was.
+    turn: usize,
 }
 
 impl MwsSosp21 {
+    /// With functions where their names put them, these ids for the first VMs, in their order, and so many controllers that take
+    /// calls in turn: each has rates and sets of its own, and takes the others' rates to be the same.
+    pub fn with(hashes: Hashes, ids: &[u16], controllers: usize) -> Self {
+        let others = controllers.saturating_sub(1);
+        Self { hashes, ids: ids.iter().copied().collect(), others, ..Self::default() }
+    }
+
     /// How many VMs serve the function now.
     pub fn set_size(&self, function: FunctionId) -> usize {
-        self.functions.get(&function).map_or(0, |known| known.size)
+        self.functions.get(&function).map_or(0, |known| known.seen[self.turn].size)
     }
 
     /// Where on the ring a function's home is.
     fn home(&self, function: FunctionId) -> usize {
-        let hash = (fixed(&function) % u64::from(RING)) as u16;
+        let hash = (self.hashes.of(function) % u64::from(RING)) as u16;
         let at = self.ring.partition_point(|&(id, _)| id < hash);
         if at == self.ring.len() { 0 } else { at }
     }
 
     fn known(&mut self, function: FunctionId) -> &mut Known {
+        let controllers = self.others + 1;
         self.functions.entry(function).or_insert_with(|| Known {
             profile: Profile::new(Rules::MWS),
-            rate: Rate::default(),
             limit: MilliCores::ZERO,
-            size: 0,
-            shrunk: None,
-            home: None,
+            seen: vec![Seen::default(); controllers],
         })
     }
 }
@@ -101,7 +122,7 @@ impl Placement for MwsSosp21 {
         }
         let mut draw = Chance::new(fixed(&books.vm(slot)), "a free id on the ring");
         loop {
-            let id = draw.below(usize::from(RING)) as u16;
+            let id = self.ids.pop_front().unwrap_or_else(|| draw.below(usize::from(RING)) as u16);
             if let Err(at) = self.ring.binary_search_by_key(&id, |&(id, _)| id) {
                 self.ring.insert(at, (id, slot));
                 return;
@@ -118,12 +139,13 @@ impl Placement for MwsSosp21 {
 
     fn place(&mut self, now: Moment, books: &Books, ask: &Ask) -> Result<Choice, NoHome> {
         let home = self.home(ask.function);
+        let (turn, controllers) = (self.turn, self.others as u64 + 1);
         let known = self.known(ask.function);
         let Resources { cpu, memory } = ask.demand;
         let limit = known.limit;
-        let need_cpu = known.rate.times(known.profile.time(), cpu.0);
-        let need_memory = known.rate.times(known.profile.time(), memory.0);
-        let present = known.size;
+        let Seen { rate, size: present, .. } = known.seen[turn];
+        let need_cpu = rate.times(controllers, known.profile.time(), cpu.0);
+        let need_memory = rate.times(controllers, known.profile.time(), memory.0);
 
         let (mut have_cpu, mut have_memory) = (0_u64, 0_u64);
         let (mut fits, mut overloaded) = (None::<(u64, Slot)>, None::<(u64, Slot)>);
@@ -156,7 +178,7 @@ impl Placement for MwsSosp21 {
             new_size = self.ring.len();
         }
         let home = self.ring.get(home).map(|&(id, _)| id);
-        self.known(ask.function).resize(now, home, new_size);
+        self.known(ask.function).seen[turn].resize(now, home, new_size);
         let (_, slot) = fits.or(overloaded).ok_or_else(|| NoHome::of(books, ask))?;
         let warm = books.idle(ask.function, ask.revision, slot) > 0;
         Ok(Choice { vm: books.vm(slot), slot, warm })
@@ -183,7 +205,9 @@ impl Placement for MwsSosp21 {
     }
 
     fn arrived(&mut self, now: Moment, function: FunctionId) {
-        self.known(function).rate.count(now);
+        self.turn = if self.turn >= self.others { 0 } else { self.turn + 1 };
+        let turn = self.turn;
+        self.known(function).seen[turn].rate.count(now);
     }
 
     fn ended(&mut self, _now: Moment, ran: &Ran) {
@@ -191,7 +215,7 @@ impl Placement for MwsSosp21 {
     }
 }
 
-impl Known {
+impl Seen {
     fn resize(&mut self, now: Moment, home: Option<u16>, new_size: usize) {
         let moved = self.home != home;
         self.home = home;

@@ -1,4 +1,4 @@
-//! What the two released balancers of the SOSP'21 authors share: the profile of a function, and its rate.
+//! What the released balancers of the SOSP'21 authors share: the profile of a function, its rate, and its hash.
 //!
 //! **Knows:** what each run used, and when invocations arrived.
 //! **Promises:** the arithmetic of the released code, defects included (the numbers are those of our notes on it): means over
@@ -8,7 +8,9 @@
 //!
 //! Source: zyqCSL/openwhisk_archive, `Distribution.scala`, `ActionLoadRecord.scala`, `CommonLoadBalancer.scala`.
 
-use vocabulary::{FunctionCard, Grant, MilliCores, Moment, Resources, Span, Usage};
+use vocabulary::{FunctionCard, FunctionId, Grant, MilliCores, Moment, Resources, Span, Usage};
+
+use crate::hash::{Map, fixed};
 
 /// CPU histogram: bins of a tenth of a core, up to 40 cores.
 const BINS: usize = 400;
@@ -132,13 +134,38 @@ impl Profile {
     }
 }
 
+/// Where OpenWhisk's own hash puts functions, which it makes of their names; of those whose name is not told, their id is hashed.
+/// Names that differ in their last digits, as the fifty copies of a function in the authors' experiments do, are neighbours by
+/// this hash: they fill one part of a ring and leave another empty.
+#[derive(Debug, Clone, Default)]
+pub struct Hashes(Map<FunctionId, u32>);
+
+impl Hashes {
+    /// Of these functions in the namespace `guest`: `generateHash` of the released balancers.
+    pub fn of_guests<'a>(names: impl Iterator<Item = (FunctionId, &'a str)>) -> Self {
+        let hash = |name: &str| (java_hash("guest") ^ java_hash(&format!("guest/{name}"))).unsigned_abs();
+        Self(names.map(|(function, name)| (function, hash(name))).collect())
+    }
+
+    pub(super) fn of(&self, function: FunctionId) -> u64 {
+        self.0.get(&function).map_or_else(|| fixed(&function), |&hash| hash.into())
+    }
+}
+
+/// `String.hashCode`, for names of one byte per letter.
+fn java_hash(text: &str) -> i32 {
+    text.bytes().fold(0, |hash: i32, byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
 /// Hundredths of a core, rounded up to whole ones from 1 to 4.
 fn whole_cores(hundredths: u64) -> u64 {
     hundredths.div_ceil(100).clamp(LIMIT_CORES.0, LIMIT_CORES.1)
 }
 
 /// How often a function is asked for, as `ActionLoadRecord` has it (B1): the windows of "10" and "60" are milliseconds, so
-/// that this is about one divided by the last gap, and never falls while nobody calls.
+/// that this is about one divided by the last gap, and never falls while nobody calls. And it is a quotient of two `Long`s, so
+/// that it is whole calls per second: whoever is called less than once a second looks as if nobody called, except after two
+/// calls within one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rate {
     begun: Option<Moment>,
@@ -165,17 +192,18 @@ impl Rate {
         }
     }
 
-    /// How many run at once, by Little's law, times `amount`.
-    pub fn times(&self, time: Span, amount: u32) -> u64 {
+    /// How many run at once, by Little's law, times `amount`; with so many controllers that each see their part.
+    pub fn times(&self, controllers: u64, time: Span, amount: u32) -> u64 {
         let (count, elapsed) = self.last;
-        let many = u128::from(count) * u128::from(time.as_micros()) * u128::from(amount);
-        u64::try_from(many / u128::from(elapsed.as_micros().max(1))).unwrap_or(u64::MAX)
+        let per_second = count * 1_000 / (elapsed.as_micros() / 1_000).max(1);
+        let many = u128::from(per_second * controllers) * u128::from(time.as_micros()) * u128::from(amount);
+        u64::try_from(many / 1_000_000).unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vocabulary::{FunctionId, Mebibytes, OnEviction, Revision};
+    use vocabulary::{Mebibytes, OnEviction, Revision};
 
     use super::*;
     use crate::chance::Chance;
@@ -192,6 +220,17 @@ mod tests {
     }
 
     const ASKED: Resources = Resources { cpu: MilliCores(1_000), memory: Mebibytes(256) };
+
+    #[test]
+    fn names_are_hashed_as_java_does_it() {
+        // "Aa" and "BB" are the well-known pair that Java cannot tell apart.
+        assert_eq!((java_hash("Aa"), java_hash("BB"), java_hash("")), (2_112, 2_112, 0));
+        assert_eq!(java_hash("guest"), 98_708_952);
+        let names = [(FunctionId(1), "pyaes-10"), (FunctionId(2), "pyaes-11")];
+        let hashes = Hashes::of_guests(names.into_iter());
+        assert_eq!(hashes.of(FunctionId(1)).abs_diff(hashes.of(FunctionId(2))), 1, "neighbours");
+        assert_eq!(hashes.of(FunctionId(3)), fixed(&FunctionId(3)));
+    }
 
     #[test]
     fn a_function_that_never_ran_looks_free() {
@@ -260,21 +299,25 @@ mod tests {
         assert_eq!(grant.ceiling, Resources::new(2_000, 256));
     }
 
-    /// Our notes replayed this estimator on Poisson streams: true 0.05/s -> mean 0.26, 0.5 -> 1.6, 2 -> 4.2, 10 -> 13.
     #[test]
-    fn the_rate_is_as_far_off_as_the_released_one() {
-        for (per_second, noted) in [(0.05, 0.26), (0.5, 1.6), (2.0, 4.2), (10.0, 13.0)] {
+    fn the_rate_of_who_is_called_seldom_is_nought_but_after_two_calls_within_a_second() {
+        // Poisson streams: the mean of whole parts of one by the gap, seen at arrivals. Nothing near the truth anywhere.
+        for (per_second, seen) in [(0.05, 0.12), (0.5, 1.2), (2.0, 3.6), (10.0, 12.4)] {
             let mut chance = Chance::new(3, "arrivals");
-            let (mut rate, mut now, mut sum) = (Rate::default(), Moment::ORIGIN, 0.0);
+            let (mut rate, mut now, mut sum, mut nought) = (Rate::default(), Moment::ORIGIN, 0.0, 0);
             let arrivals = 200_000;
             for _ in 0..arrivals {
                 let uniform = (chance.next() >> 11) as f64 / (1_u64 << 53) as f64;
                 now = now + Span((-(1.0 - uniform).ln() / per_second * 1e6) as u64);
                 rate.count(now);
-                sum += rate.times(Span::seconds(1), 1_000_000) as f64 / 1e6;
+                let estimate = rate.times(1, Span::seconds(1), 1);
+                sum += estimate as f64;
+                nought += u32::from(estimate == 0);
             }
-            let mean = sum / f64::from(arrivals);
-            assert!((mean / noted - 1.0).abs() < 0.15, "{per_second}: {mean}, not {noted}");
+            let (mean, nought) = (sum / f64::from(arrivals), f64::from(nought) / f64::from(arrivals));
+            assert!((mean / seen - 1.0).abs() < 0.15, "{per_second}: {mean}, not {seen}");
+            // A gap of more than a second: e^-rate of them.
+            assert!((nought - (-per_second).exp()).abs() < 0.03, "{per_second}: {nought} of them are 0");
         }
     }
 
@@ -284,11 +327,15 @@ mod tests {
         rate.count(Moment::ORIGIN);
         rate.count(Moment::ORIGIN + Span::millis(50));
         // One in 50 ms is twenty per second, for ever.
-        assert_eq!(rate.times(Span::seconds(1), 1), 20);
+        assert_eq!(rate.times(1, Span::seconds(1), 1), 20);
         // A gap of 59 ms is within the second "window": not looked at.
         rate.count(Moment::ORIGIN + Span::millis(109));
-        assert_eq!(rate.times(Span::seconds(1), 1), 20);
+        assert_eq!(rate.times(1, Span::seconds(1), 1), 20);
         rate.count(Moment::ORIGIN + Span::millis(111));
-        assert_eq!(rate.times(Span::seconds(61), 1_000), 2_000_000, "two in 61 ms");
+        assert_eq!(
+            rate.times(2, Span::seconds(61), 1_000),
+            2 * 32 * 61_000,
+            "two in 61 ms, rounded down, at each of two"
+        );
     }
 }

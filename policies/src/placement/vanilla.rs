@@ -13,14 +13,15 @@
 
 use vocabulary::{FunctionCard, FunctionId, Grant, Mebibytes, MilliCores, Moment, Resources, VmKind};
 
+use super::sosp21::Hashes;
 use super::{Ask, Binding, Books, Choice, NoHome, Placement, Settings, Slot};
 use crate::chance::Chance;
-use crate::hash::fixed;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Vanilla {
     slots: Mebibytes,
+    hashes: Hashes,
     chance: Chance,
     /// For how many invokers the next is true.
     invokers: usize,
@@ -31,13 +32,18 @@ pub struct Vanilla {
 impl Vanilla {
     /// With memory slots as set.
     pub fn new(settings: &Settings) -> Self {
+        Self::with(settings, Hashes::default())
+    }
+
+    /// The same, with functions where their names put them.
+    pub fn with(settings: &Settings, hashes: Hashes) -> Self {
         let chance = Chance::new(settings.seed, "vanilla: an invoker for what fits nowhere");
-        Self { slots: Mebibytes(settings.vanilla_slots_mib), chance, invokers: 0, steps: vec![] }
+        Self { slots: Mebibytes(settings.vanilla_slots_mib), hashes, chance, invokers: 0, steps: vec![] }
     }
 
     /// The first with a slot that is free, in the function's order.
     fn scheduled(&self, books: &Books, ask: &Ask) -> Option<Slot> {
-        let hash = fixed(&ask.function) as usize;
+        let hash = self.hashes.of(ask.function) as usize;
         let step = self.steps[hash % self.steps.len()];
         let home = hash % self.invokers;
         (0..self.invokers).map(|n| Slot(((home + n * step) % self.invokers) as u32)).find(|&slot| {
@@ -119,6 +125,7 @@ mod tests {
     use vocabulary::{Revision, VmId};
 
     use super::*;
+    use crate::hash::fixed;
 
     fn house(vms: u64, memory: u32) -> (Books, Vanilla) {
         let mut books = Books::new(10);

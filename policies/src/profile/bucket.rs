@@ -4,6 +4,9 @@
 //! **Promises:** a run that was held back at its ceiling counts as one that wanted more, never as one that was content with it;
 //! what is told errs upwards. At most [`BUCKETS`] sizes per function, three sketches each: 300 bytes while runs are
 //! alike, 500 at worst, so a function never takes more than 6 KB.
+//! A size of which little is known is judged by all larger ones together, because a smaller input does not need more; one beyond
+//! the largest, by all, where these are alike: a function that uses one core for small inputs and for large ones will use
+//! one for those a little beyond, whatever it is that it does with them for longer.
 //! **Gives up:** inputs that differ in anything but size, and sizes seen long ago: the one unused longest makes room.
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +22,13 @@ pub const BUCKETS: usize = 12;
 const HELD_BACK: u64 = 50;
 /// A size without runs of its own is judged by the next larger one, if that is at most four times as large.
 const NEIGHBOUR: u8 = 2;
+
+/// Sizes are alike in what the highest of one is at most so many thousandths of the lowest of another: two steps of a sketch.
+const ALIKE: u64 = 1_270;
+/// So many runs of other sizes speak for one of which fewer are known...
+const KIN_RUNS: u32 = 4;
+/// ...and for inputs at most sixteen times as large as the largest of them.
+const KIN_BEYOND: u8 = 4;
 
 /// Runs with inputs from one power of two up to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,12 +190,64 @@ impl Buckets {
         }
     }
 
-    /// By runs of this size; where there are none, by those of the next larger one, which counts for less.
+    /// By runs of this size; where there are none, by those of the next larger one, which counts for less; where these are too
+    /// few, by what is known of other sizes.
     pub fn expect(&self, input_bytes: u32, memory_is_safe: bool) -> Option<Expectation> {
         let size = size_of(input_bytes);
-        let next = self.all.get(self.all.partition_point(|bucket| bucket.size < size))?;
-        let distance = next.size - size;
-        if distance > NEIGHBOUR { None } else { next.expect(distance, memory_is_safe) }
+        let from = self.all.partition_point(|bucket| bucket.size < size);
+        let near = (self.all.get(from))
+            .filter(|next| next.size - size <= NEIGHBOUR)
+            .and_then(|next| next.expect(next.size - size, memory_is_safe));
+        if near.is_some_and(|near| near.runs >= KIN_RUNS) {
+            return near;
+        }
+        let last = self.all.last()?;
+        let kin = if size <= last.size {
+            Self::together(&self.all[from..], memory_is_safe)
+        } else if size <= last.size + KIN_BEYOND {
+            Self::together(&self.all, memory_is_safe)
+                .filter(|_| self.all.len() > 1)
+                .and_then(|kin| self.alike(kin))
+        } else {
+            None
+        };
+        kin.or(near)
+    }
+
+    /// The most that any of these sizes needs; how long it takes, and how much more would be of use, as the first of them says.
+    fn together(sizes: &[Bucket], memory_is_safe: bool) -> Option<Expectation> {
+        let all = || sizes.iter().filter_map(|bucket| bucket.expect(0, memory_is_safe));
+        let like = all().next()?;
+        let runs = all().map(|one| one.runs).fold(0, u32::saturating_add);
+        if runs < KIN_RUNS {
+            return None;
+        }
+        // One size that needed its reservation back speaks for all.
+        let shaken = all().filter(|one| one.calm_runs < one.runs).map(|one| one.calm_runs).min();
+        let most = |of: fn(&Expectation) -> MilliCores| all().map(|one| of(&one)).max().unwrap_or_default();
+        Some(Expectation {
+            runs,
+            calm_runs: shaken.unwrap_or(runs),
+            uncertainty: (1_000 / (u64::from(runs) + 1).isqrt()) as u32,
+            cpu_mean: most(|one| one.cpu_mean),
+            cpu_median: most(|one| one.cpu_median),
+            cpu_high: most(|one| one.cpu_high),
+            memory_high: all().map(|one| one.memory_high).max().unwrap_or_default(),
+            memory_median: all().map(|one| one.memory_median).max().unwrap_or_default(),
+            ..like
+        })
+    }
+
+    /// What all sizes need together, for one beyond them: of CPU if they are alike in that, of memory if in that, too.
+    fn alike(&self, kin: Expectation) -> Option<Expectation> {
+        let least = |of: fn(&Expectation) -> u32| {
+            let all = self.all.iter().filter_map(|bucket| bucket.expect(0, true));
+            all.map(|one| u64::from(of(&one))).min().unwrap_or(0)
+        };
+        let are_alike = |most: u32, least: u64| u64::from(most) * 1_000 <= least * ALIKE;
+        let cpu = are_alike(kin.cpu_high.0, least(|one| one.cpu_high.0));
+        let memory = are_alike(kin.memory_high.0, least(|one| one.memory_high.0));
+        cpu.then_some(Expectation { memory_is_safe: kin.memory_is_safe && memory, ..kin })
     }
 }
 
@@ -234,6 +296,39 @@ mod tests {
     }
 
     #[test]
+    fn a_size_of_which_little_is_known_is_judged_by_all_larger_ones() {
+        let mut all: Vec<_> = (0..3).map(|_| (10_000, seen(50, 1_000, 100, 0))).collect();
+        all.extend([(100_000, seen(500, 2_000, 300, 0)), (100, seen(5, 3_000, 400, 0))]);
+        let small = learned(&all).expect(1_000, true).unwrap();
+        assert_eq!((small.runs, small.calm_runs, small.memory_is_safe), (4, 4, true));
+        assert!(
+            small.cpu_high >= MilliCores(2_000) && small.cpu_high < MilliCores(2_300),
+            "{:?}",
+            small.cpu_high
+        );
+        assert!(small.saturation < MilliCores(1_150), "more would help the largest only");
+        assert!(small.duration < Span::millis(57) && small.memory_high >= Mebibytes(300));
+        let mut shaken = all.clone();
+        shaken[3].1.usage.safeguarded = true;
+        assert_eq!(learned(&shaken).expect(1_000, true).unwrap().calm_runs, 0, "one speaks for all");
+    }
+
+    #[test]
+    fn a_size_beyond_the_largest_is_judged_by_the_others_where_these_are_alike() {
+        let mut all: Vec<_> = (0..4).map(|_| (100, seen(5, 1_000, 40, 0))).collect();
+        assert_eq!(learned(&all).expect(1_000, true), None, "one size says nothing of others");
+        all.push((1_000, seen(500, 1_050, 300, 0)));
+        let beyond = learned(&all).expect(10_000, true).unwrap();
+        assert!(
+            beyond.cpu_high >= MilliCores(1_050) && !beyond.memory_is_safe,
+            "memory grows with the input"
+        );
+        assert_eq!(learned(&all).expect(1_000_000, true), None, "too far beyond all that was seen");
+        all.push((2_000, seen(500, 4_000, 300, 0)));
+        assert_eq!(learned(&all).expect(10_000, true), None, "the large ones need more");
+    }
+
+    #[test]
     fn a_run_that_was_held_back_wanted_more_than_it_had() {
         // Four threads on a quota of one core, for a second: stopped for three core seconds.
         let four = learned(&[(1, seen(1_000, 1_000, 40, 3_000))]).expect(1, true).unwrap();
@@ -263,7 +358,8 @@ mod tests {
             buckets.learn(1 << size, &seen(5, 500, 40, 0), u64::from(size));
         }
         assert_eq!(buckets.all.len(), BUCKETS);
-        assert!(buckets.expect(1 << 29, true).is_some() && buckets.expect(1, true).is_none());
+        assert_eq!(buckets.all.first().map(|oldest| oldest.size), Some(19));
+        assert!(buckets.expect(1 << 29, true).is_some());
         assert!(buckets.all.is_sorted_by_key(|bucket| bucket.size));
     }
 }

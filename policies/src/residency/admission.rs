@@ -29,6 +29,7 @@ pub enum Admission {
         cpu_permille: u32,
     },
     /// The JSQ fork: booked CPU, with the run's own, is at most so many thousandths of the cores; memory by containers' limits.
+    /// Idle containers hold theirs until they expire: see [`Admission::stops_idle`].
     Overbooked {
         /// Released: 1,500.
         cpu_permille: u32,
@@ -41,6 +42,14 @@ impl Admission {
     /// Whether the invoker should behave as the released ones in all else, too.
     pub(super) fn is_released(self) -> bool {
         self != Self::Booked
+    }
+
+    /// Whether idle ones are stopped when their memory is needed. The JSQ fork means to, and never does: its `remove` asks for
+    /// CPU to be freed as well, takes that of the idle containers for it, which is 0, and stops nobody where 0 is wanted. The
+    /// head of its queue then waits until some container has been idle for ten minutes, and all behind it with it. The authors
+    /// mended this in their MWS fork ("if cpu is inadequate, pressure can't be relieved by removing idle containers").
+    pub(super) fn stops_idle(self) -> bool {
+        !matches!(self, Self::Overbooked { .. })
     }
 }
 

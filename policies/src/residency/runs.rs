@@ -281,7 +281,7 @@ impl Residency {
     }
 
     /// Stops idle sandboxes, the least worth first, until so many MiB are free; none if that would not do. `sparing`
-    /// stays, but what it holds counts as free.
+    /// stays, but what it holds counts as free. The JSQ fork stops none.
     fn make_room(&mut self, needed: u64, sparing: Option<SandboxId>, outputs: &mut Vec<Output>) -> bool {
         if self.measures_memory() {
             return true;
@@ -295,6 +295,9 @@ impl Residency {
             return false;
         }
         while self.sandboxes.held() - spared + needed > capacity {
+            if !self.settings.admission.stops_idle() {
+                return false;
+            }
             let Some(least) = self.sandboxes.least_worth(sparing) else { return false };
             self.evict(least, outputs);
         }

@@ -357,6 +357,24 @@ fn the_other_fork_books_one_and_a_half_times_the_cores() {
 }
 
 #[test]
+fn the_jsq_fork_waits_for_idle_containers_to_expire_and_makes_all_wait_behind_it() {
+    let calls = |function: u64| run_of(u128::from(function), 1, card(function, 1));
+    let mut vm = released(Admission::Overbooked { cpu_permille: 1_500 }, 4, 512);
+    for function in 1..=2 {
+        told(&mut vm, at(0), calls(function));
+        told(&mut vm, at(1), ready(function));
+        told(&mut vm, at(function), ended(function));
+    }
+    // 512 MiB are idle. A third function does not fit, and the first, whose container is warm, may not overtake it.
+    assert_eq!(said(&told(&mut vm, at(10), calls(3))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(11), run_of(4, 1, card(1, 1)))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(600), Input::Woke)), [""; 0]);
+    let at_last = said(&told(&mut vm, at(602), Input::Woke));
+    assert_eq!(at_last, ["stop 1 Expired", "stop 2 Expired"]);
+    assert_eq!(said(&told(&mut vm, at(602), Input::Woke)), ["start 3", "start 4"]);
+}
+
+#[test]
 fn openwhisk_itself_counts_memory_only() {
     let mut vm = released(Admission::MemoryOnly, 1, 1_024);
     for id in 0..4 {

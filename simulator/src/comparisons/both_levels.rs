@@ -80,6 +80,11 @@ fn throughput_at_limit(reports: &[Report]) -> f64 {
     throughput(below) + part * (throughput(above) - throughput(below))
 }
 
+/// How many runs the table takes.
+pub fn runs(seeds: u64) -> u64 {
+    (HOUSES.len() * USERS.len()) as u64 * seeds
+}
+
 /// The table as Markdown.
 pub fn table(
     traces: Option<&Path>,
@@ -92,7 +97,7 @@ pub fn table(
         for seed in 1..=seeds {
             for users in USERS {
                 let label = format!("{levels:?}, {users} users, seed {seed}");
-                let repeat = "cargo run --release -p simulator --example lending -- both".to_owned();
+                let repeat = "windfall simulate lending --only both-levels".to_owned();
                 let traces = traces.map(Path::to_path_buf);
                 let build = move || house(levels, users, traces.as_deref(), seed);
                 jobs.push(Job { label, repeat, build: Box::new(build) });

@@ -1,9 +1,10 @@
-//! Freyr's test set under each allocator: how much is lent, and what it does to those who lend and to those who borrow.
+//! Allocators under the same calls: how much is lent, and what it does to those who lend and to those who borrow.
 //!
-//! **Knows:** 268 calls in a minute on nodes of 8 cores and 32 GB, as published; what a call takes alone at its reservation.
-//! **Promises:** all contenders have the same calls in the same slots. Nothing is trained: what is learned is learned from the calls
+//! **Knows:** 268 calls in a minute on nodes of 8 cores and 32 GB, as published; or other functions and minutes, from Azure's tables
+//! ([`Lendable`]); what a call takes alone at its reservation.
+//! **Promises:** all contenders have the same calls in the same slots. What profiles know they learn from the calls
 //! themselves, either in the minute that is measured (`Knowledge::None`) or from one more, at other moments and not measured,
-//! before it (`Knowledge::OneMinute`).
+//! before it (`Knowledge::OneMinute`); of a table the second half is measured. Models come trained, on none of this.
 //! **Gives up:** the functions' real needs, which are published nowhere; `workload::Freyr` says what is assumed.
 
 use std::fmt::Write as _;
@@ -16,10 +17,10 @@ use vocabulary::{Moment, Resources, Span, VmKind};
 use super::Seeds;
 use crate::house::House;
 use crate::machines;
-use crate::plan::{Call, Calls};
+use crate::plan::{Call, Calls, FunctionPlan};
 use crate::report::Report;
 use crate::runs::{Job, Progress, RunError, play_all};
-use crate::workload::{Freyr, Reserved};
+use crate::workload::{Freyr, Lendable, Reserved, TraceError};
 
 /// A node of the paper's.
 const NODE: Resources =
@@ -59,12 +60,23 @@ impl Contender {
         }
     }
 
+    /// Those that need the longest to play left out: what a table of a fleet is made with.
+    pub fn few() -> Vec<Self> {
+        let mut few = vec![Self::named("fixed", Lending::Off), Self::named("greedy-freyr22", Lending::Off)];
+        few.push(Self::named("ensure", Lending::Hard));
+        few.extend(
+            ["greedy", "libra", "profile-lent", "profile"].map(|name| Self::named(name, Lending::Elastic)),
+        );
+        few.push(Self::named("oracle", Lending::Elastic));
+        few
+    }
+
     /// Every published algorithm, ours and the bound, with hard ceilings and elastic ones; and the two baselines as released, which
     /// give nothing back.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::named("fixed", Lending::Off)];
         all.extend(["greedy-freyr22", "ensure-freyr22"].map(|name| Self::named(name, Lending::Off)));
-        for name in ["greedy", "ensure", "libra", "profile", "oracle"] {
+        for name in ["greedy", "ensure", "libra", "profile-lent", "profile", "oracle"] {
             all.extend([Lending::Hard, Lending::Elastic].map(|lending| Self::named(name, lending)));
         }
         all
@@ -80,11 +92,24 @@ pub enum Knowledge {
     OneMinute,
 }
 
+/// Who calls.
+#[derive(Debug, Clone)]
+pub enum Arrivals {
+    /// Freyr's test, with these reservations.
+    Freyr(Freyr, Reserved),
+    /// Functions and minutes of a table; the second half of the minutes is measured. Whatever the spread of inputs is, if it is not 0,
+    /// they vary as the table says.
+    Table(Lendable),
+}
+
+/// Functions, their calls, and from when on these are measured.
+type Called = (Vec<FunctionPlan>, Box<dyn Calls>, Span);
+
 /// What is played.
 #[derive(Clone)]
 pub struct Set {
-    /// Arrivals.
-    pub arrivals: Freyr,
+    /// Who calls.
+    pub arrivals: Arrivals,
     /// So many nodes.
     pub nodes: u32,
     /// Standard deviation of the logarithm of the inputs' sizes; 0: always the same.
@@ -112,6 +137,8 @@ pub struct Row {
     pub p99_run_s: Seeds,
     /// From call to answer, against the run alone at its reservation.
     pub mean_slowdown_of_latency: Seeds,
+    /// That over the elastic oracle's, where it was played, too.
+    pub of_oracle: Option<f64>,
     /// Shares of runs in per cent; see `report::Lending`.
     pub harvested_percent: Seeds,
     /// See above.
@@ -125,20 +152,36 @@ pub struct Row {
 }
 
 impl Set {
-    /// The house of one run.
-    pub fn house(&self, contender: &Contender, seed: u64) -> House {
+    /// The calls of one run, and from when on they are measured.
+    fn workload(&self, seed: u64) -> Result<Called, TraceError> {
+        let (freyr, reserved) = match &self.arrivals {
+            Arrivals::Freyr(freyr, reserved) => (freyr, *reserved),
+            Arrivals::Table(table) => {
+                let cores = self.nodes * NODE.cpu.0 / 1_000;
+                let workload = table.workload(cores, self.input_spread > 0.0, seed)?;
+                let minutes = table.selection.minutes.as_ref().map_or(0, |minutes| minutes.len() as u64);
+                let half = table.selection.begins + table.selection.minute.scaled(minutes, 2);
+                return Ok((workload.functions, workload.calls, half));
+            }
+        };
         let mut begins = BEGINS;
         let mut calls: Vec<Box<dyn Calls>> = Vec::new();
         if self.knowledge == Knowledge::OneMinute {
-            let before = self.arrivals.workload(Reserved::Paper, self.input_spread, begins, seed + 1_000);
+            let before = freyr.workload(reserved, self.input_spread, begins, seed + 1_000);
             calls.push(before.calls);
             begins = BEGINS + BETWEEN;
         }
-        let workload = self.arrivals.workload(Reserved::Paper, self.input_spread, begins, seed);
+        let workload = freyr.workload(reserved, self.input_spread, begins, seed);
         calls.push(workload.calls);
+        Ok((workload.functions, Box::new(InTurn(calls)), begins))
+    }
+
+    /// The house of one run.
+    pub fn house(&self, contender: &Contender, seed: u64) -> Result<House, TraceError> {
+        let (functions, calls, begins) = self.workload(seed)?;
         let machines = machines::Fleet::constant(self.nodes, VmKind::Regular, NODE);
         let name = format!("{} {:?}", contender.name, contender.lending);
-        let mut house = House::new(name, workload.functions, Box::new(InTurn(calls)), Box::new(machines));
+        let mut house = House::new(name, functions, calls, Box::new(machines));
         house.seed = seed;
         house.allocator = (contender.allocator)();
         house.residency.lending = contender.lending;
@@ -148,7 +191,7 @@ impl Set {
         house.patience = PATIENCE;
         house.aftermath = PATIENCE;
         house.measure_from = Moment::ORIGIN + begins;
-        house
+        Ok(house)
     }
 
     /// One row for each contender, over seeds from 1 on.
@@ -158,20 +201,39 @@ impl Set {
         seeds: u64,
         threads: usize,
         progress: &(dyn Fn(Progress<'_>) + Sync),
-    ) -> Result<Vec<Row>, RunError> {
+    ) -> Result<Vec<Row>, Unplayed> {
+        // What is wrong with a trace is said before anything is played.
+        self.workload(1)?;
         let mut jobs = Vec::new();
         for contender in contenders {
             for seed in 1..=seeds {
                 let (set, contender) = (self.clone(), contender.clone());
                 let label = format!("{} {:?}, seed {seed}", contender.name, contender.lending);
-                let repeat = "cargo run --release -p simulator --example lending".to_owned();
-                jobs.push(Job { label, repeat, build: Box::new(move || set.house(&contender, seed)) });
+                let repeat = format!("windfall simulate lending --seeds {seed}");
+                let build = move || set.house(&contender, seed).expect("its trace was read a moment ago");
+                jobs.push(Job { label, repeat, build: Box::new(build) });
             }
         }
         let reports = play_all(jobs, threads, progress).into_iter().collect::<Result<Vec<_>, _>>()?;
         let rows = contenders.iter().zip(reports.chunks(seeds.max(1) as usize));
-        Ok(rows.map(|(contender, reports)| Row::of(contender, reports)).collect())
+        let mut rows: Vec<Row> = rows.map(|(contender, reports)| Row::of(contender, reports)).collect();
+        let oracle = rows.iter().find(|row| row.name == "oracle" && row.lending == Lending::Elastic);
+        if let Some(oracle) = oracle.map(|row| row.mean_slowdown_of_latency.mean) {
+            rows.iter_mut().for_each(|row| row.of_oracle = Some(row.mean_slowdown_of_latency.mean / oracle));
+        }
+        Ok(rows)
     }
+}
+
+/// Why there are no rows.
+#[derive(Debug, thiserror::Error)]
+pub enum Unplayed {
+    /// Something is wrong with a trace.
+    #[error("{0}")]
+    Trace(#[from] TraceError),
+    /// A run broke: a bug.
+    #[error("{0}")]
+    Run(#[from] RunError),
 }
 
 /// One after the other.
@@ -207,6 +269,7 @@ impl Row {
             p99_latency_s: over(&|report| report.latency.p99_us as f64 / 1e6),
             p99_run_s: over(&|report| report.run.p99_us as f64 / 1e6),
             mean_slowdown_of_latency: over(&|report| times(report.slowdown_of_reservation.mean_permille)),
+            of_oracle: None,
             harvested_percent: share(|report| report.lending.harvested),
             accelerated_percent: share(|report| report.lending.accelerated),
             safeguarded_percent: share(|report| report.lending.safeguarded),
@@ -228,8 +291,8 @@ const PUBLISHED: [[&str; 8]; 5] = [
 /// The rows as Markdown, with the published ones below.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| allocator | lending | mean slowdown | P99 slowdown | worst degradation, % | P99 of runs, s | P99 latency, s | mean slowdown, waiting and cold starts included | harvested, % | accelerated, % | safeguarded, % | starved | CPU used, % |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| allocator | lending | mean slowdown | P99 slowdown | worst degradation, % | P99 of runs, s | P99 latency, s | mean slowdown, waiting and cold starts included | times the oracle's | harvested, % | accelerated, % | safeguarded, % | starved | CPU used, % |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in rows {
         let mode = Lending::NAMES[row.lending as usize];
@@ -240,6 +303,7 @@ pub fn markdown(rows: &[Row]) -> String {
             row.p99_run_s.text(1),
             row.p99_latency_s.text(1),
             row.mean_slowdown_of_latency.text(2),
+            row.of_oracle.map_or_else(String::new, |times| format!("{times:.2}")),
             row.harvested_percent.text(1),
             row.accelerated_percent.text(1),
             row.safeguarded_percent.text(1),
@@ -251,7 +315,7 @@ pub fn markdown(rows: &[Row]) -> String {
     for [name, mean, p99, worst, latency, harvested, accelerated, safeguarded] in PUBLISHED {
         let _ = writeln!(
             text,
-            "| *{name}* | | {mean} | {p99} | {worst} | {latency} | | | {harvested} | {accelerated} | {safeguarded} | | |"
+            "| *{name}* | | {mean} | {p99} | {worst} | {latency} | | | | {harvested} | {accelerated} | {safeguarded} | | |"
         );
     }
     text

@@ -41,7 +41,7 @@ const BOUGHT: [Bought; 5] = [
     Bought { set: SospSet::Best, prices: Prices::BEST, times: Some(9.0), cheaper_percent: Some(89.0) },
 ];
 
-const POLICIES: [&str; 4] = ["vanilla", "mws-sosp21", "mws", "mws+profile"];
+const POLICIES: [&str; 4] = ["vanilla", "mws-sosp21", "mws+profile", "mws+profile+greedy-dual"];
 
 /// Users for each hundred cores; 217 would use all cores all the time.
 const LEVELS: [u32; 9] = [15, 30, 60, 85, 105, 125, 145, 165, 190];
@@ -159,7 +159,7 @@ impl Figure for Cost {
         for bought in BOUGHT.iter().filter(|bought| bought.set != SospSet::Baseline) {
             let at = |policy: &str| curve::find(&curves, bought.set.name(), policy);
             let Some(reference) = at("mws-sosp21") else { continue };
-            for ours in ["mws", "mws+profile"].into_iter().filter_map(at) {
+            for ours in ["mws+profile", "mws+profile+greedy-dual"].into_iter().filter_map(at) {
                 findings.push(format!(
                     "{}: for the same money `{}` bears {:.2} times the load of `mws-sosp21`{}.",
                     ours.cluster,

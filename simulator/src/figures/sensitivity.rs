@@ -43,7 +43,7 @@ const MACHINES: [Machines; 7] = [
     machines("sizes twice as uneven", 30, 1.0, 2.0),
 ];
 
-const POLICIES: [&str; 2] = ["mws-sosp21", "mws"];
+const POLICIES: [&str; 3] = ["mws-sosp21", "mws", "mws+profile+greedy-dual"];
 const VMS: u32 = 10;
 /// About half of what the VMs bear, so that what is seen comes from evictions and not from crowding.
 const USERS: u32 = 100;

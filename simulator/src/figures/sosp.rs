@@ -1,21 +1,38 @@
 //! What SOSP'21's experiments have in common: the mix of functions, the clusters, and who decides.
 //!
 //! **Knows:** each policy under its name in the tables.
-//! **Promises:** each released balancer has its own invoker and controller around it (`policies::released`).
-//! **Gives up:** knowing the memory of the paper's VMs; whoever plays says which is assumed.
+//! **Promises:** each released balancer has its own invoker and controller around it (`policies::released`); functions have the
+//! released names, VMs the released ids on the ring.
+//! **Gives up:** knowing which VM had which size. The released script hands the series of cores out in the order in which a folder
+//! lists its files; here each seed has another.
 
-use policies::placement::{self, Binding};
+use policies::placement::jsq_sosp21::JsqSosp21;
+use policies::placement::mws_sosp21::MwsSosp21;
+use policies::placement::vanilla::Vanilla;
+use policies::placement::{self, Binding, Hashes, Placement};
 use policies::{allocation, released};
 use vocabulary::{Mebibytes, Moment, Resources, Span};
 
 use super::{Cell, Size};
+use crate::chance::Chance;
 use crate::house::House;
 use crate::machines::{Fleet, Launches, MEMORY_PER_CORE, SospSet};
-use crate::plan::{Machines, VmPlan};
+use crate::plan::{FunctionPlan, Machines, VmPlan};
 use crate::workload::{SospMix, TraceError};
 
-/// A D32s_v3, on which the paper emulated each of its VMs.
+/// What the released start-up script of these VMs (`scripts/startup.sh`) writes as their memory, whatever the cores: that of the
+/// D32s_v3 on which the paper emulated each of them.
 const HOST_MEMORY: Mebibytes = Mebibytes(128 * 1024);
+
+/// Ids of the ten invokers, from the released configuration (`config/perf_comp_harv_openwhisk.json`): they were drawn once. A third
+/// of the ring belongs to the first.
+const RING_IDS: [u16; 10] = [107, 135, 178, 191, 194, 281, 349, 364, 443, 449];
+
+/// In the same file: two, on one machine, with a reverse proxy that takes them in turn.
+const CONTROLLERS: usize = 2;
+
+/// Purpose of chance.
+const SHUFFLE: u64 = 301;
 
 /// Who decides where, and with how much.
 pub struct Policy {
@@ -23,15 +40,26 @@ pub struct Policy {
     pub name: &'static str,
     placement: &'static str,
     allocator: &'static str,
+    /// Of ours; the released invokers have their own ten minutes.
+    keep_alive: &'static str,
+}
+
+const fn released(name: &'static str) -> Policy {
+    Policy { name, placement: name, allocator: "fixed", keep_alive: "fixed" }
+}
+
+const fn ours(name: &'static str, allocator: &'static str, keep_alive: &'static str) -> Policy {
+    Policy { name, placement: "mws", allocator, keep_alive }
 }
 
 /// All that are compared.
-pub const POLICIES: [Policy; 5] = [
-    Policy { name: "mws-sosp21", placement: "mws-sosp21", allocator: "fixed" },
-    Policy { name: "jsq-sosp21", placement: "jsq-sosp21", allocator: "fixed" },
-    Policy { name: "vanilla", placement: "vanilla", allocator: "fixed" },
-    Policy { name: "mws", placement: "mws", allocator: "fixed" },
-    Policy { name: "mws+profile", placement: "mws", allocator: "profile" },
+pub const POLICIES: [Policy; 6] = [
+    released("mws-sosp21"),
+    released("jsq-sosp21"),
+    released("vanilla"),
+    ours("mws", "fixed", "fixed"),
+    ours("mws+profile", "profile", "fixed"),
+    ours("mws+profile+greedy-dual", "profile", "greedy-dual"),
 ];
 
 /// The house of a cell whose load is a number of users; `whole_host`: every VM has its host's memory, whatever its cores.
@@ -47,8 +75,7 @@ pub fn house(
     let many = "as many users as the load tells";
     let one = format!("{} users", cell.load);
     notes.extend(workload.notes.iter().map(|note| note.replace(&one, many)));
-    let placed = placement::by_name(policy.placement, &placement::Settings::default());
-    let placed = placed.expect("a listed placement");
+    let placed = placed(policy.placement, &workload.functions);
     let late = placed.binding() == Binding::Late;
     let label = format!("{} {} {}", cell.cluster, cell.policy, cell.load);
     let mut house = House::new(label, workload.functions, workload.calls, Box::new(machines));
@@ -58,13 +85,28 @@ pub fn house(
         allocation::by_name(policy.allocator, &allocation::Settings::default()).expect("a listed allocation");
     released::fit_dispatch(policy.placement, &mut house.dispatch);
     released::fit_residency(policy.placement, &mut house.residency);
+    house.keep_alive = policy.keep_alive.into();
     house.checks_bookings = late;
     // Nobody gives up in the paper; whoever waits for an hour here is counted as having failed.
     house.patience = Span::seconds(3_600);
     // What a released balancer has bound to a VM that shrank stays there, if it takes the whole day.
     house.aftermath = Span::seconds(24 * 3_600);
     house.measure_from = Moment::ORIGIN + Span::seconds(2);
+    // The script waits for five seconds, then reads.
+    house.read_at = SospSet::length() + Span::seconds(2 + 5);
     Ok((house, notes))
+}
+
+/// The released balancers find homes by names and ids as they did in the paper's cluster.
+fn placed(name: &str, functions: &[FunctionPlan]) -> Box<dyn Placement> {
+    let settings = placement::Settings::default();
+    let names = functions.iter().map(|function| (function.card.id, function.name.as_str()));
+    match name {
+        "mws-sosp21" => Box::new(MwsSosp21::with(Hashes::of_guests(names), &RING_IDS, CONTROLLERS)),
+        "jsq-sosp21" => Box::new(JsqSosp21::of(CONTROLLERS as u32)),
+        "vanilla" => Box::new(Vanilla::with(&settings, Hashes::of_guests(names))),
+        _ => placement::by_name(name, &settings).expect("a listed placement"),
+    }
 }
 
 fn machines(
@@ -76,16 +118,18 @@ fn machines(
 ) -> Result<(Fleet, Vec<String>), TraceError> {
     let mut fleet = set.fleet(size.traces.as_deref(), seed)?;
     let mut notes = fleet.notes.clone();
+    let mut given = fleet.given();
+    Chance::new(seed, SHUFFLE).shuffle(&mut given);
     if !whole_host {
         notes.push(format!("{}: {} MiB of memory to a core, as sold", cluster, MEMORY_PER_CORE.0));
-        return Ok((fleet, notes));
+        return Ok((Fleet::new(given, Launches::none(), Vec::new()), notes));
     }
     notes.push(format!(
         "{}: every VM has {} MiB of memory, its host's (D32s_v3), however many cores it has at the moment",
         cluster, HOST_MEMORY.0
     ));
     let whole = |size: Resources| Resources { memory: HOST_MEMORY, ..size };
-    let given = fleet.given().into_iter().map(|plan| VmPlan {
+    let given = given.into_iter().map(|plan| VmPlan {
         size: whole(plan.size),
         changes: plan.changes.into_iter().map(|(at, size)| (at, whole(size))).collect(),
         ..plan

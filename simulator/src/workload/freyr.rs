@@ -80,6 +80,11 @@ const KINDS: [Kind; 10] = [
     kind("dv", (8, 1024), (2, 384), 4, 1.0, 200, 1851),
 ];
 
+/// Cores that are reserved in the paper, and cores that are of use, of each.
+pub(super) fn shapes() -> [(u32, u32); 10] {
+    KINDS.map(|kind| (kind.paper.0, kind.parallel))
+}
+
 /// One call, for who knows what its function does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Drawn {

@@ -216,7 +216,7 @@ impl SospMix {
 fn functions() -> Vec<FunctionPlan> {
     let copies = KINDS.iter().flat_map(|kind| (0..kind.copies).map(move |copy| (kind, copy)));
     let plan = |(at, (kind, copy)): (usize, (&Kind, u32))| FunctionPlan {
-        name: format!("{}-{copy}", kind.name),
+        name: if kind.copies == 1 { kind.name.into() } else { format!("{}-{copy}", kind.name) },
         app: at as u32,
         card: FunctionCard {
             id: FunctionId(at as u64 + 1),

@@ -20,14 +20,15 @@ impl World {
         let input = match letter {
             Letter::Submitted(invocation) => {
                 let Some(open) = self.callers.get(invocation) else { return };
+                let function = self.house.functions[open.call.function as usize].card;
                 I::Submitted(Submission {
                     invocation,
-                    function: self.house.functions[open.call.function as usize].card,
+                    function,
                     first_attempt: Attempt::FIRST,
                     input_bytes: open.call.work.input_bytes,
                     give_up_at: self.now + self.house.patience,
                     durable: false,
-                    truth: Some(open.call.work.truth()),
+                    truth: Some(open.call.work.truth(function.reservation.cpu)),
                 })
             }
             Letter::Finished { vm, ending } => I::Finished { vm, ending },
@@ -183,7 +184,7 @@ impl World {
     }
 
     /// An answer reaches its caller.
-    pub(super) fn answered(&mut self, invocation: InvocationId, attempt: Attempt, how: Answered) {
+    pub(super) fn answered(&mut self, invocation: InvocationId, attempt: Attempt, how: Answered, init: Span) {
         let now = self.now;
         let Some(open) = self.callers.get(invocation) else { return };
         if !open.counts(attempt) || open.done {
@@ -195,6 +196,9 @@ impl World {
         if open.measured {
             let card = self.house.functions[open.call.function as usize].card;
             self.tally.answered(&open, &card, now.since(open.since), how);
+            if now <= self.house.read_at {
+                self.tally.read(now.since(open.since), init);
+            }
         }
         self.house.calls.answered(open.call.user, now);
         self.callers.forget_if_done(invocation);

@@ -12,7 +12,7 @@ use crate::house::House;
 use crate::physics::{CORE_US, Delivered};
 use crate::plan::{FunctionPlan, Work};
 use crate::report::{
-    ByKind, Cores, Decisions, Group, Latency, Lending, Point, Report, Series, Slowdown, Spread,
+    ByKind, Cores, Decisions, Group, Latency, Lending, Point, Read, Report, Series, Slowdown, Spread,
 };
 
 /// A run that takes less than this, in thousandths of what it takes alone at its reservation, was accelerated.
@@ -104,6 +104,7 @@ pub(super) struct Tally {
     pub decisions: Decisions,
     report: Report,
     latency: Spread,
+    read: Spread,
     wait: Spread,
     slowdown: Spread,
     slowdown_of_reservation: Spread,
@@ -136,6 +137,7 @@ impl Tally {
             decisions: Decisions::default(),
             report: Report { measured_from_us: house.measure_from.0, ..Report::default() },
             latency: Spread::default(),
+            read: Spread::default(),
             wait: Spread::default(),
             slowdown: Spread::default(),
             slowdown_of_reservation: Spread::default(),
@@ -232,6 +234,12 @@ impl Tally {
             }
         }
         function.failed += 1;
+    }
+
+    /// An answer is there when somebody reads.
+    pub fn read(&mut self, took: Span, init: Span) {
+        self.read.add((took + init).0);
+        self.report.read.cold += u64::from(init > Span::ZERO);
     }
 
     /// A run has ended that was measured.
@@ -359,6 +367,7 @@ impl Tally {
             played_us: now.0,
             events: self.events,
             latency: Latency::of(&self.latency),
+            read: Read { latency: Latency::of(&self.read), ..self.report.read },
             slowdown: Slowdown::of(&self.slowdown),
             slowdown_of_reservation: Slowdown::of(&self.slowdown_of_reservation),
             run: Latency::of(&self.run),

@@ -432,7 +432,7 @@ impl World {
             self.tally.ran(&lent);
         }
         if let Some(how) = how {
-            self.send(Message::Answer { invocation, attempt, how });
+            self.send(Message::Answer { invocation, attempt, how, init });
         }
         let ending = Ending {
             invocation,

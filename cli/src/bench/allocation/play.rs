@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use actors::store::Store;
 use bytes::Bytes;
-use messages::{HEADER_INVOCATION, HEADER_STATUS, Record, Start, subjects};
+use messages::{FleetList, HEADER_INVOCATION, HEADER_STATUS, Record, Start, subjects};
 use tokio::time::Instant;
 use vocabulary::{InvocationId, Outcome as How, Resources, Span};
 
 use super::functions::{self, KINDS};
+use super::shrinks::{Change, Vms};
 use crate::bench::cluster::Cluster;
 use crate::client::{Client, Connection};
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::nats_door;
 use crate::operator::Operator;
+use crate::vm;
 
 /// A call without an answer after this has failed.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -29,9 +31,9 @@ const NAMESPACE: &str = "guest";
 
 /// A cluster, ready to be called.
 pub(super) struct Stage {
-    cluster: Cluster,
     guest: async_nats::Client,
     store: Store,
+    vms: Vms,
 }
 
 /// One call.
@@ -75,13 +77,18 @@ pub(super) struct Played {
 
 impl Stage {
     /// Connects, and deploys the functions.
-    pub async fn open(cluster: Cluster, flags: &Flags, vm_cpu: u32) -> Outcome<Self> {
+    pub async fn open(cluster: &Cluster, flags: &Flags, vm_cpu: u32) -> Outcome<Self> {
         let operator = Operator { nats_url: None, data: cluster.data.clone() };
         let configuration = operator.configuration(flags)?;
         let bus = operator.bus(&configuration, "windfall bench allocation").await?;
         let store = Store::open(&bus, &configuration.settings.store).await.map_err(anyhow::Error::from)?;
+        let listed =
+            vm::ask::<FleetList>(bus.client(), subjects::FLEET_LIST.to_owned(), Bytes::new()).await?;
+        let mut vms: Vec<_> = listed.unwrap_or_default().vms.iter().map(|vm| vm.vm).collect();
+        vms.sort_unstable();
+        let vms = Vms::open(&configuration.settings.resource_monitor.cluster, &vms)?;
         let client = Client::new(&Connection { api_host: None, auth: None, data: cluster.data.clone() })?;
-        functions::deploy(&cluster, &client, vm_cpu).await?;
+        functions::deploy(cluster, &client, vm_cpu).await?;
         let endpoint = client.endpoint();
         let url = endpoint.nats_url.clone().unwrap_or_else(|| configuration.settings.nats.url.clone());
         let (user, key) = endpoint.auth.split_once(':').unwrap_or_default();
@@ -90,16 +97,11 @@ impl Stage {
             .connect(&url)
             .await
             .map_err(|error| nats_door::unreachable(&url, &error))?;
-        Ok(Self { cluster, guest, store })
+        Ok(Self { guest, store, vms })
     }
 
-    /// Ends it.
-    pub async fn close(mut self) {
-        self.cluster.stop().await;
-    }
-
-    /// All calls, each at its moment; comes back when all have ended.
-    pub async fn play(&self, calls: &[Call]) -> Outcome<Played> {
+    /// All calls, each at its moment, while VMs change; comes back when all have ended.
+    pub async fn play(&self, calls: &[Call], changes: &[Change]) -> Outcome<Played> {
         let began = Instant::now();
         let mut tasks = tokio::task::JoinSet::new();
         for &call in calls {
@@ -112,6 +114,10 @@ impl Stage {
                 let answer = ask(&guest, &name, argument).await;
                 (call, sent.elapsed(), answer)
             });
+        }
+        for &change in changes {
+            tokio::time::sleep_until(began + change.at).await;
+            self.vms.carry_out(change)?;
         }
         let mut played = Played::default();
         let mut answered = Vec::new();

@@ -5,11 +5,11 @@
 //! **Gives up:** what the simulator's physics leave out: quotas are handed out every 100 ms in life and flow evenly there, and the
 //! machine that carries the VMs is never short of CPU there.
 
-use policies::allocation;
 use policies::residency::Lending;
+use policies::{allocation, placement};
 use simulator::house::House;
 use simulator::machines;
-use simulator::plan::{self, FunctionPlan, Work};
+use simulator::plan::{self, FunctionPlan, VmPlan, Work};
 use vocabulary::{
     ApplicationId, FunctionCard, FunctionId, MilliCores, Moment, OnEviction, Resources, Revision, Span,
     VmKind,
@@ -18,6 +18,7 @@ use vocabulary::{
 use super::alone::Needs;
 use super::functions::KINDS;
 use super::play::Call;
+use super::shrinks::Change;
 use super::table::Figures;
 use super::{Contender, Fleet};
 
@@ -33,7 +34,12 @@ pub(super) fn foretell(
     fleet: &Fleet,
     needs: &Needs,
     rounds: &[Vec<Call>],
+    changes: &[Change],
 ) -> Option<Figures> {
+    let size = Resources::new(fleet.vm_cpu, fleet.vm_memory);
+    let plan =
+        VmPlan { kind: VmKind::Harvest, starts_at: Moment::ORIGIN, size, changes: Vec::new(), gone: None };
+    let mut vms = vec![plan; fleet.vms as usize];
     let mut calls = Vec::new();
     let mut begins = BEGINS;
     let mut measured_from = BEGINS;
@@ -43,15 +49,19 @@ pub(super) fn foretell(
         }
         let length = round.last().map_or(Span::ZERO, |call| Span::from(call.at));
         calls.extend(round.iter().map(|call| (Moment::ORIGIN + begins + Span::from(call.at), *call)));
+        for change in changes {
+            let to = Resources { cpu: change.cpu, ..size };
+            vms[change.vm].changes.push((Moment::ORIGIN + begins + Span::from(change.at), to));
+        }
         begins = begins + length + BETWEEN;
     }
-    let size = Resources::new(fleet.vm_cpu, fleet.vm_memory);
-    let machines = machines::Fleet::constant(fleet.vms, VmKind::Harvest, size);
+    let machines = machines::Fleet::new(vms, machines::Launches::none(), Vec::new());
     let functions =
         KINDS.iter().enumerate().map(|(at, kind)| plan_of(at, kind.reservation(fleet.vm_cpu), needs));
     let calls = Listed { calls, next: 0, needs: needs.clone() };
     let mut house = House::new(contender.label(), functions.collect(), Box::new(calls), Box::new(machines));
     house.seed = 1;
+    house.placement = placement::by_name(&contender.placement, &placement::Settings::default())?;
     house.allocator = allocation::by_name(&contender.allocator, constants)?;
     house.residency.lending = Lending::by_name(&contender.lending)?;
     house.patience = PATIENCE;

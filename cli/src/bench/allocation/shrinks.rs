@@ -37,11 +37,8 @@ pub(super) fn of_round(fleet: &Fleet, length: Duration) -> Vec<Change> {
         vm: (1 + n % changing) as usize,
         cpu: MilliCores(fleet.vm_cpu * PARTS[(n / changing) as usize % PARTS.len()] / 100),
     });
-    let whole = (1..=changing).map(|vm| Change {
-        at: length,
-        vm: vm as usize,
-        cpu: MilliCores(fleet.vm_cpu),
-    });
+    let whole =
+        (1..=changing).map(|vm| Change { at: length, vm: vm as usize, cpu: MilliCores(fleet.vm_cpu) });
     changes.chain(whole).collect()
 }
 

@@ -114,6 +114,7 @@ fn p99(sorted: &[f64]) -> f64 {
 /// One contender: its rounds, and what was foretold.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
+    pub placement: String,
     pub allocator: String,
     pub lending: String,
     pub rounds: Vec<Figures>,
@@ -127,6 +128,7 @@ impl Row {
         let live = mean(&rounds.iter().map(|round| round.mean_slowdown).collect::<Vec<_>>());
         let error = |foretold: Figures| 100.0 * (foretold.mean_slowdown - live).abs() / live.max(1e-9);
         Self {
+            placement: contender.placement.clone(),
             allocator: contender.allocator.clone(),
             lending: contender.lending.clone(),
             error_percent: foretold.map(error),
@@ -167,17 +169,24 @@ const COLUMNS: [Column; 12] = [
 
 /// The rows as Markdown; what was foretold stands below each in italics.
 pub(super) fn markdown(rows: &[Row]) -> String {
-    let mut text = String::from("| allocator | lending |");
+    let mut text = String::from("| placement | allocator | lending |");
     for (name, ..) in COLUMNS {
         let _ = write!(text, " {name} |");
     }
     text.push_str(" error of the foretold mean slowdown, % |\n|");
-    text.push_str(&" --- |".repeat(COLUMNS.len() + 3));
+    text.push_str(&" --- |".repeat(COLUMNS.len() + 4));
     text.push('\n');
     for row in rows {
-        let _ = writeln!(text, "| {} | {} | {} | |", row.allocator, row.lending, row.cells().join(" | "));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | |",
+            row.placement,
+            row.allocator,
+            row.lending,
+            row.cells().join(" | ")
+        );
         if let (Some(cells), Some(error)) = (row.cells_foretold(), row.error_percent) {
-            let _ = writeln!(text, "| *foretold* | | {} | {error:.0} |", cells.join(" | "));
+            let _ = writeln!(text, "| *foretold* | | | {} | {error:.0} |", cells.join(" | "));
         }
     }
     text
@@ -243,7 +252,7 @@ mod tests {
             saturation: MilliCores(150),
             cold_us: 1,
         };
-        let fleet = Fleet { vms: 3, vm_cpu: 500, vm_memory: 1_024 };
+        let fleet = Fleet { vms: 3, vm_cpu: 500, vm_memory: 1_024, shrinking: false };
         let figures = Figures::of_round(&played(&[1.0, 0.5, 1.5, 1.0, 0.95]), &vec![[alone; SIZES]], &fleet);
         assert!((figures.mean_slowdown - 0.99).abs() < 1e-6 && figures.p99_slowdown == 1.5);
         assert!((figures.worst_percent - 50.0).abs() < 1e-6);
@@ -255,8 +264,9 @@ mod tests {
 
     #[test]
     fn the_error_is_that_of_the_mean_over_all_rounds() {
-        let contender = Contender { allocator: "fixed".into(), lending: "off".into() };
-        let fleet = Fleet { vms: 1, vm_cpu: 1, vm_memory: 1 };
+        let contender =
+            Contender { placement: "mws".into(), allocator: "fixed".into(), lending: "off".into() };
+        let fleet = Fleet { vms: 1, vm_cpu: 1, vm_memory: 1, shrinking: false };
         let figures = Figures::of_round(&Played::default(), &Vec::new(), &fleet);
         let of = |mean_slowdown| Figures { mean_slowdown, ..figures };
         let row = Row::new(&contender, vec![of(0.9), of(1.1)], Some(of(0.85)));

@@ -100,6 +100,44 @@ fn the_books_follow_what_a_vm_has_given_back() {
     assert_eq!(booked(&house), 0);
 }
 
+/// Books twice the cores, for runs of a second.
+struct Double(Option<u32>);
+
+impl Allocator for Double {
+    fn name(&self) -> &'static str {
+        "double"
+    }
+
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
+        let mut more = request.reservation;
+        more.cpu.0 *= 2;
+        Grant { lasts: Span::seconds(1), ..Grant::fixed(more) }
+    }
+
+    fn settles_after(&self) -> Option<u32> {
+        self.0
+    }
+}
+
+#[test]
+fn who_waits_for_more_than_it_reserved_settles_for_that_when_more_would_save_it_no_time() {
+    for (settles, after_ms) in [(Some(1_000), Some(1_000)), (Some(500), Some(500)), (None, None)] {
+        let placement = placement::by_name("mws", &placement::Settings::default()).unwrap();
+        let starvation_after = Span::millis(100);
+        let settings = Settings { settle: Span::ZERO, starvation_after, ..Settings::default() };
+        let mut house = House { mind: Dispatch::new(settings, placement, Box::new(Double(settles))), now: 0 };
+        house.told(Input::VmReported(status(1, 3)));
+        assert_eq!(house.submit(1, rerun(1)), ["run 1.1 on vm-1"]);
+        // Two of three cores are booked; the reservation would fit beside them, twice as much does not.
+        assert!(house.submit(2, rerun(1)).is_empty());
+        let sent = (0..25).find_map(|_| {
+            house.now += 100;
+            (!house.told(Input::Woke).is_empty()).then_some(house.now)
+        });
+        assert_eq!(sent, after_ms, "{settles:?}");
+    }
+}
+
 #[test]
 fn a_successor_decides_by_what_its_predecessor_had_learned() {
     let mut learned = Profile::default();

@@ -1,0 +1,201 @@
+//! `windfall train`: a model for the allocator `learned`, trained in the simulator.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use training::school::{Kind, Plan, Point, School, examine_named};
+use training::{curve_svg, model_bytes};
+
+use crate::failure::{Exit, Failure, Outcome};
+
+/// Its flags.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct Train {
+    /// What is trained: ours, or Freyr's with its eleven features
+    #[arg(long, value_enum, default_value_t = What::Learned)]
+    what: What,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// So many trainings, each with the next seed; the best in the examination becomes the model
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Lessons of each
+    #[arg(long, value_name = "N", default_value_t = Plan::default().iterations, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    iterations: u32,
+    /// Houses that are played for each lesson
+    #[arg(long, value_name = "N", default_value_t = Plan::default().houses, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    houses: u32,
+    /// Threads that play houses; the result does not depend on them. Without it: as many as there are cores
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// The model
+    #[arg(long, value_name = "FILE", default_value = "models/allocator.onnx")]
+    out: PathBuf,
+    /// Where trainings are kept as they stand, and the learning curves
+    #[arg(long, value_name = "DIR", default_value = ".windfall/training")]
+    folder: PathBuf,
+    /// Go on where trainings of the same plan were broken off
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Which allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Learned,
+    Freyr,
+}
+
+const HELP: &str = "\
+Trains in houses that are drawn by chance, on the CPU, and examines at set intervals in houses that are none of those. Equal flags
+train equal models, whatever the threads, and however often a training was broken off and resumed. No trace is read: what
+models are judged on (`windfall simulate lending`) is new to them.
+
+Examples:
+  windfall train
+  windfall train --seeds 3 --iterations 400
+  windfall train --seeds 3 --iterations 400 --resume
+  windfall train --what freyr --out models/freyr-size.onnx";
+
+/// Carries it out.
+pub fn run(train: Train) -> Outcome {
+    let kind = match train.what {
+        What::Learned => Kind::Learned,
+        What::Freyr => Kind::Freyr,
+    };
+    let threads =
+        train.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let plan = Plan { kind, iterations: train.iterations, houses: train.houses, ..Plan::default() };
+    for name in ["fixed", "profile", "profile-lent", "libra", "oracle"] {
+        let brings = examine_named(&plan, threads, name).expect("these allocators exist");
+        println!("{name:<14} {brings:+.4} a run in the examination");
+    }
+    let mut schools = Vec::new();
+    for seed in train.seed..train.seed.saturating_add(train.seeds) {
+        schools.push(one(&train, Plan { seed, ..plan.clone() }, threads)?);
+    }
+    let file = train.folder.join(format!("{}-curves.svg", kind.name()));
+    write(&file, curve_svg(&schools).as_bytes())?;
+    let best = schools.iter().max_by(|a, b| a.best_examined.total_cmp(&b.best_examined));
+    let best = best.ok_or_else(|| Failure::usage("--seeds is 0: nothing was trained"))?;
+    let set = kind.features();
+    write(&train.out, &model_bytes(&best.best.actor, &set.names(), &set.scales()))?;
+    println!(
+        "The best is of seed {}, {:+.4} a run in the examination; written to {}, the curves to {}.",
+        best.plan.seed,
+        best.best_examined,
+        train.out.display(),
+        file.display()
+    );
+    Ok(())
+}
+
+fn one(train: &Train, plan: Plan, threads: usize) -> Outcome<School> {
+    let kept = train.folder.join(format!("{}-{}.json", plan.kind.name(), plan.seed));
+    let mut school = if train.resume && kept.exists() { resumed(&kept, &plan)? } else { School::new(plan) };
+    let bar = ProgressBar::new(school.plan.iterations.into());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} lessons, {eta} left") {
+        bar.set_style(style);
+    }
+    let said = |school: &School| match school.curve.last() {
+        Some(Point { examined, .. }) => format!("seed {}, {examined:+.4}", school.plan.seed),
+        None => format!("seed {}", school.plan.seed),
+    };
+    bar.set_position(school.iteration.into());
+    bar.set_message(said(&school));
+    while !school.is_over() {
+        if school.go_on(threads).is_some() {
+            let text =
+                serde_json::to_vec(&school).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+            write(&kept, &text)?;
+            bar.set_message(said(&school));
+        }
+        bar.set_position(school.iteration.into());
+    }
+    bar.finish_and_clear();
+    println!("seed {}: {:+.4} a run at its best", school.plan.seed, school.best_examined);
+    Ok(school)
+}
+
+fn resumed(path: &Path, plan: &Plan) -> Outcome<School> {
+    let wrong = |why: String| {
+        Failure::usage(format!(
+            "{} cannot be resumed: {why}. Leave --resume out to begin anew",
+            path.display()
+        ))
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let mut school: School = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    // More lessons than were planned are no other training, only a longer one.
+    let planned = Plan { iterations: plan.iterations, ..school.plan.clone() };
+    if planned != *plan {
+        return Err(wrong("it was planned otherwise".to_owned()));
+    }
+    school.plan = planned;
+    Ok(school)
+}
+
+/// Whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Outcome {
+    let wrong = |error: std::io::Error| {
+        Failure::new(
+            Exit::Failed,
+            format!("cannot write {}: {error}; name a folder that you may write to", path.display()),
+        )
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(wrong)?;
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    std::fs::write(&unfinished, bytes).and_then(|()| std::fs::rename(&unfinished, path)).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(folder: &Path, iterations: u32, resume: bool) -> Train {
+        Train {
+            what: What::Freyr,
+            seed: 1,
+            seeds: 1,
+            iterations,
+            houses: 1,
+            threads: Some(1),
+            out: folder.join("model.onnx"),
+            folder: folder.to_path_buf(),
+            resume,
+        }
+    }
+
+    fn plan(train: &Train) -> Plan {
+        Plan {
+            kind: Kind::Freyr,
+            iterations: train.iterations,
+            houses: 1,
+            examined_every: 1,
+            examination: 1,
+            ..Plan::default()
+        }
+    }
+
+    #[test]
+    fn a_training_that_was_broken_off_comes_to_the_same_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = asked(folder.path(), 2, false);
+        let at_once = one(&whole, plan(&whole), 1).unwrap();
+        let half = asked(folder.path(), 1, false);
+        one(&half, plan(&half), 1).unwrap();
+        let rest = asked(folder.path(), 2, true);
+        let resumed = one(&rest, plan(&rest), 1).unwrap();
+        // The step width follows the length of the plan, so that the first lesson of a shorter plan is as long: at its beginning.
+        assert_eq!(resumed, at_once);
+        let other = Plan { houses: 2, ..plan(&rest) };
+        assert_eq!(one(&rest, other, 1).unwrap_err().exit, Exit::Usage);
+        assert!(!folder.path().join("freyr-1.json.unfinished").exists());
+    }
+}

@@ -1,0 +1,311 @@
+//! What an allocator did in one house, and what came of it.
+//!
+//! **Knows:** each decision as the network saw it, when it was made, and how the run ended that it was made for.
+//! **Promises:** everything is put down to the decision that it follows from: how long the run took, how long its call waited, and
+//! a rent for what was booked. The rent is what the delay costs all others: who keeps a share of the fleet's cores for a
+//! second delays everybody who waits by that share of a second. So a decision need not be judged by what all that come after
+//! it bring, in which its own part is lost.
+//! **Gives up:** runs for which there was nothing to decide. They wait, too, and that counts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use policies::allocation::learned::{Chooser, Observation};
+use policies::allocation::{Allocator, Ended, Request};
+use serde::{Deserialize, Serialize};
+use vocabulary::{FunctionId, Grant, Moment, Resources, Span};
+
+use crate::Mlp;
+use crate::chance::Chance;
+use models::features::FeatureSet;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goals {
+    /// A run that takes s times what it takes alone with its reservation brings 1 - s; beyond s = 1 it costs so much more.
+    pub harm: f32,
+    /// A call that waits w and takes d alone costs ln(1 + w / d) times this.
+    pub waiting: f32,
+    /// Besides, what the decisions after it bring counts for it, those so much later by 1/e; 0: not at all.
+    pub horizon_s: f32,
+}
+
+impl Default for Goals {
+    fn default() -> Self {
+        Self { harm: 4.0, waiting: 0.05, horizon_s: 0.0 }
+    }
+}
+
+/// Slowdowns beyond this are taken for this.
+const SLOWEST: f32 = 5.0;
+
+/// One decision.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// Scaled vectors of all options.
+    pub vectors: Vec<f32>,
+    /// Which was taken.
+    pub action: usize,
+    /// The logarithm of how likely that was.
+    pub likely: f32,
+    /// What the critic thought would follow.
+    pub value: f32,
+    /// What followed until the next decision.
+    pub reward: f32,
+    /// How much of what follows the next decision counts here.
+    pub keep: f32,
+    pub(crate) at: Moment,
+    pub(crate) invocation: u128,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    now: Moment,
+    invocation: u128,
+    steps: Vec<Step>,
+    /// What the run takes alone with its reservation.
+    alone: BTreeMap<u128, Span>,
+    runs: BTreeMap<u128, Run>,
+    /// CPU of the fleet.
+    cores: f32,
+}
+
+/// How one went.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    slowdown: f32,
+    called: Moment,
+    waited: Span,
+    /// What it takes alone with its reservation.
+    alone: Span,
+    begun: Moment,
+    ended: Moment,
+    /// Cores.
+    booked: f32,
+}
+
+/// Waiting is summed up in pieces of so much time.
+const PIECE: Span = Span::millis(250);
+
+/// What a second costs all who wait at that time: sums from the beginning on, one for each piece.
+struct Rent(Vec<f32>);
+
+impl Rent {
+    fn of(runs: &BTreeMap<u128, Run>, goals: &Goals) -> Self {
+        let last = runs.values().map(|run| run.ended.0 / PIECE.0).max().unwrap_or(0) as usize;
+        let mut costs = vec![0.0_f32; last + 2];
+        for run in runs.values() {
+            let mut before = 0.0;
+            let (first, last) = (run.called.0 / PIECE.0, (run.called + run.waited).0 / PIECE.0);
+            for piece in first..=last {
+                let until = Moment((piece + 1) * PIECE.0).since(run.called).min(run.waited);
+                let cost = goals.of_waiting(until, run.alone);
+                costs[piece as usize + 1] += cost - before;
+                before = cost;
+            }
+        }
+        for piece in 1..costs.len() {
+            costs[piece] += costs[piece - 1];
+        }
+        Self(costs)
+    }
+
+    /// From the beginning to then.
+    fn until(&self, at: Moment) -> f32 {
+        let place = at.0 as f64 / PIECE.0 as f64;
+        let (piece, part) = (place as usize, place.fract() as f32);
+        let of = |piece: usize| self.0[piece.min(self.0.len() - 1)];
+        of(piece) + part * (of(piece + 1) - of(piece))
+    }
+}
+
+impl Goals {
+    fn of_run(&self, slowdown: f32) -> f32 {
+        1.0 - slowdown - self.harm * (slowdown - 1.0).max(0.0)
+    }
+
+    fn of_waiting(&self, waited: Span, alone: Span) -> f32 {
+        self.waiting * (1.0 + waited.as_seconds() / alone.as_seconds().max(0.1)).ln() as f32
+    }
+}
+
+/// Networks that take lessons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pupil {
+    /// Scores options.
+    pub actor: Mlp,
+    /// Says what will follow, from the vector of the first option...
+    pub critic: Mlp,
+    /// ...in units of this.
+    pub unit: f32,
+}
+
+/// Chooses as a pupil does: by chance while it learns, the best when it is examined.
+struct Sampler {
+    pupil: Arc<Pupil>,
+    set: &'static FeatureSet,
+    chance: Option<Chance>,
+    book: Arc<Mutex<Book>>,
+}
+
+impl Chooser for Sampler {
+    fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize> {
+        let mut vectors = Vec::new();
+        self.set.write(observation, options, &mut vectors);
+        self.set.scale(&mut vectors);
+        let scores = self.pupil.actor.forward(&vectors);
+        let Some(chance) = &mut self.chance else { return models::highest(&scores) };
+        let shares = shares(&scores);
+        let mut left = chance.unit();
+        let mut action = shares.len() - 1;
+        for (place, share) in shares.iter().enumerate() {
+            if left < *share {
+                action = place;
+                break;
+            }
+            left -= share;
+        }
+        let value = self.pupil.critic.forward(&vectors[..self.set.len()])[0] * self.pupil.unit;
+        let likely = shares[action].max(1e-9).ln();
+        let mut book = self.book.lock().expect("nobody panics while holding it");
+        let (at, invocation) = (book.now, book.invocation);
+        book.steps.push(Step { vectors, action, likely, value, at, invocation, ..Step::default() });
+        Some(action)
+    }
+}
+
+/// Softmax.
+pub fn shares(scores: &[f32]) -> Vec<f32> {
+    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut shares: Vec<f32> = scores.iter().map(|score| (score - most).exp()).collect();
+    let sum: f32 = shares.iter().sum();
+    shares.iter_mut().for_each(|share| *share /= sum);
+    shares
+}
+
+/// Writes down what an allocator is asked and told.
+struct Recorder {
+    inner: Box<dyn Allocator>,
+    book: Arc<Mutex<Book>>,
+}
+
+impl Recorder {
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.book.lock().expect("nobody panics while holding it")
+    }
+}
+
+impl Allocator for Recorder {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn looks_ahead(&self) -> bool {
+        self.inner.looks_ahead()
+    }
+
+    fn forget(&mut self, function: FunctionId) {
+        self.inner.forget(function);
+    }
+
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
+        {
+            let mut book = self.book();
+            (book.now, book.invocation) = (request.now, request.invocation.0);
+            let alone = request.truth.map_or(Span::ZERO, |truth| truth.reserved);
+            book.alone.insert(request.invocation.0, alone);
+            book.cores = request.fleet.capacity.cpu.0 as f32 / 1e3;
+        }
+        self.inner.grant(request)
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) {
+        {
+            let mut book = self.book();
+            let alone = book.alone.get(&ended.invocation.0).copied().unwrap_or_default();
+            if alone > Span::ZERO {
+                let slowdown = ended.duration.as_micros() as f32 / alone.as_micros() as f32;
+                // A run that was starved has to be done again: as if it had taken so much longer.
+                let slowdown = if ended.starved { slowdown + 2.0 } else { slowdown };
+                let begun = ended.now - ended.duration - ended.init;
+                let booked = if ended.usage.safeguarded {
+                    ended.grant.booked.cpu.max(ended.reservation.cpu)
+                } else {
+                    ended.grant.booked.cpu
+                };
+                let run = Run {
+                    slowdown: slowdown.min(SLOWEST),
+                    called: begun - ended.waited,
+                    waited: ended.waited + ended.init,
+                    alone,
+                    begun,
+                    ended: ended.now,
+                    booked: booked.0 as f32 / 1e3,
+                };
+                book.runs.insert(ended.invocation.0, run);
+            }
+        }
+        self.inner.ended(ended);
+    }
+}
+
+/// A kind of allocator that asks a chooser.
+pub type Allocators = fn(Box<dyn Chooser>) -> Box<dyn Allocator>;
+
+/// One that is to be watched in a house: put its allocator in there, play, and then see what it [`Watched::says`].
+pub struct Watched(Arc<Mutex<Book>>);
+
+/// What an episode came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Score {
+    /// Runs.
+    pub runs: u32,
+    /// What they brought by the goals, all together, nothing discounted.
+    pub good: f64,
+}
+
+impl Watched {
+    /// A pupil that learns, with its own stream of chance; without one it is examined.
+    pub fn pupil(
+        pupil: Arc<Pupil>,
+        set: &'static FeatureSet,
+        allocators: Allocators,
+        chance: Option<Chance>,
+    ) -> (Self, Box<dyn Allocator>) {
+        let book = Arc::new(Mutex::new(Book::default()));
+        let chooser = Sampler { pupil, set, chance, book: book.clone() };
+        let inner = allocators(Box::new(chooser));
+        (Self(book.clone()), Box::new(Recorder { inner, book }))
+    }
+
+    /// Any other.
+    pub fn other(inner: Box<dyn Allocator>) -> (Self, Box<dyn Allocator>) {
+        let book = Arc::new(Mutex::new(Book::default()));
+        (Self(book.clone()), Box::new(Recorder { inner, book }))
+    }
+
+    /// The steps with their rewards, and what all runs together have brought.
+    pub fn says(self, goals: &Goals) -> (Vec<Step>, Score) {
+        let mut book = self.0.lock().expect("nobody panics while holding it");
+        let rent = Rent::of(&book.runs, goals);
+        let cores = book.cores.max(0.1);
+        let brought = |run: &Run| goals.of_run(run.slowdown) - goals.of_waiting(run.waited, run.alone);
+        let good = book.runs.values().map(|run| f64::from(brought(run))).sum();
+        let score = Score { runs: book.runs.len() as u32, good };
+        let Book { steps, runs, .. } = &mut *book;
+        let mut next: Option<Moment> = None;
+        for step in steps.iter_mut().rev() {
+            // Where it was decided again for the same invocation, the last decision was the one that counted.
+            step.reward = runs.remove(&step.invocation).map_or(0.0, |run| {
+                let rent = (rent.until(run.ended) - rent.until(run.begun)) * run.booked / cores;
+                brought(&run) - rent
+            });
+            let gap = next.map(|next| next.since(step.at).as_seconds() as f32);
+            let keeps = goals.horizon_s > 0.0;
+            step.keep = gap.filter(|_| keeps).map_or(0.0, |gap| (-gap / goals.horizon_s).exp());
+            next = Some(step.at);
+        }
+        (std::mem::take(steps), score)
+    }
+}

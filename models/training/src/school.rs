@@ -1,0 +1,238 @@
+//! A training, from its first house to its last.
+//!
+//! **Knows:** what is wanted, the constants, a seed.
+//! **Promises:** the same [`Plan`] gives the same pupil, whatever the number of threads and however often it was broken off and
+//! resumed; at set intervals the pupil is examined, always in the same houses, which are none of those it learns in.
+//! **Gives up:** choosing among seeds; who trains several takes the one that is best in the examination.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use models::features::FeatureSet;
+use policies::allocation::Allocator;
+use serde::{Deserialize, Serialize};
+
+use crate::chance::Chance;
+use crate::course;
+use crate::episode::{Allocators, Goals, Pupil, Score, Step, Watched};
+use crate::ppo::{Lesson, Method, Optimisers, learn};
+use crate::{Mlp, allocators};
+
+/// Which allocator is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `policies::allocation::learned` with our features.
+    Learned,
+    /// `policies::allocation::freyr` with Freyr's eleven features.
+    Freyr,
+}
+
+impl Kind {
+    /// For files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Learned => "learned",
+            Self::Freyr => "freyr",
+        }
+    }
+
+    /// The features that its models are shown.
+    pub fn features(self) -> &'static FeatureSet {
+        match self {
+            Self::Learned => &models::features::OURS,
+            Self::Freyr => &models::features::FREYR,
+        }
+    }
+
+    /// Makes one with a chooser.
+    pub fn allocators(self) -> Allocators {
+        match self {
+            Self::Learned => allocators::learned,
+            Self::Freyr => allocators::freyr,
+        }
+    }
+}
+
+/// Everything that makes one training differ from another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// What is trained.
+    pub kind: Kind,
+    /// All chance.
+    pub seed: u64,
+    /// Lessons.
+    pub iterations: u32,
+    /// Houses to a lesson.
+    pub houses: u32,
+    /// An examination after so many lessons.
+    pub examined_every: u32,
+    /// Houses of the examination.
+    pub examination: u32,
+    /// What is wanted.
+    pub goals: Goals,
+    /// How it is learned.
+    pub method: Method,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Learned,
+            seed: 1,
+            iterations: 300,
+            houses: 32,
+            examined_every: 10,
+            examination: 24,
+            goals: Goals::default(),
+            method: Method::default(),
+        }
+    }
+}
+
+/// A point of the learning curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// After so many lessons.
+    pub iteration: u32,
+    /// What a run brought on average in the houses of the examination, by the goals; see [`Score`].
+    pub examined: f64,
+    /// What the last lesson showed.
+    pub lesson: Lesson,
+    /// Decisions learned from so far.
+    pub decisions: u64,
+}
+
+/// A training as it stands: what is kept to resume it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct School {
+    /// What was planned.
+    pub plan: Plan,
+    /// Lessons that were taken.
+    pub iteration: u32,
+    /// The pupil as it is,
+    pub pupil: Pupil,
+    /// and as it was when it was best in an examination.
+    pub best: Pupil,
+    /// What it had brought then.
+    pub best_examined: f64,
+    /// The curve so far.
+    pub curve: Vec<Point>,
+    optimisers: Optimisers,
+    decisions: u64,
+}
+
+/// Far from the seeds of lessons.
+const EXAMINATION: u64 = 1 << 60;
+
+impl School {
+    /// Before the first lesson.
+    pub fn new(plan: Plan) -> Self {
+        let width = plan.kind.features().len();
+        let pupil = Pupil {
+            actor: Mlp::seeded(&[width, 32, 16, 1], plan.seed).with_small_output(),
+            critic: Mlp::seeded(&[width, 32, 16, 1], plan.seed ^ (1 << 40)).with_small_output(),
+            unit: 0.0,
+        };
+        Self {
+            iteration: 0,
+            best: pupil.clone(),
+            best_examined: f64::NEG_INFINITY,
+            curve: Vec::new(),
+            optimisers: Optimisers::new(&pupil),
+            pupil,
+            decisions: 0,
+            plan,
+        }
+    }
+
+    /// Whether there are no more lessons.
+    pub fn is_over(&self) -> bool {
+        self.iteration >= self.plan.iterations
+    }
+
+    /// One lesson, and an examination where one is due.
+    pub fn go_on(&mut self, threads: usize) -> Option<Point> {
+        if self.is_over() {
+            return None;
+        }
+        let pupil = Arc::new(self.pupil.clone());
+        let plan = &self.plan;
+        let episodes = together(plan.houses as usize, threads, |place| {
+            let number = u64::from(self.iteration) * u64::from(plan.houses) + place as u64;
+            let seed = Chance::one_of_many(plan.seed, number).draw() >> 4;
+            let chance = Some(Chance::one_of_many(seed, 7));
+            let set = plan.kind.features();
+            let (watched, allocator) = Watched::pupil(pupil.clone(), set, plan.kind.allocators(), chance);
+            let _ = simulator::play(course::house(seed, allocator));
+            watched.says(&plan.goals).0
+        });
+        let steps: Vec<Step> = episodes.into_iter().flatten().collect();
+        let done = self.iteration as f32 / plan.iterations.max(1) as f32;
+        let mut chance = Chance::one_of_many(plan.seed ^ (1 << 50), self.iteration.into());
+        let lesson = learn(&mut self.pupil, &mut self.optimisers, &steps, &plan.method, done, &mut chance);
+        self.iteration += 1;
+        self.decisions += steps.len() as u64;
+        let due = self.iteration.is_multiple_of(self.plan.examined_every.max(1)) || self.is_over();
+        if !due {
+            return None;
+        }
+        let examined = self.examined(&self.pupil, threads);
+        if examined > self.best_examined {
+            (self.best, self.best_examined) = (self.pupil.clone(), examined);
+        }
+        let point = Point { iteration: self.iteration, examined, lesson, decisions: self.decisions };
+        self.curve.push(point);
+        Some(point)
+    }
+
+    fn examined(&self, pupil: &Pupil, threads: usize) -> f64 {
+        let pupil = Arc::new(pupil.clone());
+        let kind = self.plan.kind;
+        examine(&self.plan, threads, || {
+            Watched::pupil(pupil.clone(), kind.features(), kind.allocators(), None)
+        })
+    }
+}
+
+/// What a run brings on average in the houses of the examination, with allocators that are made for each.
+pub fn examine(plan: &Plan, threads: usize, make: impl Fn() -> (Watched, Box<dyn Allocator>) + Sync) -> f64 {
+    let scores: Vec<Score> = together(plan.examination as usize, threads, |place| {
+        let (watched, allocator) = make();
+        let _ = simulator::play(course::house(EXAMINATION + place as u64, allocator));
+        watched.says(&plan.goals).1
+    });
+    // Each house counts alike, or the largest would decide.
+    let means = scores.iter().map(|score| score.good / f64::from(score.runs.max(1)));
+    means.sum::<f64>() / scores.len().max(1) as f64
+}
+
+/// The same for one of `policies::allocation::NAMES`.
+pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
+    let settings = policies::allocation::Settings::default();
+    policies::allocation::by_name(name, &settings)?;
+    Some(examine(plan, threads, || {
+        Watched::other(policies::allocation::by_name(name, &settings).expect("it was there"))
+    }))
+}
+
+/// `count` results in order, worked out on so many threads.
+fn together<T: Send>(count: usize, threads: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let slots: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, count.max(1)) {
+            scope.spawn(|| {
+                while let place = next.fetch_add(1, Ordering::Relaxed)
+                    && place < count
+                {
+                    *slots[place].lock().expect("nobody panics while holding it") = Some(work(place));
+                }
+            });
+        }
+    });
+    let filled = slots.into_iter().map(|slot| slot.into_inner().expect("nobody panicked in it"));
+    filled.map(|slot| slot.expect("every place was drawn")).collect()
+}

@@ -1,0 +1,186 @@
+//! What a model chooses: ours.
+//!
+//! **Knows:** what `profile` knows, how full the fleet and the VM are where the invocation would go first, and how much of its
+//! CPU that VM tends to lose.
+//! **Promises:** `profile`'s answer is always one of the options, and what counts where the model has none; nothing that `profile` would
+//! not take is on offer: no CPU soon after a safeguard nor less than half of the runs wanted, no memory below the highest
+//! that was seen and a margin, nor of a function that must not run twice. What is booked above the reservation is of use by
+//! the profile, and not more than the VM has.
+//! **Gives up:** knowing the model. It comes from outside ([`Chooser`]): through ONNX Runtime in a live house, by its own network in
+//! training. It decides what is *booked*; the ceiling is the wish of `profile`.
+
+use vocabulary::{Grant, Mebibytes, MilliCores, Resources, Span};
+
+use super::options::Grid;
+use super::profile::ByProfile;
+use super::{Allocator, Fleet, Home, Request, Settings};
+use crate::profile::Expectation;
+
+/// Nobody is left with less CPU than this.
+const CPU_MIN: MilliCores = MilliCores(50);
+
+/// What a model is shown beside the options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// What the user asked for.
+    pub reservation: Resources,
+    /// Attempts that were sent out and have not ended: of all functions,
+    pub in_flight: u32,
+    /// and of this one.
+    pub in_flight_of_function: u32,
+    /// Invocations that wait for a place.
+    pub waiting: u32,
+    /// All VMs that take work.
+    pub fleet: Fleet,
+    /// The VM where it would go first.
+    pub home: Home,
+    /// Invocations of the function per second, in thousandths.
+    pub rate_milli_hz: u64,
+    /// Size of the argument.
+    pub input_bytes: u32,
+    /// Mean peak of the function's CPU, whatever the input,
+    pub cpu_peak: MilliCores,
+    /// of its memory,
+    pub memory_peak: Mebibytes,
+    /// and mean length of its runs.
+    pub duration: Span,
+    /// How long it takes with its whole reservation, as far as that was seen; zero: never.
+    pub baseline: Span,
+    /// What is expected for inputs of this size.
+    pub expected: Expectation,
+}
+
+impl Observation {
+    /// What a request shows.
+    pub fn of(request: &Request<'_>, expected: Expectation, baseline: Span) -> Self {
+        let profile = request.profile;
+        Self {
+            reservation: request.reservation,
+            in_flight: request.in_flight,
+            in_flight_of_function: request.in_flight_of_function,
+            waiting: request.waiting,
+            fleet: request.fleet,
+            home: request.home.unwrap_or_default(),
+            rate_milli_hz: profile.rate_milli_hz(request.now),
+            input_bytes: request.input_bytes,
+            cpu_peak: profile.cpu_peak().unwrap_or_default(),
+            memory_peak: profile.memory_peak().unwrap_or_default(),
+            duration: profile.duration().unwrap_or_default(),
+            baseline,
+            expected,
+        }
+    }
+}
+
+/// A model, or whoever stands in for one.
+pub trait Chooser: Send {
+    /// The place of one of the options, of which there are two at least; `None`: it has no answer.
+    fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize>;
+}
+
+/// See the module.
+pub struct Learned {
+    heuristic: ByProfile,
+    settings: Settings,
+    chooser: Box<dyn Chooser>,
+    options: Vec<Resources>,
+    unanswered: u64,
+}
+
+impl Learned {
+    /// With this model.
+    pub fn new(settings: Settings, chooser: Box<dyn Chooser>) -> Self {
+        let heuristic = ByProfile::new(settings.clone());
+        Self { heuristic, settings, chooser, options: Vec::new(), unanswered: 0 }
+    }
+
+    /// How often there was no answer, and `profile`'s was taken.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
+    /// `profile`'s answer first, then every allowed step of the grid, the reservation, and what such runs want.
+    fn list_options(&mut self, request: &Request<'_>, expected: &Expectation, heuristic: Grant) {
+        let (reservation, grid) = (request.reservation, self.settings.grid);
+        self.options.clear();
+        self.options.push(heuristic.booked);
+        let calm = expected.calm_runs >= self.settings.calibration_runs;
+        let least = if calm {
+            let memory = if request.may_rerun && expected.memory_is_safe {
+                Mebibytes(self.heuristic.memory_with_room(expected))
+            } else {
+                reservation.memory
+            };
+            Resources { cpu: expected.cpu_median, memory }
+        } else {
+            reservation
+        };
+        let has = request.home.map_or(reservation.cpu, |home| home.capacity.cpu);
+        let most = heuristic.ceiling.cpu.min(has).max(reservation.cpu);
+        for cpu in cpu_steps(grid, least.cpu.min(reservation.cpu), most, reservation.cpu) {
+            for memory in memory_steps(grid, least.memory.min(reservation.memory), reservation.memory) {
+                let option = Resources { cpu, memory };
+                if option != heuristic.booked {
+                    self.options.push(option);
+                }
+            }
+        }
+        if calm {
+            // Without a margin: what half of the runs want, and what none wants more of. The safeguard may give the rest back.
+            for cpu in [expected.cpu_median, expected.cpu_high] {
+                let option = Resources { cpu: cpu.max(CPU_MIN).min(most), ..heuristic.booked };
+                if !self.options.contains(&option) {
+                    self.options.push(option);
+                }
+            }
+        }
+    }
+}
+
+/// Every step of the grid from `least` to `most`, the step that holds the reservation being the reservation itself.
+fn cpu_steps(
+    grid: Grid,
+    least: MilliCores,
+    most: MilliCores,
+    own: MilliCores,
+) -> impl Iterator<Item = MilliCores> {
+    let (from, to) = (grid.cpu_steps_for(least), most.0 / grid.cpu_step.0.max(1));
+    let own_step = grid.cpu_steps_for(own);
+    let steps = (from..=to.min(grid.cpu_steps)).filter(move |&step| step != own_step);
+    steps.map(move |step| grid.cpu(step)).chain([own])
+}
+
+fn memory_steps(grid: Grid, least: Mebibytes, own: Mebibytes) -> impl Iterator<Item = Mebibytes> {
+    let (from, own_step) = (grid.memory_steps_for(least), grid.memory_steps_for(own));
+    let steps = from..own_step.min(grid.memory_steps + 1);
+    steps.map(move |step| grid.memory(step)).chain([own])
+}
+
+impl Allocator for Learned {
+    fn name(&self) -> &'static str {
+        "learned"
+    }
+
+    fn looks_ahead(&self) -> bool {
+        true
+    }
+
+    fn grant(&mut self, request: &Request<'_>) -> Grant {
+        let heuristic = self.heuristic.grant(request);
+        let Some(expected) = request.profile.expect(request.input_bytes) else { return heuristic };
+        if expected.runs < self.settings.calibration_runs {
+            return heuristic;
+        }
+        self.list_options(request, &expected, heuristic);
+        if self.options.len() < 2 {
+            return heuristic;
+        }
+        let observation = Observation::of(request, expected, Span::ZERO);
+        let chosen = self.chooser.choose(&observation, &self.options);
+        let Some(&booked) = chosen.and_then(|place| self.options.get(place)) else {
+            self.unanswered += 1;
+            return heuristic;
+        };
+        Grant { booked, ceiling: heuristic.ceiling.max(booked), ..heuristic }
+    }
+}

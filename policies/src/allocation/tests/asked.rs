@@ -1,0 +1,143 @@
+//! Allocators that ask a model: what is on offer, and what happens without an answer.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::allocation::freyr::Freyr;
+use crate::allocation::learned::{Chooser, Learned, Observation};
+
+/// What each decision had on offer.
+type Offered = Arc<Mutex<Vec<Vec<Resources>>>>;
+
+/// Answers with the place that is told, and notes what was on offer.
+struct Scripted(Option<usize>, Offered);
+
+impl Chooser for Scripted {
+    fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize> {
+        assert!(options.len() > 1, "nothing to choose from");
+        assert!(observation.expected.runs >= 3);
+        self.1.lock().unwrap().push(options.to_vec());
+        self.0
+    }
+}
+
+fn one(allocator: Box<dyn Allocator>, reservation: Resources) -> One {
+    One { allocator, reservation, profile: Profile::default(), free: resources(80, 1_000_000) }
+}
+
+fn learned(answer: Option<usize>, reservation: Resources) -> (One, Offered) {
+    let offered = Offered::default();
+    let chooser = Box::new(Scripted(answer, offered.clone()));
+    (one(Box::new(Learned::new(Settings::default(), chooser)), reservation), offered)
+}
+
+fn last(offered: &Offered) -> Vec<Resources> {
+    offered.lock().unwrap().last().cloned().unwrap_or_default()
+}
+
+#[test]
+fn nothing_is_asked_while_a_size_is_not_known() {
+    let (mut one, offered) = learned(Some(1), resources(4, 512));
+    for _ in 0..3 {
+        assert_eq!(one.runs(100, Span::millis(80), usage(1_000, 100)).booked, resources(4, 512));
+    }
+    assert!(offered.lock().unwrap().is_empty());
+    one.grant_for(100);
+    assert_eq!(offered.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn on_offer_are_profiles_answer_first_and_every_step_that_it_would_not_refuse() {
+    let (mut one, offered) = learned(Some(0), resources(4, 512));
+    let mut profile = One::of("profile", resources(4, 512));
+    for _ in 0..20 {
+        one.runs(100, Span::millis(80), usage(1_500, 200));
+        profile.runs(100, Span::millis(80), usage(1_500, 200));
+    }
+    let heuristic = profile.grant_for(100);
+    assert_eq!(one.grant_for(100), heuristic, "the first option is its answer");
+    let options = last(&offered);
+    assert_eq!(options[0], heuristic.booked);
+    let cpu: std::collections::BTreeSet<u32> = options[1..].iter().map(|option| option.cpu.0).collect();
+    assert!(
+        cpu.iter().all(|&cpu| (1_500..=4_000).contains(&cpu)),
+        "no less than half of the runs want: {cpu:?}"
+    );
+    assert!([2_000, 3_000, 4_000].iter().all(|step| cpu.contains(step)), "{cpu:?}");
+    assert!(
+        options.iter().all(|option| option.memory.0 > 250),
+        "its memory stays below the threshold: {options:?}"
+    );
+    assert!(options.contains(&resources(4, 512)));
+    assert_eq!(
+        std::collections::BTreeSet::from_iter(options.iter().map(|o| (o.cpu, o.memory))).len(),
+        options.len()
+    );
+}
+
+#[test]
+fn one_that_was_held_back_is_offered_more_than_it_reserved_as_far_as_its_vm_has_it() {
+    let (mut one, offered) = learned(Some(0), Resources::new(1_500, 256));
+    let held_back = Usage { throttled: Span::millis(400), ..usage(1_500, 200) };
+    for _ in 0..5 {
+        one.runs(100, Span::millis(80), held_back);
+    }
+    let home = Home { capacity: resources(5, 4_096), headroom: resources(1, 4_096), shrink_per_minute: 0 };
+    let ask = Request {
+        function: F,
+        input_bytes: 100,
+        home: Some(home),
+        ..Request::new(one.reservation, &one.profile)
+    };
+    one.allocator.grant(&ask);
+    let cpu: std::collections::BTreeSet<u32> = last(&offered).iter().map(|option| option.cpu.0).collect();
+    assert!([1_500, 3_000, 4_000, 5_000].iter().all(|step| cpu.contains(step)), "{cpu:?}");
+    assert!(
+        !cpu.contains(&2_000) && cpu.last() == Some(&5_000),
+        "the step of 2,000 is its reservation: {cpu:?}"
+    );
+}
+
+#[test]
+fn without_an_answer_it_is_profiles_and_that_is_counted() {
+    for answer in [None, Some(usize::MAX)] {
+        let offered = Offered::default();
+        let mut allocator = Learned::new(Settings::default(), Box::new(Scripted(answer, offered)));
+        let mut profile = One::of("profile", resources(4, 512));
+        for _ in 0..20 {
+            profile.runs(100, Span::millis(80), usage(1_500, 200));
+        }
+        let heuristic = profile.grant_for(100);
+        let ask =
+            Request { function: F, input_bytes: 100, ..Request::new(resources(4, 512), &profile.profile) };
+        for count in 1..4 {
+            assert_eq!(allocator.grant(&ask), heuristic);
+            assert_eq!(allocator.unanswered(), count);
+        }
+    }
+}
+
+#[test]
+fn after_a_safeguard_nothing_below_the_reservation_is_on_offer() {
+    let (mut one, offered) = learned(Some(1), resources(4, 512));
+    for _ in 0..10 {
+        one.runs(100, Span::millis(80), usage(1_000, 100));
+    }
+    one.runs(100, Span::millis(80), Usage { safeguarded: true, ..usage(3_900, 100) });
+    offered.lock().unwrap().clear();
+    assert_eq!(one.grant_for(100).booked, resources(4, 512));
+    assert!(last(&offered).iter().all(|&option| option == resources(4, 512)));
+}
+
+#[test]
+fn freyr_chooses_among_what_its_safeguard_allows_and_fixes_it_for_the_run() {
+    let offered = Offered::default();
+    let chooser = Box::new(Scripted(Some(0), offered.clone()));
+    let mut one = one(Box::new(Freyr::new(Settings::default(), chooser)), resources(4, 256));
+    assert_eq!(one.runs(0, Span::millis(80), usage(1_500, 70)).booked, resources(4, 256), "it calibrates");
+    one.profile.ended_with(0, Span::millis(80), None, usage(1_500, 70));
+    one.profile.ended_with(0, Span::millis(80), None, usage(1_500, 70));
+    let grant = one.grant_for(0);
+    assert_eq!((grant.booked, grant.ceiling), (Resources::new(2_000, 128), Resources::new(2_000, 128)));
+    assert_eq!(last(&offered).len(), 9, "two to four cores times two to four steps of memory");
+}
