@@ -32,6 +32,8 @@ use crate::output::note;
 
 /// Where the released arrivals are in a folder of traces.
 const TABLE: &str = "functions/azure2019_freyr10_invocations_per_min.csv";
+/// It is no policy but a model, so the simulator foretells nothing of it here.
+const LEARNED: &str = "learned";
 /// Slots of Freyr's table, and so many with --quick.
 const SLOTS: usize = 60;
 const SLOTS_QUICK: usize = 20;
@@ -180,7 +182,7 @@ impl Allocation {
     fn contenders(&self) -> Outcome<Vec<Contender>> {
         let mut allocators = vec![("fixed".to_owned(), Lending::NAMES[0].to_owned())];
         for name in self.allocators.iter().filter(|name| *name != "fixed") {
-            let is_known = policies::allocation::NAMES.contains(&name.as_str());
+            let is_known = name == LEARNED || policies::allocation::NAMES.contains(&name.as_str());
             if !is_known || name == "oracle" {
                 let known = policies::allocation::NAMES.iter().filter(|name| **name != "oracle");
                 let known: Vec<&str> = known.copied().collect();
