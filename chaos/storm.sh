@@ -79,6 +79,8 @@ finish() {
         wait "$up" || true
     fi
     [ -z "$disk" ] || umount "$disk" || true
+    # An lxcfs that had to be killed leaves its mount.
+    [ "$provider" != netns ] || umount --lazy "$WINDFALL_DATA/vms/lxcfs" 2>/dev/null || true
     if [ "$status" -eq 0 ]; then rm -rf "$WINDFALL_DATA"; else say "Logs and the event log are in $WINDFALL_DATA"; fi
     exit "$status"
 }
@@ -88,7 +90,7 @@ if grep -q '"fill_disk"' "$scenario" && [ "$provider" = netns ]; then
     # A disk that may be filled: the store has it for itself, and it is small.
     disk=$WINDFALL_DATA/jetstream
     mkdir "$disk"
-    mount -t tmpfs -o size=256m windfall-store "$disk"
+    mount -t tmpfs -o size=1g windfall-store "$disk"
     export WINDFALL_STORE__SUBMIT_SIZE_MIB=32 WINDFALL_STORE__RECORD_SIZE_MIB=32 WINDFALL_STORE__CODE_SIZE_MIB=32
 fi
 
