@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messages::{
-    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry,
-    Notice, RefusedWhy, Report, Start, Submit, Unknown, subjects,
+    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry, Notice, RefusedWhy, Report,
+    Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Dispatch, Ending, Input, Output, Submission};
 use ractor::{Actor, ActorProcessingErr, ActorRef};

@@ -1,4 +1,4 @@
-//! Reads an event log and says what in it was not as it must be: `cargo run -p chaos --example judge LOG`.
+//! Reads an event log and says what in it was not as it must be: `cargo run -p chaos --example verdict LOG`.
 //!
 //! Of what a log does not tell, when a Controller was frozen or cut off, nothing is known here.
 
