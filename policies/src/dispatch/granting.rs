@@ -154,6 +154,10 @@ impl Dispatch {
         let was_lent = self.open[&id].grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
         if was_lent {
             self.learn(ending, true);
+        } else if let Some(book) = self.vms.get(&vm) {
+            // It carries more than is booked on it. Nothing goes there before it has reported, or the two would kill each
+            // other in turn.
+            self.books.set_refusing(book.slot, true);
         }
         self.stop_running(id, attempt);
         let Some(open) = self.open.get_mut(&id) else { return };
