@@ -144,7 +144,7 @@ fn every_metric_is_described_and_no_other() {
 #[test]
 fn every_setting_that_is_named_as_a_limit_is_a_setting() {
     let settings: String = ["", "/controller", "/fleet", "/frontend", "/providers", "/vm"]
-        .map(|part| read(&format!("actors/src/settings{part}.rs")))
+        .map(|part| read(format!("actors/src/settings{part}.rs")))
         .concat();
     let limits = read("ARCHITECTURE.md");
     let table = limits.split("## Limits").nth(1).expect("the table of limits");
