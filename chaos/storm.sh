@@ -32,22 +32,7 @@ done
 # A number of the scenario, else what it is when it is left out.
 number() { found=$(sed -n "s/^$1 = \([0-9]*\).*/\1/p" "$scenario" | head -n 1); say "${found:-$2}"; }
 
-# A binary that is there is used, the release one first; WINDFALL_BINARY names another.
-if [ -n "${WINDFALL_BINARY:-}" ]; then
-    windfall=$WINDFALL_BINARY
-else
-    set_up "The storm"
-    if [ -x target/release/windfall ]; then
-        cargo build --locked --release -p windfall --bin windfall
-        windfall=target/release/windfall
-    else
-        cargo build --locked -p windfall --bin windfall
-        windfall=target/debug/windfall
-        say "There is no release build here, so this is the dev profile: its times are longer than they need be."
-    fi
-fi
-server=${WINDFALL_NATS_SERVER:-$WINDFALL_DATA/bin/nats-server}
-[ ! -x "$server" ] || export WINDFALL_NATS_SERVER="$server"
+find_windfall "The storm" "its times are longer than they need be."
 
 # As root, the rest happens in a network (and with mounts) of its own.
 provider=process

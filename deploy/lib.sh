@@ -1,4 +1,4 @@
-# Shell functions that deploy/up.sh and tests/run.sh share. To be read with `.` from the root of the project.
+# Shell functions that the scripts of this project share. To be read with `.` from the root of the project.
 #
 # Knows:     what Windfall needs on this machine, and how Debian and Ubuntu call it.
 # Promises:  says what it will install before it does; does nothing that has been done; needs root only for system
@@ -142,4 +142,24 @@ set_up() {
     need_rust
     need_nats_server
     need_onnxruntime
+}
+
+# Sets $windfall to the program that $1 runs: WINDFALL_BINARY, else the build of here, the release one where there is one. $2 says
+# what the dev profile means for it. The nats-server of here is found, too.
+find_windfall() {
+    if [ -n "${WINDFALL_BINARY:-}" ]; then
+        windfall=$WINDFALL_BINARY
+    else
+        set_up "$1"
+        if [ -x target/release/windfall ]; then
+            cargo build --locked --release -p windfall --bin windfall
+            windfall=target/release/windfall
+        else
+            cargo build --locked -p windfall --bin windfall
+            windfall=target/debug/windfall
+            say "There is no release build here, so this is the dev profile: $2"
+        fi
+    fi
+    server=${WINDFALL_NATS_SERVER:-$WINDFALL_DATA/bin/nats-server}
+    [ ! -x "$server" ] || export WINDFALL_NATS_SERVER="$server"
 }

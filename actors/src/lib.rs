@@ -18,6 +18,7 @@ mod listening;
 pub mod metrics;
 pub mod neighbours;
 pub mod providers;
+mod ran;
 pub mod resource_monitor;
 pub mod roles;
 pub mod settings;

@@ -10,22 +10,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 . deploy/lib.sh
 
-# A binary that is there is used, the release one first; WINDFALL_BINARY names another.
-if [ -n "${WINDFALL_BINARY:-}" ]; then
-    windfall=$WINDFALL_BINARY
-else
-    set_up "The comparison"
-    if [ -x target/release/windfall ]; then
-        cargo build --locked --release -p windfall --bin windfall
-        windfall=target/release/windfall
-    else
-        cargo build --locked -p windfall --bin windfall
-        windfall=target/debug/windfall
-        say "There is no release build here, so this is the dev profile: the cluster itself takes more CPU than it need."
-    fi
-fi
-server=${WINDFALL_NATS_SERVER:-$WINDFALL_DATA/bin/nats-server}
-[ ! -x "$server" ] || export WINDFALL_NATS_SERVER="$server"
+find_windfall "The comparison" "the cluster itself takes more CPU than it need."
 
 # Nothing of whoever runs this may reach the clusters.
 unset WINDFALL_CONFIG WINDFALL_API_HOST WINDFALL_AUTH WSK_CONFIG_FILE

@@ -15,6 +15,7 @@ use vocabulary::{Attempt, Moment, Span, Usage, VmId};
 
 use super::Shell;
 use super::book::Open;
+use crate::ran::{self, Called};
 use crate::store::{FunctionDefinition, Written};
 
 /// Records leave a VM every few milliseconds. Of one that has answered since, what is older than this is stored.
@@ -46,39 +47,19 @@ impl Delivered {
 
     fn into_record(self) -> Record {
         let Self { submit, definition, answer } = self;
-        let took = (answer.init + answer.duration).as_micros().div_ceil(1_000);
-        let started_unix_ms = answer.started_unix_ms.saturating_sub(answer.init.as_millis());
-        let ended_unix_ms = started_unix_ms + took;
-        let logs_are_lost = LogLine {
-            unix_us: ended_unix_ms * 1_000,
+        let called = Called {
+            namespace: &submit.namespace,
+            path: &submit.path,
+            card: &submit.function,
+            definition: Some(&*definition),
+        };
+        let mut record = ran::record(&called, &answer, Usage::default(), Vec::new());
+        record.logs.push(LogLine {
+            unix_us: record.ended_unix_ms * 1_000,
             stream: LogStream::Stderr,
             text: "The VM was lost before it had stored what this invocation logged.".into(),
-        };
-        Record {
-            invocation: answer.invocation,
-            attempt: answer.attempt,
-            namespace: submit.namespace,
-            path: submit.path,
-            version: definition.version.to_string(),
-            kind: definition.kind.clone(),
-            outcome: answer.outcome,
-            result: answer.result,
-            timed_out: answer.timed_out,
-            started_unix_ms,
-            ended_unix_ms,
-            waited: answer.waited,
-            init: answer.init,
-            duration: answer.duration,
-            start: answer.start,
-            vm: answer.vm,
-            reservation: submit.function.reservation,
-            timeout: submit.function.timeout,
-            log_limit_mb: definition.limits.logs_mb,
-            grant: answer.grant,
-            usage: Usage::default(),
-            logs: vec![logs_are_lost],
-            logs_stored_apart: false,
-        }
+        });
+        record
     }
 }
 

@@ -22,6 +22,7 @@ use super::outgoing::Outgoing;
 use super::{Arguments, InvokerMessage};
 use crate::clock::unix_ms;
 use crate::metrics;
+use crate::ran::{self, Called};
 use crate::store::FunctionDefinition;
 use crate::telemetry;
 
@@ -300,34 +301,8 @@ fn record_of(
     usage: Usage,
     logs: Vec<LogLine>,
 ) -> Record {
-    let took = (answer.init + answer.duration).as_micros().div_ceil(1_000);
-    // What the caller was told began when its sandbox began.
-    let started_unix_ms = answer.started_unix_ms.saturating_sub(answer.init.as_millis());
-    Record {
-        invocation: run.invocation,
-        attempt: run.attempt,
-        namespace: run.namespace.clone(),
-        path: run.path.clone(),
-        version: definition.map(|definition| definition.version.to_string()).unwrap_or_default(),
-        kind: definition.map(|definition| definition.kind.clone()).unwrap_or_default(),
-        outcome: answer.outcome,
-        result: answer.result.clone(),
-        timed_out: answer.timed_out,
-        started_unix_ms,
-        ended_unix_ms: started_unix_ms + took,
-        waited: answer.waited,
-        init: answer.init,
-        duration: answer.duration,
-        start: answer.start,
-        vm: answer.vm,
-        reservation: run.function.reservation,
-        timeout: run.function.timeout,
-        log_limit_mb: definition.map_or(0, |definition| definition.limits.logs_mb),
-        grant: answer.grant,
-        usage,
-        logs: logs.into_iter().map(wire_line).collect(),
-        logs_stored_apart: false,
-    }
+    let called = Called { namespace: &run.namespace, path: &run.path, card: &run.function, definition };
+    ran::record(&called, answer, usage, logs.into_iter().map(wire_line).collect())
 }
 
 fn wire_line(line: LogLine) -> messages::LogLine {
