@@ -178,9 +178,8 @@ impl Actor for Controller {
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
-        let intakes: [Intake<ControllerMessage>; 7] = [
+        let intakes: [Intake<ControllerMessage>; 6] = [
             (subjects::controller_submit(id), ControllerMessage::Submit),
-            (subjects::controller_finished(id), ControllerMessage::Finished),
             (subjects::controller_handback(id), ControllerMessage::HandBack),
             (subjects::controller_inquire(id), ControllerMessage::Inquire),
             (subjects::controller_bounces(id), ControllerMessage::Bounce),
@@ -190,6 +189,9 @@ impl Actor for Controller {
         for (subject, wrap) in intakes {
             tasks.forward(client.subscribe(subject).await?, &me, &credits, wrap);
         }
+        // It comes in one write with the answer, for which somebody waits at the Frontend, perhaps in this very process.
+        let finished = client.subscribe(subjects::controller_finished(id)).await?;
+        tasks.forward_last(finished, &me, &credits, ControllerMessage::Finished);
         tasks.tick(&me, ANNOUNCE, || ControllerMessage::Announce);
         tasks.tick(&me, experience::KEEP, || ControllerMessage::Keep);
         given.neighbours.move_in(id, me);

@@ -84,6 +84,9 @@ enum Command {
     /// The other process of the bench's bare request-reply
     #[command(hide = true)]
     BenchEcho(bench::Echo),
+    /// One of the processes of the bench's road alone
+    #[command(hide = true)]
+    BenchRoad(bench::Station),
     /// Show every setting in force and where it comes from
     Config(config_command::Config),
     /// Rehearse a scenario under virtual time
@@ -203,6 +206,7 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Namespace(command) => role::once(namespace::run(command, flags)),
         Command::Bench(bench) => role::once(bench::run(bench, flags)),
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
+        Command::BenchRoad(station) => role::once(bench::road(station, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
         Command::Model(command) => role::once(model::run(command, flags)),
