@@ -30,9 +30,9 @@ pub struct Titled {
 }
 
 impl Titled {
-    /// Whether it goes by this name, which may end in the number of nodes: `s500`, or `s500-10`.
+    /// Whether it goes by this name, which may end in the number of nodes: `s500`, or `s500-10`; or has this title.
     pub fn is_called(&self, name: &str) -> bool {
-        name == self.name || name == format!("{}-{}", self.name, self.set.nodes)
+        name == self.name || name == format!("{}-{}", self.name, self.set.nodes) || name == self.title
     }
 
     /// All rows of it, with these beside those that it is played with anyway.
