@@ -51,8 +51,7 @@ fn rough(seed: u64) -> House {
 fn users(seed: u64) -> House {
     let workload = SospMix::of_users(120).workload(seed);
     let model = Harvest { lifetime: Lifetime::forever(), changes: 50.0, ..Harvest::default() };
-    let mut house =
-        House::new("users", workload.functions, workload.calls, Box::new(model.fleet(10, seed)));
+    let mut house = House::new("users", workload.functions, workload.calls, Box::new(model.fleet(10, seed)));
     house.seed = seed;
     house.calls_until = Moment::ORIGIN + LENGTH;
     house.keeps_decisions = true;
@@ -115,9 +114,8 @@ fn houses() -> Vec<House> {
 
 /// FNV-1a.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn main() {
