@@ -88,6 +88,7 @@ fn open(folder: &Path, name: &str) -> ProcessProvider {
         folder: folder.join(name),
         log_files: true,
         confine: false,
+        headroom: vocabulary::Mebibytes::ZERO,
         grace: Duration::from_secs(5),
         last_grace: Duration::from_secs(2),
     })
