@@ -17,6 +17,7 @@ mod records;
 mod scan;
 mod streams;
 mod submissions;
+pub mod taking;
 mod watched;
 
 pub use code::Code;

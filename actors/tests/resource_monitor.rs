@@ -129,6 +129,7 @@ async fn report(bus: Bus, vms: PathBuf) {
                 metrics: String::new(),
                 age: Span::ZERO,
                 enforcement: String::new(),
+                store_stalled: None,
                 capacity_source: String::new(),
                 notice: None,
                 hindrance: messages::Hindrance::default(),
