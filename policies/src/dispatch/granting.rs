@@ -9,7 +9,7 @@
 use vocabulary::{FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
 
 use super::open::Open;
-use super::{Dispatch, Ending, GivenUp, Output, Submission};
+use super::{Dispatch, Ending, GivenUp, Output, Seen, Submission};
 use crate::allocation::{Ended, Fleet, Home, Request};
 use crate::placement::{Ask, Binding, Ran};
 use crate::reliability::Kinds;
@@ -95,12 +95,14 @@ impl Dispatch {
     }
 
     /// A run has ended: the profile learns, then the allocator.
-    pub(super) fn learn(&mut self, ending: &Ending, open: &Open, starved: bool) {
+    pub(super) fn learn(&mut self, ending: &Ending, open: &Open, starved: bool, outputs: &mut Vec<Output>) {
         let ran = matches!(
             ending.outcome,
             Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
         );
         let Some(function) = self.functions.get_mut(&ending.function) else { return };
+        let tells = self.settings.tells_runs;
+        let expected = if tells { function.profile.expect(ending.input_bytes) } else { None };
         if starved {
             function.profile.starved();
         } else if ran {
@@ -117,11 +119,16 @@ impl Dispatch {
         }
         let Open { submission, submitted, grant: Some(grant), .. } = *open else { return };
         let waited = self.now.since(submitted) - ending.init - ending.duration;
+        let reservation = submission.function.reservation;
+        if tells {
+            let seen = Seen { ending: *ending, starved, reservation, grant, waited, expected };
+            outputs.push(Output::Ran(Box::new(seen)));
+        }
         self.allocator.ended(&Ended {
             now: self.now,
             invocation: ending.invocation,
             function: ending.function,
-            reservation: submission.function.reservation,
+            reservation,
             grant,
             input_bytes: ending.input_bytes,
             answered: ending.outcome == Some(Outcome::Success),
@@ -152,7 +159,7 @@ impl Dispatch {
         let reservation = open.submission.function.reservation;
         let was_lent = open.grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
         if was_lent {
-            self.learn(ending, &open, true);
+            self.learn(ending, &open, true, outputs);
         } else if let Some(slot) = slot {
             // It carries more than is booked on it. Nothing goes there before it has reported, or the two would kill each
             // other in turn.

@@ -158,7 +158,7 @@ impl Dispatch {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending, &open, false);
+        self.learn(&ending, &open, false, outputs);
         if let Some(slot) = slot {
             self.vms[slot].ended_at(self.now);
         }
