@@ -1,18 +1,24 @@
 //! The published figures, played again: the paper, its policy in our rehearsal, and ours beside them.
 //!
 //! **Knows:** what is published ([`Figure`], one file each), and how large a rehearsal is asked for ([`Size`]).
-//! **Promises:** equal sizes give equal figures, to the last digit, whatever the number of threads; every figure names what it
-//! was made of and says in words which of its goals hold and which do not. Files are put in place whole or not at all.
+//! **Promises:** equal sizes give equal figures, to the last digit, whatever the number of threads, except for what a clock or the
+//! operating system measured, which stands under `measured`; every figure names what it was made of and says in words which of its
+//! goals hold and which do not. Files are put in place whole or not at all, each figure's as soon as it is there.
 //! **Gives up:** choosing for the reader: what is assumed twice is played twice and stands twice in the table.
 
+mod azure;
 mod balancers;
+mod cells;
 mod chart;
 mod cost;
 mod curve;
 mod document;
+mod freyr;
 mod reading;
+mod scale;
 mod sensitivity;
 mod sosp;
+mod strategies;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,52 +26,78 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use balancers::Balancers;
+pub use cells::{Cell, Cells, Played};
 pub use chart::{Chart, Line};
 pub use document::{Files, WriteError, markdown, write};
 pub use reading::{Crossing, Summary, crossing};
 
-use crate::house::House;
-use crate::report::Report;
-use crate::runs::{Job, Progress, play_all};
+use crate::comparisons::lending::{Contender, Unplayed};
+use crate::runs::Progress;
 use crate::workload::TraceError;
+
+/// How much is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Amount {
+    /// For the record.
+    #[default]
+    Full,
+    /// Fewer loads, fewer seeds: all figures within five minutes on two cores.
+    Quick,
+    /// So little that it proves only that every figure comes out.
+    Tiny,
+}
 
 /// How large a rehearsal is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Size {
-    /// Fewer loads, fewer seeds: all figures within five minutes on two cores.
-    pub quick: bool,
+    /// How much is played.
+    pub amount: Amount,
     /// So many seeds instead of the figure's own choice.
     pub seeds: Option<u64>,
-    /// The folder of traces, if there is one: then clusters that change do so as released, not as drawn.
+    /// The folder of traces, if there is one: then clusters that change do so as released, and calls come as recorded; else both are
+    /// drawn by chance.
     pub traces: Option<PathBuf>,
 }
 
 impl Size {
-    /// The seeds to play, from 1 on.
-    pub fn seeds(&self, quick: u64, full: u64) -> std::ops::RangeInclusive<u64> {
-        1..=self.seeds.unwrap_or(if self.quick { quick } else { full })
+    /// One of these, by how much is played.
+    pub fn pick<T>(&self, full: T, quick: T, tiny: T) -> T {
+        match self.amount {
+            Amount::Full => full,
+            Amount::Quick => quick,
+            Amount::Tiny => tiny,
+        }
+    }
+
+    /// The seeds to play, from 1 on; with a tiny amount it is one.
+    pub fn seeds(&self, full: u64, quick: u64) -> std::ops::RangeInclusive<u64> {
+        1..=self.seeds.unwrap_or(self.pick(full, quick, 1))
+    }
+
+    /// The flags that ask for it again, except for the folder of traces, which is of this machine.
+    pub fn flags(&self) -> String {
+        let mut flags = self.pick("", " --quick", " --tiny").to_owned();
+        if let Some(seeds) = self.seeds {
+            flags += &format!(" --seeds {seeds}");
+        }
+        if self.traces.is_some() {
+            flags += " --traces DIR";
+        }
+        flags
     }
 }
 
-/// One run of a figure.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cell {
-    /// Where it is played.
-    pub cluster: String,
-    /// Who decides.
-    pub policy: String,
-    /// How much is asked for; the figure says of what.
-    pub load: u32,
-    /// All chance.
-    pub seed: u64,
-}
-
-/// A cell and what came of it.
-pub struct Played {
-    /// Which.
-    pub cell: Cell,
-    /// What.
-    pub report: Report,
+/// Everything that a figure is played with.
+pub struct Stage<'a> {
+    /// How large.
+    pub size: &'a Size,
+    /// Runs at once.
+    pub threads: usize,
+    /// Allocators beside the named ones: trained models, which are read elsewhere.
+    pub contenders: &'a [Contender],
+    /// Told after every run.
+    pub progress: &'a (dyn Fn(Progress<'_>) + Sync),
 }
 
 /// What a figure comes to.
@@ -77,7 +109,9 @@ pub struct Drawn {
     pub about: &'static str,
     /// What was measured, what was assumed, where it comes from: a sentence each.
     pub notes: Vec<String>,
-    /// Which goals hold, which do not: a sentence each.
+    /// What was hoped for, each with what came of it.
+    pub goals: Vec<Goal>,
+    /// What else is to be seen, and what does not come out as published: a sentence each.
     pub findings: Vec<String>,
     /// Runs that broke, each with the line that repeats it: bugs. Their cells are missing from everything above.
     pub broken: Vec<String>,
@@ -87,8 +121,28 @@ pub struct Drawn {
     /// For people's eyes.
     #[serde(skip)]
     pub charts: Vec<Chart>,
-    /// For programs: by cluster, then by policy.
-    pub values: BTreeMap<String, BTreeMap<String, Value>>,
+    /// For programs: by cluster or workload, then by policy.
+    pub values: Values,
+}
+
+/// By cluster or workload, then by policy.
+pub type Values = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// One line of the table over all figures: the paper, its policy here, ours. Empty: there is nothing of the kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Goal {
+    /// Of what: the cluster, and the number with its unit.
+    pub of: String,
+    /// What is published.
+    pub paper: String,
+    /// The published policy, played again here.
+    pub rerun: String,
+    /// Ours.
+    pub ours: String,
+    /// What ours should come to.
+    pub wanted: String,
+    /// Whether it does; `None`: nothing is wanted, it is only told.
+    pub met: Option<bool>,
 }
 
 /// Rows under heads.
@@ -110,28 +164,28 @@ impl Table {
     }
 }
 
-/// One figure of a paper.
+/// One figure of a paper, or of ours.
 pub trait Figure: Sync {
     /// What it is called on the command line.
     fn name(&self) -> &'static str;
     /// What is drawn, and where it is published.
     fn about(&self) -> &'static str;
     /// The runs that it takes at most.
-    fn cells(&self, size: &Size) -> Vec<Cell>;
-    /// Whether a cell is played, once all of smaller load have been. A curve that has left the plot is not followed: a house
-    /// that is far beyond what it can bear costs most to play and tells least.
-    fn goes_on(&self, cell: &Cell, played: &[Played]) -> bool {
-        let _ = (cell, played);
-        true
-    }
-    /// What is played in one of them, and a sentence for each of its sources.
-    fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError>;
-    /// What they come to; by load, and then in the order of [`Figure::cells`].
-    fn draw(&self, played: &[Played], size: &Size, notes: Vec<String>) -> Drawn;
+    fn most_runs(&self, stage: &Stage<'_>) -> usize;
+    /// Plays and draws it.
+    fn play(&self, stage: &Stage<'_>) -> Result<Drawn, FigureError>;
 }
 
-/// All figures, in the order in which they are played.
-pub const ALL: [&dyn Figure; 3] = [&balancers::Balancers, &cost::Cost, &sensitivity::Sensitivity];
+/// All figures, in the order in which they are played and told.
+pub static ALL: [&dyn Figure; 7] = [
+    &balancers::Balancers,
+    &cost::Cost,
+    &strategies::Strategies,
+    &freyr::Freyr,
+    &sensitivity::Sensitivity,
+    &azure::Azure,
+    &scale::Scale,
+];
 
 /// The figure of this name.
 pub fn by_name(name: &str) -> Option<&'static dyn Figure> {
@@ -142,169 +196,65 @@ pub fn by_name(name: &str) -> Option<&'static dyn Figure> {
 #[derive(Debug, thiserror::Error)]
 pub enum FigureError {
     /// Something is wrong with the traces.
-    #[error("{0}; without --traces the clusters that change are drawn by chance instead")]
+    #[error("{0}; without --traces what is not there is drawn by chance instead")]
     Trace(#[from] TraceError),
+    /// A run that stands for a whole figure broke: a bug.
+    #[error("{0}")]
+    Run(#[from] crate::runs::RunError),
 }
 
-/// Plays all of a figure's runs and draws it.
-pub fn play(
-    figure: &'static dyn Figure,
-    size: &Size,
-    threads: usize,
-    progress: &(dyn Fn(Progress<'_>) + Sync),
-) -> Result<Drawn, FigureError> {
-    let cells = figure.cells(size);
-    // Each is built once before anything is played: what is wrong with a trace is said at once, as an error and not as a broken
-    // run. A source that says another sentence for each load or seed is quoted once.
-    let mut notes: Vec<String> = Vec::new();
-    let mut of_cluster = BTreeMap::new();
-    for cell in &cells {
-        if of_cluster.insert(cell.cluster.clone(), ()).is_none() {
-            notes.extend(figure.house(cell, size)?.1);
+impl From<Unplayed> for FigureError {
+    fn from(unplayed: Unplayed) -> Self {
+        match unplayed {
+            Unplayed::Trace(error) => Self::Trace(error),
+            Unplayed::Run(error) => Self::Run(error),
         }
     }
-    let mut seen = std::collections::BTreeSet::new();
-    notes.retain(|note| seen.insert(note.clone()));
-    let job = |cell: &Cell| {
-        let (cell, size) = (cell.clone(), size.clone());
-        Job {
-            label: format!("{} {} {} {}", cell.cluster, cell.policy, cell.load, cell.seed),
-            repeat: format!(
-                "windfall simulate figures --only {} --seeds {}{}",
-                figure.name(),
-                cell.seed,
-                if size.quick { " --quick" } else { "" }
-            ),
-            build: Box::new(move || figure.house(&cell, &size).expect("it was read a moment ago").0),
-        }
-    };
-    let of = cells.len();
-    let mut rounds: BTreeMap<u32, Vec<Cell>> = BTreeMap::new();
-    cells.into_iter().for_each(|cell| rounds.entry(cell.load).or_default().push(cell));
-    let mut played: Vec<Played> = Vec::new();
-    let mut broken = Vec::new();
-    let mut passed = 0;
-    for mut round in rounds.into_values() {
-        let all = round.len();
-        round.retain(|cell| figure.goes_on(cell, &played));
-        let before = passed + all - round.len();
-        let in_all = |at: Progress<'_>| progress(Progress { label: at.label, done: before + at.done, of });
-        let results = play_all(round.iter().map(job).collect(), threads, &in_all);
-        for (cell, result) in round.into_iter().zip(results) {
-            match result {
-                Ok(report) => played.push(Played { cell, report }),
-                Err(error) => broken.push(error.to_string()),
-            }
-        }
-        passed += all;
-    }
-    Ok(Drawn { broken, ..figure.draw(&played, size, notes) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The balancers, with a handful of users.
-    struct Small;
-
-    impl Figure for Small {
-        fn name(&self) -> &'static str {
-            balancers::Balancers.name()
-        }
-        fn about(&self) -> &'static str {
-            balancers::Balancers.about()
-        }
-        fn cells(&self, size: &Size) -> Vec<Cell> {
-            let mut cells = balancers::Balancers.cells(size);
-            cells.retain(|cell| cell.cluster == "Active" && cell.load <= 100 && cell.policy != "vanilla");
-            cells.iter_mut().for_each(|cell| cell.load /= 25);
-            cells
-        }
-        fn goes_on(&self, cell: &Cell, played: &[Played]) -> bool {
-            assert!(played.iter().all(|one| one.cell.load < cell.load), "smaller loads come first");
-            !(cell.policy == "jsq-sosp21" && cell.load > 2)
-        }
-        fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
-            balancers::Balancers.house(cell, size)
-        }
-        fn draw(&self, played: &[Played], size: &Size, notes: Vec<String>) -> Drawn {
-            balancers::Balancers.draw(played, size, notes)
-        }
+    fn stage<'a>(size: &'a Size, threads: usize) -> Stage<'a> {
+        Stage { size, threads, contenders: &[], progress: &|_| {} }
     }
 
     #[test]
-    fn figures_have_names_of_their_own_and_are_found_by_them() {
+    fn figures_have_names_of_their_own_and_are_found_by_them_and_quick_is_less() {
+        let sizes = [Amount::Full, Amount::Quick, Amount::Tiny];
         for figure in ALL {
             assert_eq!(by_name(figure.name()).unwrap().name(), figure.name());
-            let cells = figure.cells(&Size { quick: true, ..Size::default() });
-            assert!(!cells.is_empty());
-            let distinct: std::collections::BTreeSet<&Cell> = cells.iter().collect();
-            assert_eq!(distinct.len(), cells.len(), "{}: no run is played twice", figure.name());
-            assert!(cells.len() < figure.cells(&Size::default()).len(), "{}: quick is less", figure.name());
+            let runs = sizes.map(|amount| figure.most_runs(&stage(&Size { amount, ..Size::default() }, 1)));
+            assert!(
+                runs.is_sorted_by(|more, less| more >= less) && runs[2] > 0,
+                "{}: {runs:?}",
+                figure.name()
+            );
         }
         assert!(by_name("").is_none());
     }
 
     #[test]
-    fn equal_sizes_give_equal_figures_whatever_the_threads_and_all_of_it_reaches_the_files() {
-        let size = Size { quick: true, seeds: Some(2), traces: None };
-        let [one, three] = [1, 3].map(|threads| play(&Small, &size, threads, &|_| {}).unwrap());
-        assert_eq!(one, three);
-
-        let folder = tempfile::tempdir().unwrap();
-        let files = Files { out: folder.path().join("docs"), json: folder.path().join("numbers.json") };
-        write(&[one], "the command", &files).unwrap();
-        let json: Value = serde_json::from_str(&std::fs::read_to_string(&files.json).unwrap()).unwrap();
-        assert_eq!(json["made_by"], "the command");
-        let active = &json["balancers"]["Active"];
-        assert_eq!(active["mws-sosp21"]["paper"], 18.0);
-        assert_eq!(active["mws"]["paper"], Value::Null);
-        for (policy, points) in [
-            ("mws", 2),
-            ("mws+profile", 2),
-            ("mws+profile+greedy-dual", 2),
-            ("mws-sosp21", 2),
-            ("jsq-sosp21", 1),
-        ] {
-            let policy = &active[policy];
-            assert_eq!(policy["points"].as_array().unwrap().len(), points);
-            assert_eq!(policy["points"][0]["users"], 2);
-            assert_eq!(policy["calls_per_second_at_p99_50s"]["seeds"], 2);
-            assert!(policy["points"][0]["latency_s_p99"]["mean"].as_f64().unwrap() > 1.0);
-        }
-        let page = std::fs::read_to_string(files.out.join("README.md")).unwrap();
-        for part in
-            ["the command", "| Active | mws-sosp21 | 18.0 |", "balancers-active-p99.svg", "401 functions"]
-        {
-            assert!(page.contains(part), "{part} is missing in:\n{page}");
-        }
-        assert!(files.out.join("balancers-active-cold.svg").exists());
-    }
-
-    #[test]
-    fn one_run_of_every_figure_breaks_nothing_and_reaches_its_table_and_its_values() {
-        let size = Size { quick: true, seeds: Some(1), traces: None };
-        for figure in ALL {
-            let mut cell = figure.cells(&size).swap_remove(0);
-            cell.load = 3;
-            let (house, notes) = figure.house(&cell, &size).unwrap();
-            let (report, _) = crate::world::play(house);
-            assert_eq!(report.violations, 0, "{}: {:?}", figure.name(), report.first_violations);
-            assert!(report.answered > 300, "{}: {report}", figure.name());
-            let drawn = figure.draw(&[Played { cell: cell.clone(), report }], &size, notes);
-            assert!(drawn.values[&cell.cluster].contains_key(&cell.policy), "{}", figure.name());
-            let page = markdown(&drawn);
-            assert!(page.contains(&format!("| {} | {} |", cell.cluster, cell.policy)), "{page}");
-        }
-    }
-
-    #[test]
     fn a_folder_without_the_trace_is_refused_before_anything_is_played() {
         let folder = tempfile::tempdir().unwrap();
-        let size = Size { quick: true, traces: Some(folder.path().into()), ..Size::default() };
-        let played = play(&balancers::Balancers, &size, 1, &|_| panic!("nothing is played"));
-        let Err(FigureError::Trace(error)) = played else { panic!("it is not there") };
-        assert!(error.to_string().contains("sosp21_harvest_vm_cores"), "{error}");
+        let size = Size { amount: Amount::Tiny, traces: Some(folder.path().into()), ..Size::default() };
+        for (figure, file) in
+            [("balancers", "sosp21_harvest_vm_cores"), ("freyr", "freyr10"), ("azure", "s500")]
+        {
+            let nothing = |_: Progress<'_>| panic!("nothing is played");
+            let stage = Stage { progress: &nothing, ..stage(&size, 1) };
+            let Err(FigureError::Trace(error)) = by_name(figure).unwrap().play(&stage) else {
+                panic!("{figure}: it is not there")
+            };
+            assert!(error.to_string().contains(file), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_flags_say_all_that_matters_and_nothing_of_this_machine() {
+        let size = Size { amount: Amount::Quick, seeds: Some(2), traces: Some("/somewhere".into()) };
+        assert_eq!(size.flags(), " --quick --seeds 2 --traces DIR");
+        assert_eq!(Size::default().flags(), "");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use simulator::{Report, Scenario, run_in};
 
-const NORMAL: &str = include_str!("../scenarios/sosp21_normal.toml");
+const NORMAL: &str = include_str!("../scenarios/figure_balancers.toml");
 const HARVEST: &str = include_str!("../scenarios/azure2019_harvest.toml");
 
 fn play(text: &str, changes: &[(&str, &str)], traces: Option<PathBuf>) -> Report {
@@ -58,4 +58,17 @@ fn a_trace_is_found_in_its_folder() {
     let shorter = [("length_seconds = 3600", "length_seconds = 20")];
     let report = play(HARVEST, &shorter, Some(traces));
     assert!(report.answered > 500, "{report}");
+}
+
+#[test]
+fn every_figure_has_a_scenario_that_can_be_played() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    for figure in simulator::figures::ALL {
+        let file = folder.join(format!("figure_{}.toml", figure.name()));
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let scenario =
+            Scenario::from_toml(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        scenario.check().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use simulator::figures::{self, Figure, Files, Size};
+use simulator::figures::{self, Amount, Figure, FigureError, Files, Size, Stage};
 
+use super::lending;
 use crate::failure::{Exit, Failure, Outcome};
 
 /// Its flags.
@@ -15,27 +16,37 @@ pub struct Figures {
     /// Fewer loads and seeds: done within five minutes on two cores
     #[arg(long)]
     quick: bool,
+    /// So little that it only shows that every figure comes out
+    #[arg(long, conflicts_with = "quick")]
+    tiny: bool,
     /// Only the figure of this name; may be given several times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// So many seeds for each point, instead of each figure's own number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: Option<u64>,
-    /// Where the page and its charts go
+    /// Where the pages and their charts go
     #[arg(long, value_name = "DIR", default_value = "docs/figures")]
     out: PathBuf,
-    /// Where the numbers go, as JSON; without it: figures.json beside the page
+    /// Where the numbers go, as JSON; without it: figures.json beside the pages
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The folder of traces: clusters that change do so as released, not as drawn by chance
+    /// The folder of traces: clusters that change do so as released, and calls come as recorded, not as drawn by chance
     #[arg(long, value_name = "DIR", env = "WINDFALL_TRACES")]
     traces: Option<PathBuf>,
+    /// The model of `learned`; left out where there is no such file
+    #[arg(long, value_name = "FILE", default_value = "models/allocator.onnx")]
+    model: PathBuf,
+    /// The model of `freyr`, of its network's size; left out where there is no such file
+    #[arg(long, value_name = "FILE", default_value = "models/freyr-size.onnx")]
+    freyr: PathBuf,
 }
 
 const HELP: &str = "\
-Plays the papers' policies and ours, prints a table with what was published beside both, and writes a page (README.md), an SVG for each
-chart, and JSON keyed by figure, cluster and policy. Needs no traces. Files are replaced whole: Ctrl-C leaves the old ones
-as they were.
+Plays the papers' policies and ours, prints a table with what was published beside both, and writes a page and an SVG for each chart
+as soon as a figure is there, a table over all of them (README.md), and JSON keyed by figure, cluster or workload, and policy. What
+other runs have written there before stays, so that figures can be made one by one. Needs no traces: what is not there is
+drawn by chance, and every page says what was.
 
 Examples:
   windfall simulate figures --quick
@@ -45,27 +56,38 @@ Examples:
 /// Carries it out.
 pub fn run(asked: Figures) -> Outcome {
     let chosen = chosen(&asked.only)?;
-    let size = Size { quick: asked.quick, seeds: asked.seeds, traces: asked.traces.clone() };
+    let amount = match (asked.quick, asked.tiny) {
+        (true, _) => Amount::Quick,
+        (_, true) => Amount::Tiny,
+        _ => Amount::Full,
+    };
+    let size = Size { amount, seeds: asked.seeds, traces: asked.traces.clone() };
     let json = asked.json.clone().unwrap_or_else(|| asked.out.join("figures.json"));
     let files = Files { out: asked.out.clone(), json };
+    let contenders = lending::trained(&asked.model, &asked.freyr)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut drawn = Vec::new();
+    let mut broken = Vec::new();
     for figure in chosen {
-        let bar = ProgressBar::new(figure.cells(&size).len() as u64);
+        let bar = ProgressBar::no_length();
         if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} runs, {eta} left") {
             bar.set_style(style);
         }
         bar.set_message(figure.name());
-        let played = figures::play(figure, &size, threads, &|_| bar.inc(1));
+        let progress = |_: simulator::runs::Progress<'_>| bar.inc(1);
+        let stage = Stage { size: &size, threads, contenders: &contenders, progress: &progress };
+        bar.set_length(figure.most_runs(&stage) as u64);
+        let drawn = figure.play(&stage);
         bar.finish_and_clear();
-        let figure = played.map_err(|error| Failure::usage(error.to_string()))?;
-        println!("{}", figures::markdown(&figure));
-        drawn.push(figure);
+        let drawn = drawn.map_err(|error| match error {
+            FigureError::Trace(_) => Failure::usage(error.to_string()),
+            FigureError::Run(_) => Failure::new(Exit::Failed, error.to_string()),
+        })?;
+        println!("{}", figures::markdown(&drawn));
+        figures::write(&drawn, &command(figure.name(), &size), &files)
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        broken.extend(drawn.broken);
     }
-    figures::write(&drawn, &command(&asked), &files)
-        .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     println!("Written to {} and {}.", files.out.display(), files.json.display());
-    let broken: Vec<String> = drawn.into_iter().flat_map(|drawn| drawn.broken).collect();
     if broken.is_empty() { Ok(()) } else { Err(Failure::new(Exit::Failed, broken.join("\n"))) }
 }
 
@@ -82,22 +104,9 @@ fn chosen(only: &[String]) -> Outcome<Vec<&'static dyn Figure>> {
     only.iter().map(find).collect()
 }
 
-/// The line that makes the same figures; where they are written does not matter to that, nor do folders of this machine.
-fn command(asked: &Figures) -> String {
-    let mut command = "windfall simulate figures".to_owned();
-    if asked.quick {
-        command += " --quick";
-    }
-    for only in &asked.only {
-        command += &format!(" --only {only}");
-    }
-    if let Some(seeds) = asked.seeds {
-        command += &format!(" --seeds {seeds}");
-    }
-    if asked.traces.is_some() {
-        command += " --traces DIR";
-    }
-    command
+/// The line that makes the same figure; where it is written does not matter to that, nor do folders of this machine.
+fn command(figure: &str, size: &Size) -> String {
+    format!("windfall simulate figures --only {figure}{}", size.flags())
 }
 
 #[cfg(test)]
@@ -106,12 +115,15 @@ mod tests {
 
     fn asked(only: &[&str]) -> Figures {
         Figures {
-            quick: true,
+            quick: false,
+            tiny: true,
             only: only.iter().map(ToString::to_string).collect(),
-            seeds: Some(2),
+            seeds: None,
             out: PathBuf::from("here"),
             json: None,
             traces: None,
+            model: PathBuf::from("none"),
+            freyr: PathBuf::from("none"),
         }
     }
 
@@ -124,8 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn the_line_that_repeats_them_has_all_that_matters_and_nothing_of_this_machine() {
-        let line = command(&asked(&["balancers"]));
-        assert_eq!(line, "windfall simulate figures --quick --only balancers --seeds 2");
+    fn two_runs_join_in_one_table_and_one_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = |only| Figures { out: folder.path().into(), ..asked(only) };
+        run(to(&["scale"])).unwrap();
+        run(to(&["strategies"])).unwrap();
+        let json = std::fs::read_to_string(folder.path().join("figures.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(json["scale"].is_object() && json["strategies"].is_object());
+        assert_eq!(json["made_by"]["scale"], "windfall simulate figures --only scale --tiny");
+        let page = std::fs::read_to_string(folder.path().join("README.md")).unwrap();
+        assert!(
+            page.contains("| [scale](scale.md) |") && page.contains("| [strategies](strategies.md) |"),
+            "{page}"
+        );
     }
 }

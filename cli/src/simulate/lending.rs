@@ -44,10 +44,7 @@ Examples:
 
 /// Carries it out.
 pub fn run(asked: Lending) -> Outcome {
-    let (ours, freyr) = (model(&asked.model)?, model(&asked.freyr)?);
-    let trained = judged::contenders(ours.as_deref(), freyr.as_deref()).map_err(|error| {
-        Failure::usage(format!("{} or {}: {error}", asked.model.display(), asked.freyr.display()))
-    })?;
+    let trained = trained(&asked.model, &asked.freyr)?;
     let wrong = |error: simulator::workload::TraceError| Failure::usage(error.to_string());
     let mut all = sets::freyr(&asked.traces).map_err(wrong)?;
     all.extend(sets::tables(&asked.traces).map_err(wrong)?);
@@ -99,6 +96,13 @@ fn bar(title: &str, runs: u64) -> ProgressBar {
     }
     bar.set_message(title.to_owned());
     bar
+}
+
+/// The models in these files, as allocators; those whose file is not there are left out.
+pub fn trained(ours: &Path, freyr: &Path) -> Outcome<Vec<Contender>> {
+    let models = (model(ours)?, model(freyr)?);
+    judged::contenders(models.0.as_deref(), models.1.as_deref())
+        .map_err(|error| Failure::usage(format!("{} or {}: {error}", ours.display(), freyr.display())))
 }
 
 /// Its bytes; nothing where there is no such file.

@@ -275,6 +275,7 @@ impl Dispatch {
             return self.forget(id, outputs);
         }
         open.since = self.now;
+        open.declined = None;
         open.grant = None;
         let (function, patience) = (open.submission.function.id, open.patience);
         // It may have waited for a second place already, with the first still there.

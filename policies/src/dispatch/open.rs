@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub losses: u32,
     /// Nobody wants its answer any more.
     pub withdrawn: bool,
+    /// Since when it has waited for a sandbox of its function although another could have been made.
+    pub declined: Option<Moment>,
     /// Decided when it is first tried to be placed, and again after a loss.
     pub grant: Option<Grant>,
     /// It was killed for want of memory: nothing is taken from it again.
@@ -74,6 +76,7 @@ impl Open {
             also_valid: None,
             losses: 0,
             withdrawn: false,
+            declined: None,
             grant: None,
             starved: false,
             running: None,

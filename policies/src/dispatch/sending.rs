@@ -4,7 +4,7 @@
 //! **Promises:** functions take turns; a function whose sandbox has just become idle may go before its turn if that
 //! costs the next one no more waiting than a cold start costs, and room on a VM goes first to those whose sandbox is idle
 //! there, by a cold start and a quarter of the longest wait. One who has waited too long gets a VM that is kept free until it
-//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take.
+//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take from when there was room for it.
 //! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
 
 use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
@@ -60,7 +60,8 @@ impl Dispatch {
     }
 
     /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
-    /// on a full VM. Bounded by the time that making one takes: who has waited that long, waits no more.
+    /// on a full VM. Bounded by the time that making one takes, from the first time on that one could have been made: before that
+    /// it waits for room, and would do so with any sandbox.
     fn is_better_off_waiting(&mut self, id: InvocationId, ask: &Ask) -> bool {
         if !self.settings.wait_for_warm {
             return false;
@@ -74,34 +75,40 @@ impl Dispatch {
             function.making.pop_front();
         }
         let busy = u64::from(function.in_flight).saturating_sub(function.making.len() as u64);
-        let waited = self.open.get(&id).map_or(Span::ZERO, |open| self.now.since(open.since));
-        if waited >= init {
+        let Some(declined) = self.open.get(&id).map(|open| open.declined.unwrap_or(self.now)) else {
+            return false;
+        };
+        if self.now.since(declined) >= init {
             return false;
         }
-        (busy > 0 && duration.scaled(ahead, busy) < init)
-            || self.room_beside_an_idle_one(ask).is_some_and(|wait| wait.scaled(ahead, 1) < init)
+        let is_better = (busy > 0 && duration.scaled(ahead, busy) < init)
+            || self.room_beside_an_idle_one(ask).is_some_and(|wait| wait.scaled(ahead, 1) < init);
+        if is_better && let Some(open) = self.open.get_mut(&id) {
+            open.declined = Some(declined);
+        }
+        is_better
     }
 
-    /// How long it should take until there is room on some VM that has a sandbox of the function idle: as many endings as free
-    /// what is missing, at the pace at which runs have ended there lately.
+    /// How long it should take until there is room on some VM that has a sandbox of the function idle.
     fn room_beside_an_idle_one(&self, ask: &Ask) -> Option<Span> {
         let idle = self.books.idle_anywhere(ask.function, ask.revision).iter();
         let full = idle.filter(|&&(slot, count)| {
             count > 0 && self.books.accepts(slot, ask.kind) && ask.demand.fits_in(self.books.capacity(slot))
         });
-        full.take(IDLE)
-            .filter_map(|&(slot, _)| {
-                let vm = &self.vms[slot];
-                let missing = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
-                let own = self.books.booked_by_us(slot);
-                let runs = vm.open.len() as u64;
-                let endings = |missing: u32, booked: u32| {
-                    (u64::from(missing) * runs).div_ceil(u64::from(booked.max(1))).max(1)
-                };
-                let needed = endings(missing.cpu.0, own.cpu.0).max(endings(missing.memory.0, own.memory.0));
-                (runs >= needed).then_some(vm.pace?.scaled(needed, 1))
-            })
-            .min()
+        full.take(IDLE).filter_map(|&(slot, _)| self.until_there_is_room(slot, ask)).min()
+    }
+
+    /// How long it should take until there is room on this VM: as many endings as free what is missing, at the pace at which runs have
+    /// ended there lately.
+    fn until_there_is_room(&self, slot: Slot, ask: &Ask) -> Option<Span> {
+        let vm = &self.vms[slot];
+        let missing = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
+        let own = self.books.booked_by_us(slot);
+        let runs = vm.open.len() as u64;
+        let endings =
+            |missing: u32, booked: u32| (u64::from(missing) * runs).div_ceil(u64::from(booked.max(1))).max(1);
+        let needed = endings(missing.cpu.0, own.cpu.0).max(endings(missing.memory.0, own.memory.0));
+        (runs >= needed).then_some(vm.pace?.scaled(needed, 1))
     }
 
     fn send(&mut self, id: InvocationId, choice: Choice, outputs: &mut Vec<Output>) {
@@ -142,17 +149,16 @@ impl Dispatch {
         if !self.is_settled() {
             return false;
         }
-        let Some((id, since)) = self.queues.head(function) else { return false };
+        let Some((id, _)) = self.queues.head(function) else { return false };
         let sent = self.try_to_send(id, outputs);
         self.note_whether_placeable(function);
         if !sent
-            && !self.binds_early()
-            && self.settings.wait_for_warm
+            && let Some(declined) = self.open.get(&id).and_then(|open| open.declined)
             && let Some(init) = self.functions.get(&function).and_then(|function| function.profile.init())
-            && since + init > self.now
+            && declined + init > self.now
         {
             // The same function may stand here with an earlier head; waking for that one does no harm.
-            self.warm_waits.insert((since + init, function));
+            self.warm_waits.insert((declined + init, function));
         }
         sent
     }
@@ -298,7 +304,9 @@ impl Dispatch {
         self.books.vms().find(|&slot| self.books.has_room(slot, ask))
     }
 
-    /// The VM that lacks the least CPU (then memory) to hold it. The one already kept free stays so.
+    /// The VM on which it should be running soonest: when as many runs have ended there as make room for it, at the pace at which they
+    /// have ended lately, and when a sandbox has been made, unless one is idle there. Where nothing is known of the pace, the one
+    /// that lacks the least CPU, then memory. The one already kept free stays so.
     fn soonest_free(&self, ask: &Ask) -> Option<Slot> {
         let large_enough = |&slot: &Slot| {
             self.books.takes_work(slot)
@@ -306,10 +314,14 @@ impl Dispatch {
                 && ask.demand.fits_in(self.books.capacity(slot))
         };
         let held = self.books.held().filter(|&(_, by)| by == ask.function).map(|(slot, _)| slot);
+        let init = self.functions.get(&ask.function).and_then(|function| function.profile.init());
         held.filter(large_enough).or_else(|| {
             self.books.vms().filter(large_enough).min_by_key(|&slot| {
+                let is_warm = self.books.idle(ask.function, ask.revision, slot) > 0;
+                let making = init.filter(|_| !is_warm).unwrap_or(Span::ZERO);
+                let waits = self.until_there_is_room(slot, ask).map_or(Span::FOREVER, |span| span + making);
                 let lacks = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
-                (lacks.cpu, lacks.memory, self.books.vm(slot))
+                (waits, lacks.cpu, lacks.memory, self.books.vm(slot))
             })
         })
     }

@@ -150,6 +150,10 @@ pub struct Row {
     pub starved: Seeds,
     /// CPU that was used of what there was, from the first measured call to the last answer.
     pub used_percent: Seeds,
+    /// Seeds that were played.
+    pub seeds: usize,
+    /// The slowdowns of the first of them, in thousandths: the values at 0, 1, 2, ... 100 per cent.
+    pub curve: Vec<u64>,
 }
 
 impl Set {
@@ -276,6 +280,8 @@ impl Row {
             safeguarded_percent: share(|report| report.lending.safeguarded),
             starved: over(&|report| report.lending.starved as f64),
             used_percent: over(&|report| report.cores.used_permille() as f64 / 10.0),
+            seeds: reports.len(),
+            curve: reports.first().map(|report| report.slowdown_of_run_curve.clone()).unwrap_or_default(),
         }
     }
 }

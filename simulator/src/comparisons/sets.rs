@@ -12,6 +12,8 @@ use super::overview::Played;
 use crate::runs::Progress;
 use crate::workload::{Azure2019, Freyr, Lendable, Reserved, S500_JUDGE, Selection, TraceError};
 
+/// The arrivals of Freyr's test, below the folder of traces.
+pub const FREYR_ARRIVALS: &str = "functions/azure2019_freyr10_invocations_per_min.csv";
 /// Minutes of a table that are played.
 const MINUTES: u32 = 10;
 /// Minutes of the second table; it has sixty.
@@ -63,7 +65,7 @@ impl Titled {
 
 /// Freyr's test: 10 nodes.
 pub fn freyr(traces: &Path) -> Result<Vec<Titled>, TraceError> {
-    let arrivals = Freyr::read(&traces.join("functions/azure2019_freyr10_invocations_per_min.csv"))?;
+    let arrivals = Freyr::read(&traces.join(FREYR_ARRIVALS))?;
     let mut sets = Vec::new();
     for (reserved, with_all, name, whose) in [
         (Reserved::Paper, true, "freyr", "the paper's reservations"),

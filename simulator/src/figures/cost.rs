@@ -6,18 +6,17 @@
 //! **Gives up:** knowing which balancer ran on the paper's regular VMs; each of ours is set against itself and against
 //! vanilla there.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::curve::{self, Curve};
-use super::{Cell, Drawn, Figure, Played, Size, Table, sosp};
+use super::{Cell, Cells, Chart, Drawn, Goal, Line, Played, Size, Table, Values, sosp};
 use crate::house::House;
 use crate::machines::{Prices, SospSet};
 use crate::plan::Machines;
 use crate::workload::TraceError;
 
 /// See the module.
+#[derive(Clone, Copy)]
 pub struct Cost;
 
 /// A cluster, its prices, and what is published of both claims where the abstract tells them.
@@ -44,8 +43,33 @@ const BOUGHT: [Bought; 5] = [
 const POLICIES: [&str; 4] = ["vanilla", "mws-sosp21", "mws+profile", "mws+profile+greedy-dual"];
 
 /// Users for each hundred cores; 217 would use all cores all the time.
-const LEVELS: [u32; 9] = [15, 30, 60, 85, 105, 125, 145, 165, 190];
-const QUICK_LEVELS: [u32; 5] = [30, 80, 115, 145, 175];
+const LEVELS: [u32; 6] = [20, 60, 100, 140, 180, 220];
+const QUICK_LEVELS: [u32; 3] = [60, 130, 200];
+const TINY_LEVELS: [u32; 1] = [4];
+/// How near two levels come on either side of the crossing.
+const NEAR: u32 = 10;
+const QUICK_NEAR: u32 = 35;
+
+fn levels(size: &Size) -> &'static [u32] {
+    size.pick(&LEVELS[..], &QUICK_LEVELS[..], &TINY_LEVELS[..])
+}
+
+fn clusters(size: &Size) -> impl Iterator<Item = &'static Bought> {
+    let all = size.pick(true, false, false);
+    BOUGHT.iter().filter(move |bought| all || bought.times.is_some())
+}
+
+fn lines(size: &Size) -> impl Iterator<Item = (&'static Bought, Cell)> {
+    let seeds = size.seeds(3, 1);
+    clusters(size).flat_map(move |bought| {
+        let seeds = seeds.clone();
+        POLICIES.into_iter().flat_map(move |policy| {
+            seeds.clone().map(move |seed| {
+                (bought, Cell { cluster: bought.set.name().into(), policy: policy.into(), load: 0, seed })
+            })
+        })
+    })
+}
 
 impl Bought {
     /// Cost and cores, on average over the twenty minutes, in regular cores.
@@ -54,9 +78,65 @@ impl Bought {
         let mean = |prices: Prices| prices.mean(&given, SospSet::length());
         Ok((mean(self.prices), mean(Prices::spot(0.0))))
     }
+
+    /// What is published of this cluster, against the policy's own load on regular VMs of the same budget.
+    fn goals(&self, curves: &[Curve], size: &Size) -> Vec<Goal> {
+        let (Some(paper), Some(cheaper)) = (self.times, self.cheaper_percent) else { return Vec::new() };
+        let times = |policy: &str| {
+            let at = |cluster: SospSet| Some(curve::find(curves, cluster.name(), policy)?.at_limit.mean);
+            Some(at(self.set)? / at(SospSet::Baseline)?)
+        };
+        let text = |times: Option<f64>| times.map_or_else(String::new, |times| format!("{times:.1}"));
+        let ours = times(OURS);
+        let mut goals = vec![Goal {
+            of: format!(
+                "{}, calls/s for the same budget as on regular VMs, times, `{OURS}`",
+                self.set.name()
+            ),
+            paper: format!("{paper:.1}"),
+            rerun: text(times("mws-sosp21")),
+            ours: text(ours),
+            wanted: format!("above {paper:.1}"),
+            met: ours.map(|ours| ours > paper),
+        }];
+        if let Ok((cost, cores)) = self.cost_and_cores(size, 1) {
+            let here = format!("{:.0} %", 100.0 * (1.0 - cost / cores));
+            goals.push(Goal {
+                of: format!("{}, the same cores cheaper by (discounts alone)", self.set.name()),
+                paper: format!("{cheaper:.0} %"),
+                rerun: here.clone(),
+                ours: here,
+                ..Goal::default()
+            });
+        }
+        goals
+    }
 }
 
-impl Figure for Cost {
+/// The policy of ours that the paper's claim is measured on.
+const OURS: &str = "mws+profile+greedy-dual";
+
+/// Cost against throughput: each policy from the dearest cluster to the cheapest.
+fn chart(curves: &[Curve], size: &Size) -> Chart {
+    let line = |policy: &str| {
+        let at = |bought: &Bought| {
+            let rate = curve::find(curves, bought.set.name(), policy)?.at_limit.mean;
+            let (cost, _) = bought.cost_and_cores(size, 1).ok()?;
+            Some((rate, cost / rate.max(1e-9)))
+        };
+        Line { name: policy.to_owned(), points: BOUGHT.iter().filter_map(at).collect(), published: false }
+    };
+    Chart {
+        file: "cost-throughput".into(),
+        title: "One budget: what a call per second costs".into(),
+        x: "calls per second at a P99 of 50 s".into(),
+        y: "regular cores paid for each".into(),
+        logarithmic: true,
+        lines: POLICIES.into_iter().map(line).collect(),
+    }
+}
+
+impl Cells for Cost {
     fn name(&self) -> &'static str {
         "cost"
     }
@@ -67,30 +147,20 @@ impl Figure for Cost {
          same resources."
     }
 
-    fn cells(&self, size: &Size) -> Vec<Cell> {
-        let levels: &[u32] = if size.quick { &QUICK_LEVELS } else { &LEVELS };
-        let mut cells = Vec::new();
-        for bought in BOUGHT.iter().filter(|bought| !size.quick || bought.times.is_some()) {
-            let (_, cores) = bought.cost_and_cores(&Size::default(), 1).expect("drawn, not read");
-            for policy in POLICIES {
-                for level in levels {
-                    let load = (f64::from(*level) * cores / 100.0).round() as u32;
-                    for seed in size.seeds(1, 2) {
-                        cells.push(Cell {
-                            cluster: bought.set.name().into(),
-                            policy: policy.into(),
-                            load,
-                            seed,
-                        });
-                    }
-                }
-            }
-        }
-        cells
+    fn most(&self, size: &Size) -> usize {
+        lines(size).count() * (levels(size).len() + size.pick(2, 1, 0))
     }
 
-    fn goes_on(&self, cell: &Cell, played: &[Played]) -> bool {
-        curve::beyond(cell, played) < 1
+    fn next(&self, size: &Size, played: &[Played]) -> Vec<Cell> {
+        let next = |(bought, line): (&Bought, Cell)| {
+            // As drawn, whatever the trace says: equal loads for all seeds.
+            let (_, cores) = bought.cost_and_cores(&Size::default(), 1).expect("drawn, not read");
+            let users = |level: u32| (f64::from(level) * cores / 100.0).round() as u32;
+            let loads: Vec<u32> = levels(size).iter().map(|&level| users(level)).collect();
+            let near = size.pick(users(NEAR), users(QUICK_NEAR), u32::MAX);
+            Some(Cell { load: curve::next_load(&line, played, &loads, near)?, ..line })
+        };
+        lines(size).filter_map(next).collect()
     }
 
     fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
@@ -114,7 +184,8 @@ impl Figure for Cost {
             "same calls cheaper by, %",
         ];
         let mut table = Table::new("The same budget, the same resources", &heads);
-        let mut values: BTreeMap<String, BTreeMap<String, serde_json::Value>> = BTreeMap::new();
+        let mut values = Values::new();
+        let mut goals = Vec::new();
         let mut findings = Vec::new();
         for curve in &curves {
             let bought =
@@ -148,7 +219,9 @@ impl Figure for Cost {
                 paper_cheaper.map_or_else(|| "-".into(), |percent| format!("{percent:.0}")),
                 text(calls_cheaper),
             ]);
+            let is_ours = curve.policy.starts_with("mws+");
             let value = json!({
+                "whose": if is_ours { "ours" } else { "the paper's, played again" },
                 "cores": cores, "cost_in_regular_cores": cost, "calls_per_second_at_p99_50s": curve.at_limit,
                 "is_a_bound": curve.bound, "times_own_baseline": own, "times_vanilla_baseline": of_vanilla,
                 "paper_times": paper, "same_cores_cheaper_percent": cheaper, "paper_cheaper_percent": paper_cheaper,
@@ -157,6 +230,7 @@ impl Figure for Cost {
             values.entry(curve.cluster.clone()).or_default().insert(curve.policy.clone(), value);
         }
         for bought in BOUGHT.iter().filter(|bought| bought.set != SospSet::Baseline) {
+            goals.extend(bought.goals(&curves, size));
             let at = |policy: &str| curve::find(&curves, bought.set.name(), policy);
             let Some(reference) = at("mws-sosp21") else { continue };
             for ours in ["mws+profile", "mws+profile+greedy-dual"].into_iter().filter_map(at) {
@@ -182,10 +256,11 @@ impl Figure for Cost {
             name: self.name(),
             about: self.about(),
             notes,
+            goals,
             findings,
             broken: Vec::new(),
             tables: vec![table],
-            charts: Vec::new(),
+            charts: vec![chart(&curves, size)],
             values,
         }
     }

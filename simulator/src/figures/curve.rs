@@ -129,13 +129,26 @@ fn p99_of_all_s(played: &Played) -> f64 {
     if unanswered * 100 > report.submitted { of_answered.max(3_600.0) } else { of_answered }
 }
 
-/// How many points of this cell's curve are over the limit so far.
-pub fn beyond(cell: &Cell, played: &[Played]) -> usize {
-    let same = |one: &&Played| {
+/// The next load of this line (its own load does not matter): the first of `loads` that has not been played, until one is over the limit;
+/// then the middle between that one and the one before, until they are no more than `near` apart. Nothing: it has been followed
+/// far enough. A house that is far beyond what it can bear costs most to play and tells least.
+pub fn next_load(line: &Cell, played: &[Played], loads: &[u32], near: u32) -> Option<u32> {
+    let of_line = |one: &&Played| {
         let one = &one.cell;
-        (&one.cluster, &one.policy, one.seed) == (&cell.cluster, &cell.policy, cell.seed)
+        (&one.cluster, &one.policy, one.seed) == (&line.cluster, &line.policy, line.seed)
     };
-    played.iter().filter(same).filter(|one| p99_s(one) > LIMIT_S).count()
+    let points: BTreeMap<u32, bool> =
+        played.iter().filter(of_line).map(|one| (one.cell.load, p99_s(one) > LIMIT_S)).collect();
+    next_of(&points, loads, near)
+}
+
+/// The same of loads, each with whether it is over the limit.
+fn next_of(points: &BTreeMap<u32, bool>, loads: &[u32], near: u32) -> Option<u32> {
+    let Some(above) = points.iter().find_map(|(&load, &over)| over.then_some(load)) else {
+        return loads.iter().copied().find(|load| !points.contains_key(load));
+    };
+    let (&below, _) = points.range(..above).next_back()?;
+    (above - below > near).then_some(u32::midpoint(below, above))
 }
 
 /// The curve of a policy in a cluster.
@@ -180,5 +193,30 @@ impl Point {
             "failed_percent": self.failed_percent,
             "cores_used_percent": self.used_percent,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which loads are played where everything from `limit` on is over it.
+    fn walk(limit: u32, loads: &[u32], near: u32) -> Vec<u32> {
+        let (mut points, mut walked) = (BTreeMap::new(), Vec::new());
+        while let Some(load) = next_of(&points, loads, near) {
+            points.insert(load, load >= limit);
+            walked.push(load);
+        }
+        walked
+    }
+
+    #[test]
+    fn a_curve_is_walked_up_to_the_limit_and_then_looked_at_more_closely_there() {
+        let loads = [50, 100, 200, 300];
+        assert_eq!(walk(170, &loads, 25), [50, 100, 200, 150, 175]);
+        assert_eq!(walk(110, &loads, 50), [50, 100, 200, 150]);
+        assert_eq!(walk(1_000, &loads, 25), loads, "never over it");
+        assert_eq!(walk(1, &loads, 25), [50], "over it from the first on");
+        assert_eq!(walk(60, &[50, 75], 25), [50, 75]);
     }
 }

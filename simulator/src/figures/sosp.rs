@@ -69,24 +69,16 @@ pub fn house(
     whole_host: bool,
     size: &Size,
 ) -> Result<(House, Vec<String>), TraceError> {
-    let policy = POLICIES.iter().find(|policy| policy.name == cell.policy).expect("a cell of ours");
+    let policy = policy(&cell.policy);
     let workload = SospMix::of_users(cell.load).workload(cell.seed);
     let (machines, mut notes) = machines(&cell.cluster, set, whole_host, size, cell.seed)?;
     let many = "as many users as the load tells";
     let one = format!("{} users", cell.load);
     notes.extend(workload.notes.iter().map(|note| note.replace(&one, many)));
-    let placed = placed(policy.placement, &workload.functions);
-    let late = placed.binding() == Binding::Late;
     let label = format!("{} {} {}", cell.cluster, cell.policy, cell.load);
     let mut house = House::new(label, workload.functions, workload.calls, Box::new(machines));
     house.seed = cell.seed;
-    house.placement = placed;
-    house.allocator =
-        allocation::by_name(policy.allocator, &allocation::Settings::default()).expect("a listed allocation");
-    released::fit_dispatch(policy.placement, &mut house.dispatch);
-    released::fit_residency(policy.placement, &mut house.residency);
-    house.keep_alive = policy.keep_alive.into();
-    house.checks_bookings = late;
+    decide(&mut house, policy);
     // Nobody gives up in the paper; whoever waits for an hour here is counted as having failed.
     house.patience = Span::seconds(3_600);
     // What a released balancer has bound to a VM that shrank stays there, if it takes the whole day.
@@ -95,6 +87,23 @@ pub fn house(
     // The script waits for five seconds, then reads.
     house.read_at = SospSet::length() + Span::seconds(2 + 5);
     Ok((house, notes))
+}
+
+/// The policy of this name.
+pub fn policy(name: &str) -> &'static Policy {
+    POLICIES.iter().find(|policy| policy.name == name).expect("a cell of ours")
+}
+
+/// Puts a policy in charge of a house that has its functions, with the invoker and controller that belong to it.
+pub fn decide(house: &mut House, policy: &Policy) {
+    let placed = placed(policy.placement, &house.functions);
+    house.checks_bookings = placed.binding() == Binding::Late;
+    house.placement = placed;
+    house.allocator =
+        allocation::by_name(policy.allocator, &allocation::Settings::default()).expect("a listed allocation");
+    released::fit_dispatch(policy.placement, &mut house.dispatch);
+    released::fit_residency(policy.placement, &mut house.residency);
+    house.keep_alive = policy.keep_alive.into();
 }
 
 /// The released balancers find homes by names and ids as they did in the paper's cluster.

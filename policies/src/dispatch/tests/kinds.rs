@@ -58,7 +58,9 @@ fn what_may_run_on_one_kind_only_waits_for_it_while_the_other_is_empty() {
     house.submit(2, patient(1, OnEviction::Rerun));
     assert_eq!(house.submit(3, patient(1, OnEviction::Rerun)), NOTHING);
     house.now = 1_000;
-    assert_eq!(house.finish(2, 1, 1, 1), ["forget 1", "run 3.1 on vm-1"], "it was short");
+    assert_eq!(house.finish(2, 1, 1, 1), ["forget 1"], "it was short, so that 2 should be over soon");
+    house.now = 1_300;
+    assert_eq!(house.told(Input::Woke), ["run 3.1 on vm-1"], "which it is not");
 }
 
 #[test]

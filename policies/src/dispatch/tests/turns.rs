@@ -98,6 +98,34 @@ fn it_waits_for_room_beside_its_idle_sandbox_if_that_is_sooner_than_making_anoth
 }
 
 #[test]
+fn who_has_waited_for_room_waits_for_its_sandbox_no_less_than_who_has_just_come() {
+    for ends_in_time in [true, false] {
+        let mut house = House::of(&[1]);
+        house.submit(1, rerun(1));
+        house.finish(1, 1, 1, 1); // 300 ms to make
+        house.submit(2, rerun(2));
+        house.now = 100;
+        house.finish(1, 2, 1, 2); // 100 ms since the ending before
+        house.submit(3, rerun(2));
+        house.told(Input::VmReported(status(2, 1)));
+        assert_eq!(house.submit(4, rerun(3)), ["run 4.1 on vm-2"]);
+        house.now = 150;
+        assert_eq!(house.submit(5, rerun(1)), NOTHING, "there is no room");
+        house.now = 600;
+        // Longer than making a sandbox takes, but until now none could have been made.
+        assert_eq!(house.finish(2, 4, 1, 3), ["forget 4"], "vm-1 has a sandbox, and should have room soon");
+        assert_eq!(house.mind.next_wakeup(), Some(at(900)));
+        if ends_in_time {
+            house.now = 650;
+            assert_eq!(house.finish(1, 3, 1, 2), ["forget 3", "run 5.1 on vm-1"]);
+        } else {
+            house.now = 900;
+            assert_eq!(house.told(Input::Woke), ["run 5.1 on vm-2"], "no longer than making one takes");
+        }
+    }
+}
+
+#[test]
 fn room_goes_to_whose_sandbox_is_idle_there_before_one_who_has_waited_a_little_longer() {
     let mut house = House::of(&[1]);
     for function in [2, 3] {
