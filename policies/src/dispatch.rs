@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{ApplicationId, Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmStatus};
 
 use crate::allocation::Allocator;
+use crate::allocation::learned::Learned;
 use crate::hash::Map;
 use crate::placement::{Books, Placement};
 use crate::profile::Profile;
@@ -41,7 +42,7 @@ use fleet::Vm;
 use open::{Function, Open};
 use queues::Queues;
 
-pub use words::{Again, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
+pub use words::{Again, Ending, GivenUp, Input, Output, Refusal, Seen, Submission, VmGone};
 
 /// The Controller's limits and constants. Take what you do not want to set from [`Settings::default`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub struct Settings {
     pub tries_per_event: u32,
     /// Functions whose profile is kept.
     pub functions_limit: u32,
+    /// Whether each run that has ended is told, with what was expected of it ([`Output::Ran`]).
+    pub tells_runs: bool,
 }
 
 impl Default for Settings {
@@ -110,6 +113,7 @@ impl Default for Settings {
             prewarm_functions: 16,
             tries_per_event: 8,
             functions_limit: 100_000,
+            tells_runs: false,
         }
     }
 }
@@ -292,6 +296,11 @@ impl Dispatch {
     /// What has been learned of a function.
     pub fn profile(&self, function: FunctionId) -> Option<&Profile> {
         self.functions.get(&function).map(|function| &function.profile)
+    }
+
+    /// The allocator whose model can be another while it runs, if that is the one in force.
+    pub fn with_model(&mut self) -> Option<&mut Learned> {
+        self.allocator.with_model()
     }
 
     /// What can be counted at a glance. O(VMs).

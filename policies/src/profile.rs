@@ -19,7 +19,7 @@ pub use bucket::{BUCKETS, Bucket, Expectation};
 pub use rate::Rate;
 pub use sketch::{BINS, Sketch};
 
-use bucket::{Buckets, Seen};
+use bucket::{Buckets, Seen, wanted};
 
 /// A mean that forgets, and a peak that decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -103,9 +103,7 @@ impl Profile {
             self.cold_runs = self.cold_runs.saturating_add(1);
             self.init_us.learn(init.as_micros());
         }
-        let wall = duration.as_micros().max(1);
-        let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
-        self.cpu_mean_millicores.learn(u64::try_from(cpu).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
+        self.cpu_mean_millicores.learn(cpu_mean(duration, &usage).0.into());
         self.cpu_peak_millicores.learn(u64::from(usage.cpu_peak.0));
         self.memory_peak_mib.learn(u64::from(usage.memory_peak.0));
     }
@@ -114,9 +112,7 @@ impl Profile {
     pub fn ended_with(&mut self, input_bytes: u32, duration: Span, init: Option<Span>, usage: Usage) {
         self.ended(duration, init, usage);
         self.memory_pause = self.memory_pause.saturating_sub(1);
-        let wall = duration.as_micros().max(1);
-        let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
-        let cpu_mean = MilliCores(u32::try_from(cpu).unwrap_or(u32::MAX));
+        let cpu_mean = cpu_mean(duration, &usage);
         self.buckets.learn(input_bytes, &Seen { duration, cpu_mean, usage }, self.runs);
     }
 
@@ -177,6 +173,17 @@ impl Profile {
         let milli = u128::from(self.rate_milli_hz(now)) * u128::from(duration) / 1_000_000;
         u64::try_from(milli).unwrap_or(u64::MAX)
     }
+}
+
+/// The CPU rate that a run reached, or would have if it had not been held back.
+pub fn wanted_cpu(duration: Span, usage: &Usage) -> MilliCores {
+    MilliCores(narrow(wanted(&Seen { duration, cpu_mean: cpu_mean(duration, usage), usage: *usage })))
+}
+
+fn cpu_mean(duration: Span, usage: &Usage) -> MilliCores {
+    let wall = duration.as_micros().max(1);
+    let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
+    MilliCores(u32::try_from(cpu).unwrap_or(u32::MAX))
 }
 
 fn narrow(value: u64) -> u32 {

@@ -306,6 +306,9 @@ impl Cluster {
             .env_clear()
             .env("HOME", self.folder.path())
             .env("WINDFALL_NATS__URL", &self.settings["nats.url"]);
+        if let Some(library) = std::env::var_os("WINDFALL_ONNXRUNTIME") {
+            command.env("WINDFALL_ONNXRUNTIME", library);
+        }
         let output = command.output().await.expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));

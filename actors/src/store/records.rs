@@ -332,7 +332,8 @@ impl Records {
 
     async fn prepare(&self, mut record: Record) -> Prepared {
         if record.logs.iter().map(|line| line.text.len() + 32).sum::<usize>() > LOGS_IN_RECORD {
-            self.store_logs_apart(&mut record).await;
+            // Apart, so that the future of everybody else, which is copied when its task is made, stays small.
+            Box::pin(self.store_logs_apart(&mut record)).await;
         }
         Prepared {
             invocation: record.invocation,

@@ -54,6 +54,8 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("store.code_size_mib", some(1 << 30)),
         ("store.profile_size_mib", Whole(0, 1 << 20)),
         ("store.profile_age_h", some(87_600)),
+        ("store.usage_size_mib", Whole(0, 1 << 20)),
+        ("store.usage_age_h", some(87_600)),
         ("frontend.http", Address),
         ("frontend.blocking_wait_ms", Whole(1, 3_600_000)),
         ("frontend.open_limit", some(10_000_000)),
@@ -64,6 +66,9 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
         ("controller.allocation", OneOf(allocators())),
         ("controller.model", Path),
+        ("controller.model_trial_runs", some(1_000_000)),
+        // Two thousand fit into one message.
+        ("controller.usage_records_per_second", some(2_000)),
         ("controller.reliability", Reliability),
         ("controller.harvest_life_hours", Whole(1, 1_000_000)),
         ("controller.unplaceable_grace_ms", Whole(0, 31_536_000_000)),

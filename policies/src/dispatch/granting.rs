@@ -9,7 +9,7 @@
 use vocabulary::{Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
 
 use super::open::Open;
-use super::{Dispatch, Ending, GivenUp, Output};
+use super::{Dispatch, Ending, GivenUp, Output, Seen};
 use crate::allocation::{Ended, Fleet, Home, Request};
 use crate::placement::{Ask, Binding, Ran};
 
@@ -95,12 +95,14 @@ impl Dispatch {
     }
 
     /// A run has ended: the profile learns, then the allocator.
-    pub(super) fn learn(&mut self, ending: &Ending, starved: bool) {
+    pub(super) fn learn(&mut self, ending: &Ending, starved: bool, outputs: &mut Vec<Output>) {
         let ran = matches!(
             ending.outcome,
             Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
         );
         let Some(function) = self.functions.get_mut(&ending.function) else { return };
+        let tells = self.settings.tells_runs;
+        let expected = if tells { function.profile.expect(ending.input_bytes) } else { None };
         if starved {
             function.profile.starved();
         } else if ran {
@@ -120,11 +122,16 @@ impl Dispatch {
             return;
         };
         let waited = self.now.since(submitted) - ending.init - ending.duration;
+        let reservation = submission.function.reservation;
+        if tells {
+            let seen = Seen { ending: *ending, starved, reservation, grant, waited, expected };
+            outputs.push(Output::Ran(Box::new(seen)));
+        }
         self.allocator.ended(&Ended {
             now: self.now,
             invocation: ending.invocation,
             function: ending.function,
-            reservation: submission.function.reservation,
+            reservation,
             grant,
             input_bytes: ending.input_bytes,
             answered: ending.outcome == Some(Outcome::Success),
@@ -153,7 +160,7 @@ impl Dispatch {
         let reservation = self.open[&id].submission.function.reservation;
         let was_lent = self.open[&id].grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
         if was_lent {
-            self.learn(ending, true);
+            self.learn(ending, true, outputs);
         } else if let Some(book) = self.vms.get(&vm) {
             // It carries more than is booked on it. Nothing goes there before it has reported, or the two would kill each
             // other in turn.

@@ -151,7 +151,7 @@ impl Dispatch {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending, false);
+        self.learn(&ending, false, outputs);
         if let Some(book) = self.vms.get_mut(&vm) {
             book.ended_at(self.now);
         }
