@@ -12,7 +12,7 @@ use crate::plan::{Absence, Recall};
 /// What waits for a VM to be back.
 pub(super) struct Away {
     is_frozen: bool,
-    said: Vec<Message>,
+    said: Vec<Timer>,
     told: Vec<residency::Input>,
 }
 
@@ -53,7 +53,7 @@ impl World {
             vm.machine.set_capacity(now, cpu, &mut self.plans);
             self.keep_plans(id);
         }
-        said.into_iter().for_each(|message| self.send(message));
+        said.into_iter().for_each(|what| self.travels(what));
         for input in told {
             self.tell_vm(id, input);
         }
@@ -61,9 +61,15 @@ impl World {
 
     /// A VM says something.
     pub(super) fn vm_sends(&mut self, id: VmId, message: Message) {
+        let number = self.mail.put(message);
+        self.vm_posts(id, Timer::Arrives(number));
+    }
+
+    /// What a VM says goes on its way, or waits for it to be back.
+    pub(super) fn vm_posts(&mut self, id: VmId, arrival: Timer) {
         match self.vm(id).and_then(|vm| vm.away.as_mut()) {
-            Some(away) => away.said.push(message),
-            None => self.send(message),
+            Some(away) => away.said.push(arrival),
+            None => self.travels(arrival),
         }
     }
 

@@ -116,10 +116,12 @@ impl World {
 
     pub(super) fn vm_changes(&mut self, id: VmId, size: Resources) {
         let now = self.now;
-        if let Some((_, plan)) = self.coming.iter_mut().flatten().find(|(coming, _)| *coming == id) {
-            plan.size = size;
-        }
-        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+            if let Some((_, plan)) = self.coming.iter_mut().flatten().find(|(coming, _)| *coming == id) {
+                plan.size = size;
+            }
+            return;
+        };
         self.tally.vm_resized(now, vm.kind, vm.size.cpu, size.cpu);
         vm.size = size;
         if !vm.away.as_ref().is_some_and(Away::is_frozen) {
@@ -155,12 +157,14 @@ impl World {
     /// It is gone, with all that was on it.
     pub(super) fn vm_gone(&mut self, id: VmId) {
         let now = self.now;
-        if let Some(coming) =
-            self.coming.iter_mut().find(|coming| coming.as_ref().is_some_and(|(of, _)| *of == id))
-        {
-            *coming = None;
-        }
-        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else {
+            let is_it =
+                |coming: &&mut Option<(VmId, VmPlan)>| coming.as_ref().is_some_and(|(of, _)| *of == id);
+            if let Some(coming) = self.coming.iter_mut().find(is_it) {
+                *coming = None;
+            }
+            return;
+        };
         for lost in vm.machine.lose_all(now) {
             match lost.payload {
                 For::Run(run) => self.tally.run_ended(now, vm.kind, run.number, lost.delivered, false),
@@ -240,7 +244,7 @@ impl World {
         let status = &mut self.statuses[index as usize];
         (status.vm, status.kind, status.capacity) = (id, vm.kind, vm.size);
         vm.residency.describe(status);
-        self.vm_sends(id, Message::Report { status: index, used });
+        self.vm_posts(id, Timer::ReportArrives { status: index, used });
         if again {
             self.agenda.again(now + SECOND, Timer::Reports(id));
         }
@@ -297,6 +301,9 @@ impl World {
     }
 
     pub(super) fn keep_plans(&mut self, id: VmId) {
+        if self.plans.is_empty() {
+            return;
+        }
         for plan in self.plans.drain(..) {
             if plan.at < Moment::NEVER {
                 self.agenda.plan(plan.at, Timer::Look(id, plan));
@@ -442,12 +449,10 @@ impl World {
             Fate::TimedOut => (Some(Outcome::DeveloperError), Some(Answered::TimedOut)),
             Fate::Killed => (None, None),
         };
-        let counts = self
-            .callers
-            .get(run.invocation)
-            .is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
+        let open = self.callers.get(run.invocation);
+        let measured = open.as_ref().is_some_and(|open| open.measured);
+        let counts = open.is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
-        let measured = self.callers.get(run.invocation).is_some_and(|open| open.measured);
         let Running { sandbox, invocation, attempt, function, work, cold, init, grant, .. } = run;
         if measured {
             let (reservation, done) = (function.reservation, kept && counts);
