@@ -28,6 +28,10 @@ storm *arguments:
 chaos:
     sh tests/run.sh -p chaos
 
+# Control groups of version 2, on a kernel of their own in qemu
+cgroup2 *arguments:
+    sh tests/cgroup2.sh {{arguments}}
+
 # Decision times of the policies
 bench-policies:
     cargo bench -p policies

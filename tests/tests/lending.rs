@@ -113,8 +113,10 @@ async fn functions_that_keep_to_what_they_reserved_may_fill_the_only_vm() {
     http.deploy("hog", &with(python(HOG), json!({ "limits": { "memory": 512, "cpu": 400 } }))).await;
     let vm = cluster.open_vms().await.remove(0);
     assert_eq!(vm.capacity.memory.0, 1_024);
-    let table = cluster.operate(&["vm", "list"]).await;
-    assert!(table.contains("less 64 MiB"), "{table}");
+    eventually("the list says what is kept", async || {
+        cluster.operate(&["vm", "list"]).await.contains("less 64 MiB")
+    })
+    .await;
     let page = Http::new(format!("http://{}", vm.metrics), String::new());
     let argument = json!({ "mib": 490 });
     for _ in 0..2 {

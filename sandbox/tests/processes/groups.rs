@@ -94,7 +94,8 @@ async fn memory_in_use_is_not_taken_away() {
         .unwrap();
     inside.add(hog.id()).unwrap();
     std::io::Write::write_all(hog.stdin.as_mut().unwrap(), b"go\n").unwrap();
-    for _ in 0..500 {
+    // A machine that is emulated takes its time.
+    for _ in 0..6_000 {
         if vm.counters().unwrap().memory > 50 << 20 {
             break;
         }
