@@ -18,6 +18,7 @@ mod records;
 mod scan;
 mod streams;
 mod submissions;
+pub mod taking;
 mod usage;
 mod watched;
 

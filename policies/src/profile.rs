@@ -97,7 +97,7 @@ impl Profile {
 
     /// A run has ended; `init` is `None` when its sandbox was warm.
     pub fn ended(&mut self, duration: Span, init: Option<Span>, usage: Usage) {
-        self.learn(duration, cpu_mean(duration, &usage), init, usage);
+        self.learn(duration, cpu_mean(duration, usage), init, usage);
     }
 
     fn learn(&mut self, duration: Span, cpu_mean: MilliCores, init: Option<Span>, usage: Usage) {
@@ -114,7 +114,7 @@ impl Profile {
 
     /// The same, for an input of this size, which may need more or less than another.
     pub fn ended_with(&mut self, input_bytes: u32, duration: Span, init: Option<Span>, usage: Usage) {
-        let cpu_mean = cpu_mean(duration, &usage);
+        let cpu_mean = cpu_mean(duration, usage);
         self.learn(duration, cpu_mean, init, usage);
         self.memory_pause = self.memory_pause.saturating_sub(1);
         self.buckets.learn(input_bytes, &Seen { duration, cpu_mean, usage }, self.runs);
@@ -180,10 +180,10 @@ impl Profile {
 
 /// The CPU rate that a run reached, or would have if it had not been held back.
 pub fn wanted_cpu(duration: Span, usage: &Usage) -> MilliCores {
-    MilliCores(narrow(wanted(&Seen { duration, cpu_mean: cpu_mean(duration, usage), usage: *usage })))
+    MilliCores(narrow(wanted(&Seen { duration, cpu_mean: cpu_mean(duration, *usage), usage: *usage })))
 }
 
-fn cpu_mean(duration: Span, usage: &Usage) -> MilliCores {
+fn cpu_mean(duration: Span, usage: Usage) -> MilliCores {
     MilliCores(narrow(usage.cpu_time.scaled(1_000, duration.as_micros().max(1)).as_micros()))
 }
 

@@ -159,7 +159,7 @@ pub struct Settings {
     pub admission: Admission,
     /// An idle sandbox lives this long, if nothing else decides about it. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
-    /// Runs that may wait here for room...
+    /// Runs that may wait here for room; with [`Admission::Booked`] one, beyond what is about to be free...
     pub queue_limit: u32,
     /// ...and for how long. One Controller sends nothing that has no room, give or take what is on its way. What waits longer
     /// has been sent into the room of another's, of which that one could not know, and is handed back: there may be room

@@ -6,10 +6,12 @@
 //! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), more than one Controller, and
 //! the Frontend's own work.
 //!
-//! The files beside: `agenda` (what will happen), `mail` (what is on its way), `callers` (who waits for an answer), `controller`, `vm` and `fleet`
+//! The files beside: `absence` (VMs that are cut off or frozen), `agenda` (what will happen), `mail` (what is on its way), `callers` (who
+//! waits for an answer), `controller`, `vm` and `fleet`
 //! (the three machines and what they are told), `watch` (what is seen
 //! of runs that lend), `tally` (what is counted).
 
+mod absence;
 mod agenda;
 mod callers;
 mod controller;
@@ -24,7 +26,7 @@ use policies::dispatch::{self, Dispatch, Ending, Submission};
 use policies::placement::Binding;
 use policies::residency::{self, Admission};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
+    Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStatus,
 };
 
 use crate::chance::Chance;
@@ -65,7 +67,7 @@ enum Letter {
     Starved { vm: VmId, ending: Ending },
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
     Bounced { vm: VmId, invocation: InvocationId, attempt: Attempt },
-    Noticed { vm: VmId, deadline: Moment },
+    Noticed { vm: VmId, deadline: Option<Moment> },
     Lost(VmId),
 }
 
@@ -87,6 +89,12 @@ enum Timer {
     Changes(VmId, Resources),
     Notice(VmId, Moment),
     Gone(VmId),
+    /// It will not be gone after all.
+    CalledOff(VmId),
+    /// It is cut off, or frozen.
+    Leaves(VmId, bool),
+    /// It is back.
+    Returns(VmId),
     /// A message, by its number in the mail.
     Arrives(u32),
     /// A VM's report, by its number among those that are on their way; to the Controller and the Resource Monitor.
@@ -170,6 +178,7 @@ impl World {
         for (index, plan) in given.into_iter().enumerate() {
             world.plan_vm(VmId(index as u64 + 1), plan);
         }
+        world.plan_absences();
         world.begin_fleet();
         world.agenda.plan(Moment::ORIGIN + SECOND, Timer::Tick);
         world
@@ -221,7 +230,7 @@ impl World {
     fn arrives(&mut self, message: Message) {
         match message {
             Message::ToController(letter) => self.controller_reads(letter),
-            Message::ToVm(vm, input) => self.tell_vm(vm, input),
+            Message::ToVm(vm, input) => self.vm_hears(vm, input),
             Message::ToFleet(input) => self.tell_fleet(input),
             Message::Answer { invocation, attempt, how, init } => {
                 self.answered(invocation, attempt, how, init);
@@ -244,6 +253,9 @@ impl World {
             Timer::Changes(vm, size) => self.vm_changes(vm, size),
             Timer::Notice(vm, deadline) => self.vm_noticed(vm, deadline),
             Timer::Gone(vm) => self.vm_gone(vm),
+            Timer::CalledOff(vm) => self.vm_may_stay(vm),
+            Timer::Leaves(vm, is_frozen) => self.vm_leaves(vm, is_frozen),
+            Timer::Returns(vm) => self.vm_returns(vm),
             Timer::Arrives(number) => {
                 let message = self.mail.take(number);
                 self.arrives(message);

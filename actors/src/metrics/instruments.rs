@@ -116,6 +116,48 @@ impl Metrics {
             .build();
     }
 
+    /// Counters that are kept elsewhere, one per value of a label, in the order of `values`.
+    pub(super) fn counters_of<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+        read: impl Fn() -> [u64; N] + Send + Sync + 'static,
+    ) {
+        let series = values.map(|value| [KeyValue::new(label, value)]);
+        self.meter
+            .u64_observable_counter(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for (count, labels) in read().into_iter().zip(&series) {
+                    observer.observe(count, labels);
+                }
+            })
+            .build();
+    }
+
+    /// Gauges that are kept elsewhere, one per value of a label, in the order of `values`.
+    pub(super) fn gauges_of<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+        read: impl Fn() -> [f64; N] + Send + Sync + 'static,
+    ) {
+        let series = values.map(|value| [KeyValue::new(label, value)]);
+        self.meter
+            .f64_observable_gauge(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for (value, labels) in read().into_iter().zip(&series) {
+                    observer.observe(value, labels);
+                }
+            })
+            .build();
+    }
+
     /// One counter per value of a label, in the order of `values`.
     pub(super) fn counters<const N: usize>(
         &self,

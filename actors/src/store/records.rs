@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vocabulary::InvocationId;
 
 use super::error::StoreError;
+use super::taking::{self, Kept};
 use super::{code, streams};
 use crate::settings;
 
@@ -213,6 +214,7 @@ impl Records {
     }
 
     fn has_arrived(&self, one: Leaving) {
+        taking::ours().took(Kept::Records);
         self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
         self.leaves_backlog(one.place);
     }
@@ -353,6 +355,7 @@ impl Records {
                 Some(error) => error,
                 None => match self.send(prepared).await {
                     Ok(()) => {
+                        taking::ours().took(Kept::Records);
                         self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
                         return Ok(Written::Now);
                     }
@@ -390,6 +393,7 @@ impl Records {
 
     /// Counts a failed attempt, says so at the first and then ever more rarely, and waits a little.
     async fn pause(&self, attempt: u32, error: StoreError) {
+        taking::ours().failed(Kept::Records, &error);
         let resent = self.inner.counters.resent.fetch_add(1, Ordering::Relaxed) + 1;
         if resent.is_power_of_two() {
             tracing::warn!(%error, resent, backlog = self.inner.counters.backlog(), "records are sent again");

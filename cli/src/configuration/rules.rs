@@ -123,6 +123,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("vm.capacity_poll_ms", Whole(5, 60_000)),
         ("vm.notices", OneOf(vec!["auto", "azure", "aws", "gcp", "none"])),
         ("vm.metadata", HttpUrlOrNone),
+        ("vm.headroom", Whole(0, 65_536)),
         ("vm.notice_poll_ms", Whole(50, 60_000)),
         ("vm.on_rebalance", OneOf(vec!["note", "drain"])),
         ("vm.enforce", OneOf(vec!["auto", "off"])),

@@ -153,6 +153,7 @@ pub fn report() -> Report {
         age: Span::seconds(33),
         enforcement: "everything".into(),
         capacity_source: "kvp/memory".into(),
+        store_stalled: None,
         notice: Some(standing_notice()),
         hindrance: hindrance(),
     }
@@ -223,7 +224,7 @@ pub fn fleet_list() -> FleetList {
         notice: Some(standing_notice()),
         hindrance: hindrance(),
     };
-    FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm] }
+    FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm], store_stalled: None }
 }
 
 pub fn record() -> Record {

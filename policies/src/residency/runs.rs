@@ -53,11 +53,24 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.is_empty() && self.try_to_begin(run, outputs) {
             // It runs, or its sandbox is being made.
+        } else if !self.may_wait(&run) && !released {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.len() >= self.settings.queue_limit as usize {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::QueueFull });
         } else {
             self.queue.push_back(run);
         }
+    }
+
+    /// Whether a run that finds no room may wait for some. What is about to be free (runs that were told to end, sandboxes that
+    /// are being made for nobody) its Controller counts on, rightly. Beyond that Controllers that do not know of one another have
+    /// sent more than there is: one of their runs may wait, so that whoever is new here gets a turn; the others go back at once to
+    /// where they can still go anywhere.
+    fn may_wait(&self, run: &Run) -> bool {
+        let ends: Resources =
+            self.runs.values().filter(|(_, run)| run.killed).map(|(_, run)| run.grant.booked).sum();
+        self.queue.is_empty()
+            || (self.all_that_is_asked_for() - ends + run.grant.booked).fits_in(self.capacity)
     }
 
     fn attempt_here(&self, invocation: InvocationId) -> Option<Attempt> {

@@ -35,7 +35,7 @@ impl World {
             Letter::Starved { vm, ending } => I::Starved { vm, ending },
             Letter::HandedBack { vm, invocation, attempt } => I::HandedBack { vm, invocation, attempt },
             Letter::Bounced { vm, invocation, attempt } => I::Bounced { vm, invocation, attempt },
-            Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline: Some(deadline) },
+            Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline },
             Letter::Lost(vm) => I::VmLost(vm),
         };
         self.tell_controller(input);

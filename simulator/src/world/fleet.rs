@@ -57,9 +57,9 @@ impl World {
         self.carry_out_for_fleet(outputs);
     }
 
-    pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Moment) {
+    pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Option<Moment>) {
         if self.fleet.is_some() {
-            self.send(Message::ToFleet(Input::VmNoticed { vm, deadline: Some(deadline) }));
+            self.send(Message::ToFleet(Input::VmNoticed { vm, deadline }));
         }
     }
 

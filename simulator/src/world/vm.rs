@@ -3,8 +3,9 @@
 use policies::hash::Map;
 use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
-use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
+use vocabulary::{Mebibytes, Outcome, VmStanding};
 
+use super::absence::Away;
 use super::callers::Answered;
 use super::tally::Lent;
 use super::watch::Watch;
@@ -44,7 +45,7 @@ pub(super) struct Body {
 pub(super) struct Vm {
     pub residency: Residency,
     pub kind: VmKind,
-    size: Resources,
+    pub size: Resources,
     booked: Resources,
     wakes: Option<Moment>,
     pub machine: Machine<For>,
@@ -58,6 +59,8 @@ pub(super) struct Vm {
     init: Span,
     /// It ends as soon as it runs nothing.
     leaves: bool,
+    /// Nobody hears of it.
+    pub away: Option<Away>,
 }
 
 impl World {
@@ -100,6 +103,7 @@ impl World {
             sampled: self.now,
             init: Span::ZERO,
             leaves: false,
+            away: None,
         };
         let place = id.0 as usize;
         if self.vms.len() <= place {
@@ -120,7 +124,9 @@ impl World {
         };
         self.tally.vm_resized(now, vm.kind, vm.size.cpu, size.cpu);
         vm.size = size;
-        vm.machine.set_capacity(now, size.cpu, &mut self.plans);
+        if !vm.away.as_ref().is_some_and(Away::is_frozen) {
+            vm.machine.set_capacity(now, size.cpu, &mut self.plans);
+        }
         self.keep_plans(id);
         self.tell_vm(id, residency::Input::Capacity(size));
         self.reports(id, false);
@@ -131,9 +137,20 @@ impl World {
         if self.vm(id).is_none() {
             return;
         }
-        self.send(Message::ToController(Letter::Noticed { vm: id, deadline }));
-        self.notice_to_fleet(id, deadline);
+        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: Some(deadline) }));
+        self.notice_to_fleet(id, Some(deadline));
         self.tell_vm(id, residency::Input::Standing(VmStanding::Draining));
+        self.reports(id, false);
+    }
+
+    /// Its notice is called off.
+    pub(super) fn vm_may_stay(&mut self, id: VmId) {
+        if self.vm(id).is_none() {
+            return;
+        }
+        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: None }));
+        self.notice_to_fleet(id, None);
+        self.tell_vm(id, residency::Input::Standing(VmStanding::Open));
         self.reports(id, false);
     }
 
@@ -188,6 +205,12 @@ impl World {
     /// It describes itself; `again`: and will in a second.
     pub(super) fn reports(&mut self, id: VmId, again: bool) {
         let now = self.now;
+        if self.is_frozen(id) {
+            if again {
+                self.agenda.again(now + SECOND, Timer::Reports(id));
+            }
+            return;
+        }
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let passed = now.since(vm.sampled);
         if passed >= SECOND {
@@ -221,7 +244,7 @@ impl World {
         let status = &mut self.statuses[index as usize];
         (status.vm, status.kind, status.capacity) = (id, vm.kind, vm.size);
         vm.residency.describe(status);
-        self.travels(Timer::ReportArrives { status: index, used });
+        self.vm_posts(id, Timer::ReportArrives { status: index, used });
         if again {
             self.agenda.again(now + SECOND, Timer::Reports(id));
         }
@@ -277,7 +300,7 @@ impl World {
         }
     }
 
-    fn keep_plans(&mut self, id: VmId) {
+    pub(super) fn keep_plans(&mut self, id: VmId) {
         if self.plans.is_empty() {
             return;
         }
@@ -304,7 +327,7 @@ impl World {
             }
             O::HandBack { invocation, attempt, .. } => {
                 self.tally.decisions.handed_back += 1;
-                self.send(Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
+                self.vm_sends(id, Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
             }
             O::Stop { sandbox, why } => {
                 self.tally.stopped(why);
@@ -437,7 +460,7 @@ impl World {
             self.tally.ran(&lent);
         }
         if let Some(how) = how {
-            self.send(Message::Answer { invocation, attempt, how, init });
+            self.vm_sends(id, Message::Answer { invocation, attempt, how, init });
         }
         let ending = Ending {
             invocation,
@@ -454,7 +477,7 @@ impl World {
         };
         let letter =
             if starved { Letter::Starved { vm: id, ending } } else { Letter::Finished { vm: id, ending } };
-        self.send(Message::ToController(letter));
+        self.vm_sends(id, Message::ToController(letter));
         if kept {
             self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
         } else {

@@ -7,7 +7,7 @@
 
 use policies::residency::{self, SandboxId};
 use policies::safeguard::Sample;
-use vocabulary::{Mebibytes, MilliCores};
+use vocabulary::Mebibytes;
 
 use super::vm::Vm;
 use super::*;
