@@ -89,7 +89,11 @@ impl DockerProvider {
 
     async fn run(&self, vm: VmId, kind: VmKind, size: Resources) -> Result<(), String> {
         let name = self.container(vm);
-        let own = [("WINDFALL_VM__ID", vm.to_string()), ("WINDFALL_VM__KIND", kind.to_string())];
+        let own = [
+            ("WINDFALL_VM__ID", vm.to_string()),
+            ("WINDFALL_VM__KIND", kind.to_string()),
+            ("WINDFALL_VM__HEADROOM", self.headroom.0.to_string()),
+        ];
         let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
         let environment: Vec<String> =
             environment.chain(own.map(|(name, value)| format!("{name}={value}"))).collect();

@@ -86,16 +86,26 @@ pub fn no_controller_overbooks_a_vm_after_one_report(log: &[Entry], deaf: &[Rang
 /// rest goes back at once. Looked at is what is new in a report: a VM that has shrunk keeps what runs there.
 pub fn no_vm_holds_more_than_one_run_too_many(log: &[Entry]) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    // Of what is run again elsewhere the older attempt is about to end, and its room may be waited for.
+    // What is run again elsewhere, and what was told to end, is about to, and its room may be waited for.
     let mut newest: BTreeMap<InvocationId, Attempt> = BTreeMap::new();
-    for entry in log {
-        if let Event::Promised { invocation, attempt, .. } = entry.event {
-            let known = newest.entry(invocation).or_insert(attempt);
-            *known = (*known).max(attempt);
+    let mut released: BTreeMap<Key, usize> = BTreeMap::new();
+    for (index, entry) in log.iter().enumerate() {
+        match entry.event {
+            Event::Promised { invocation, attempt, .. } => {
+                let known = newest.entry(invocation).or_insert(attempt);
+                *known = (*known).max(attempt);
+            }
+            Event::Released { invocation, attempt, .. } => {
+                released.entry((invocation, attempt)).or_insert(index);
+            }
+            _ => {}
         }
     }
     read(log, |entry, vm, was, now| {
-        let counts = |(invocation, attempt): &Key| newest.get(invocation).is_none_or(|last| attempt >= last);
+        let counts = |key: &Key| {
+            newest.get(&key.0).is_none_or(|last| key.1 >= *last)
+                && released.get(key).is_none_or(|&index| index >= entry)
+        };
         let all: Vec<(&Key, &Resources)> = now.iter().filter(|(key, _)| counts(key)).collect();
         let sum: Resources = all.iter().map(|(_, booked)| **booked).sum();
         let news: Vec<&Resources> =
@@ -248,6 +258,10 @@ mod tests {
         let elsewhere =
             Event::Promised { vm: VmId(8), invocation, attempt, booked, controller: Some(ControllerId(1)) };
         events.insert(4, (900, elsewhere));
+        assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&events)), vec![]);
+        // So has what was told to end.
+        events.remove(4);
+        events.insert(4, (900, Event::Released { vm: VM, invocation, attempt: Attempt(1) }));
         assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&events)), vec![]);
         let shrunk = [
             (0, held(1, 900)),

@@ -5,15 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_nats::Message;
 use futures::StreamExt;
-use messages::{Notice, Reply, Report, Run, Submit};
+use messages::{Cancel, Notice, Reply, Report, Run, Submit};
 use vocabulary::{Attempt, InvocationId, MilliCores, Resources, Span, VmId, VmStanding};
 
 use super::{Clock, House, LiveError};
 use crate::events::{Entry, Event};
 
 /// What the house listens to.
-const SUBJECTS: [&str; 5] =
-    ["windfall.*.submit", "windfall.*.run", "windfall.*.answer.*", "windfall.report.*", "windfall.notice.*"];
+const SUBJECTS: [&str; 6] = [
+    "windfall.*.submit",
+    "windfall.*.run",
+    "windfall.*.cancel",
+    "windfall.*.answer.*",
+    "windfall.report.*",
+    "windfall.notice.*",
+];
 /// Sources of notices that are a metadata service.
 const CLOUDS: [&str; 3] = ["azure", "aws", "gcp"];
 /// Bookings that are remembered of one run: some hundred bytes each.
@@ -91,6 +97,11 @@ impl Sight {
             let vm = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
             if let (Some(vm), Ok(run)) = (vm, messages::decode::<Run>(&message.payload)) {
                 self.sent(at, vm, &run);
+            }
+        } else if message.subject.ends_with(".cancel") {
+            let vm = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
+            if let (Some(vm), Ok(Cancel { invocation, attempt })) = (vm, messages::decode(&message.payload)) {
+                self.book(at, Event::Released { vm, invocation, attempt });
             }
         } else if message.subject.starts_with("windfall.report.") {
             if let Ok(report) = messages::decode::<Report>(&message.payload) {

@@ -53,7 +53,7 @@ fn cable(vm: &FleetVm) -> Result<Option<String>, String> {
 pub(super) fn network(vm: &FleetVm) -> Result<Option<PathBuf>, String> {
     let inside = first_process(vm.pid).unwrap_or(vm.pid);
     let path = PathBuf::from(format!("/proc/{inside}/ns/net"));
-    let theirs = std::fs::read_link(&path).map_err(|error| format!("{}: {error}", vm.vm))?;
+    let theirs = std::fs::read_link(&path).map_err(|_| format!("{} has gone", vm.vm))?;
     let is_ours = std::fs::read_link("/proc/self/ns/net").is_ok_and(|ours| ours == theirs);
     Ok((!is_ours).then_some(path))
 }

@@ -87,7 +87,11 @@ impl Cradle<'_> {
             ("WINDFALL_VM__SCRATCH", self.ledger.scratch(vm).display().to_string()),
         ];
         match group {
-            Some(group) => identity.push(("WINDFALL_VM__CGROUP", group.path().to_owned())),
+            Some(group) => identity.extend([
+                ("WINDFALL_VM__CGROUP", group.path().to_owned()),
+                // So much more than its size has its group.
+                ("WINDFALL_VM__HEADROOM", self.settings.headroom.0.to_string()),
+            ]),
             None => identity.extend([
                 ("WINDFALL_VM__CAPACITY", "fixed".to_owned()),
                 ("WINDFALL_VM__CPU", size.cpu.0.to_string()),
