@@ -4,7 +4,8 @@
 //! **Promises:** loads once; whoever asks later gets the same, wherever it was to look. Old, foreign and damaged
 //! libraries are refused before anything of them is called. Sends no telemetry. What it logs goes to `tracing`.
 //! With the feature `tract` there is a second runtime in this very program, in Rust and slower, for where no library is found.
-//! **Gives up:** unloading, and a second version beside the first: its environment is one per process.
+//! **Gives up:** unloading, and a second version beside the first: its environment is one per process. Of tract, surviving a damaged file: it
+//! panics over some, and its interface is one through which a panic ends the process.
 
 use std::ffi::CStr;
 use std::fmt;

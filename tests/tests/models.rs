@@ -11,11 +11,11 @@ use training::{Layer, Mlp, model_bytes};
 use windfall_tests::functions::{python, with};
 use windfall_tests::{Cluster, Plan, eventually};
 
-/// Computes for 60 ms, and waits for as long.
+/// Computes for as long as it is told, and then waits for 60 ms.
 const BUSY: &str = "
 import time
 def main(args):
-    end = time.process_time() + 0.06
+    end = time.process_time() + args['ms'] / 1000
     while time.process_time() < end:
         pass
     time.sleep(0.06)
@@ -53,10 +53,17 @@ async fn house(folder: &Path, trial: u32) -> Cluster {
     Cluster::of(Plan { vms: 1, settings, ..Plan::default() }).await
 }
 
+/// Once it needs little CPU and once much, by arguments of one length, which cannot be told apart beforehand.
+async fn call_twice(cluster: &Cluster) {
+    for ms in [20, 90] {
+        cluster.http.result("busy", &json!({ "ms": ms })).await;
+    }
+}
+
 /// Calls until what is looked for is so.
 async fn calls_until(cluster: &Cluster, what: &str, mut is_so: impl FnMut() -> bool) {
     eventually(what, async || {
-        cluster.http.result("busy", &json!({})).await;
+        call_twice(cluster).await;
         is_so()
     })
     .await;
@@ -99,8 +106,7 @@ async fn a_model_is_tried_beside_the_one_in_force_and_taken_up_only_if_it_is_not
     })
     .await;
 
-    // As little memory as is on offer, whatever comes of it, would be refused by the options already; as little CPU is given
-    // back late to a function that computes, which costs something in each run.
+    // As little CPU as half of the runs want is given back late to the other half, which costs something in each of those.
     let worse = file("worse.onnx", &by("option_cpu_millicores", -1.0));
     cluster.operate(&["model", "put", worse.to_str().expect("a path")]).await;
     calls_until(&cluster, "it is refused", || matches!(standing(&models, 2), Some(Standing::Refused { .. })))
@@ -131,7 +137,7 @@ async fn a_model_is_tried_beside_the_one_in_force_and_taken_up_only_if_it_is_not
         cluster.log("controller-0").contains("another model decides now")
     })
     .await;
-    cluster.http.result("busy", &json!({})).await;
+    call_twice(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +153,8 @@ async fn a_cluster_is_trained_further_on_what_its_own_functions_used() {
         .await;
     let usage = cluster.store().await.usage().await.expect("the stream").expect("it is kept");
     let called = std::time::Instant::now();
-    for _ in 0..24 {
-        cluster.http.result("busy", &json!({})).await;
+    for _ in 0..12 {
+        call_twice(&cluster).await;
     }
     eventually("what they used is kept", async || {
         let read = usage.read(1_000).await.expect("the stream is read");
@@ -157,7 +163,7 @@ async fn a_cluster_is_trained_further_on_what_its_own_functions_used() {
     .await;
     let read = usage.read(1_000).await.expect("the stream is read");
     let runs: Vec<_> = read.batches.iter().flat_map(|batch| &batch.runs).collect();
-    assert!(runs.iter().all(|run| run.answered && run.usage.cpu_time.as_millis() >= 50), "{runs:?}");
+    assert!(runs.iter().all(|run| run.answered && run.usage.cpu_time.as_millis() >= 15), "{runs:?}");
     assert!(runs.iter().all(|run| run.ended_before.as_seconds() < called.elapsed().as_secs_f64() + 1.0));
     assert!(read.batches.iter().all(|batch| batch.vms == 1 && batch.skipped == 0));
 
@@ -188,7 +194,5 @@ async fn a_cluster_is_trained_further_on_what_its_own_functions_used() {
         matches!(standing(&models, 1), Some(Standing::Taken(_) | Standing::Refused { .. }))
     })
     .await;
-    tokio::time::timeout(Duration::from_secs(10), cluster.http.result("busy", &json!({})))
-        .await
-        .expect("it goes on");
+    tokio::time::timeout(Duration::from_secs(30), call_twice(&cluster)).await.expect("it goes on");
 }

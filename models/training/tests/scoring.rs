@@ -184,6 +184,11 @@ fn a_file_that_is_cut_anywhere_is_refused() {
 #[test]
 fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
     let Some(runtime) = runtime() else { return };
+    if runtime.path() == std::path::Path::new(models::TRACT) {
+        return println!(
+            "skipped: tract ends the process over some damaged files, as `models::Runtime` says"
+        );
+    }
     let whole = model_bytes(&small(), &NAMES, &[]);
     let (mut refused, mut taken) = (0, 0);
     for at in 0..whole.len() {
@@ -249,7 +254,8 @@ fn whoever_asks_later_gets_the_runtime_that_is_loaded() {
     let elsewhere = Places { named: Some("/nowhere/libonnxruntime.so".into()), ..Places::default() };
     let again = Runtime::load(&elsewhere).unwrap();
     assert_eq!((again.version(), again.path()), (runtime.version(), runtime.path()));
-    assert!(runtime.version().starts_with("1."), "{}", runtime.version());
+    let version = runtime.version();
+    assert!(version.starts_with("1.") || version == models::TRACT, "{version}");
 }
 
 #[test]
