@@ -47,6 +47,8 @@ elif [ -z "${WINDFALL_STORM_INSIDE:-}" ]; then
     exec unshare --net --mount sh chaos/storm.sh $all
 else
     ip link set lo up
+    # libfaketime leaves things there of processes that are killed.
+    mount -t tmpfs windfall-shm /dev/shm
     provider=netns
 fi
 
@@ -79,7 +81,14 @@ if grep -q '"fill_disk"' "$scenario" && [ "$provider" = netns ]; then
     export WINDFALL_STORE__SUBMIT_SIZE_MIB=32 WINDFALL_STORE__RECORD_SIZE_MIB=32 WINDFALL_STORE__CODE_SIZE_MIB=32
 fi
 
-"$windfall" up --provider "$provider" --wires --vms "$(number vms 3)" --vm-cpu 1000 --vm-memory 1024 \
+if grep -q -e '"ill_metadata"' -e '"notice_for_another"' -e 'by_metadata = true' "$scenario"; then
+    # VMs ask the metadata service of a cloud; the scenario is it.
+    export WINDFALL_VM__NOTICES="${WINDFALL_VM__NOTICES:-azure}"
+fi
+clocks=
+if grep -q '"clock_jump' "$scenario"; then clocks=--clocks; fi
+# shellcheck disable=SC2086
+"$windfall" up --provider "$provider" --wires $clocks --vms "$(number vms 3)" --vm-cpu 1000 --vm-memory 1024 \
     --frontends "$(number frontends 1)" --controllers "$(number controllers 1)" --monitors "$(number monitors 1)" \
     >"$WINDFALL_DATA/up.log" 2>&1 &
 up=$!

@@ -9,9 +9,12 @@
 //! was known of functions a second before. Of invocations nothing is kept on disk.
 
 mod allocation;
+mod drift;
 mod experience;
 mod held;
+mod model;
 mod sending;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +28,11 @@ use policies::dispatch::{Dispatch, Ending, Input, Output, Submission};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use vocabulary::{ControllerId, FunctionId, Moment, Outcome, Span, VmId};
 
+use self::drift::Drift;
 use self::experience::{Experience, Recalled};
 use self::held::Held;
+use self::model::{Loaded, ModelInForce};
+use self::usage::UsageLog;
 use crate::alarm::Alarm;
 use crate::bus::{Bus, is_no_responders};
 use crate::clock::Clock;
@@ -69,6 +75,10 @@ pub enum ControllerMessage {
     Keep,
     /// Profiles of these could not be written.
     NotKept(Vec<FunctionId>),
+    /// A model of the store, to be tried or to decide.
+    ModelLoaded(Box<Loaded>),
+    /// What became of a model was written, or could not be.
+    ModelSettled,
     /// The alarm rang.
     Wake,
     /// Time to say that it lives.
@@ -100,9 +110,11 @@ pub struct Shell {
     id: ControllerId,
     given: Arguments,
     dispatch: Dispatch,
-    model: Option<Arc<models::Counts>>,
+    model: Option<ModelInForce>,
     held: Held,
     experience: Experience,
+    usage: UsageLog,
+    drift: Drift,
     paths: HashMap<FunctionId, FunctionPath>,
     reports_seen: HashMap<VmId, u64>,
     listening: Listening,
@@ -113,8 +125,11 @@ pub struct Shell {
     _tasks: Tasks,
 }
 
-/// The Controller's mind as the settings want it, and what its model counts, where it has one.
-fn mind(settings: &Settings) -> Result<(Dispatch, Option<Arc<models::Counts>>), ActorProcessingErr> {
+/// What a model counts, and what runs it.
+type RunningModel = (Arc<models::Counts>, models::Runtime);
+
+/// The Controller's mind as the settings want it, and its model, where it has one.
+fn mind(settings: &Settings) -> Result<(Dispatch, Option<RunningModel>), ActorProcessingErr> {
     let constants = settings.allocation.constants();
     let settings = &settings.controller;
     let placement =
@@ -132,6 +147,7 @@ fn mind(settings: &Settings) -> Result<(Dispatch, Option<Arc<models::Counts>>), 
         durable_patience: Span::millis(settings.durable_patience_ms),
         rerun_at_notice: settings.rerun_at_notice,
         expected_life: Span::seconds(settings.harvest_life_hours.saturating_mul(3_600)),
+        tells_runs: true,
         ..Default::default()
     };
     Ok((Dispatch::new(dispatch, placement, allocator).with_reliability(reliability), model))
@@ -149,12 +165,21 @@ impl Actor for Controller {
     ) -> Result<Shell, ActorProcessingErr> {
         let id = chance::controller_id();
         let (dispatch, model) = mind(&given.settings)?;
+        let of_controller = &given.settings.controller;
+        let model = match model {
+            Some((counts, runtime)) => {
+                let (store, metrics) = (given.store.models().await?, Arc::clone(&given.metrics));
+                Some(ModelInForce::new(counts, runtime, store, of_controller, metrics))
+            }
+            None => None,
+        };
+        let most = of_controller.usage_records_per_second;
+        let usage = UsageLog::new(given.store.usage().await?, most, Arc::clone(&given.metrics));
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
-        let intakes: [Intake<ControllerMessage>; 7] = [
+        let intakes: [Intake<ControllerMessage>; 6] = [
             (subjects::controller_submit(id), ControllerMessage::Submit),
-            (subjects::controller_finished(id), ControllerMessage::Finished),
             (subjects::controller_handback(id), ControllerMessage::HandBack),
             (subjects::controller_inquire(id), ControllerMessage::Inquire),
             (subjects::controller_bounces(id), ControllerMessage::Bounce),
@@ -164,6 +189,9 @@ impl Actor for Controller {
         for (subject, wrap) in intakes {
             tasks.forward(client.subscribe(subject).await?, &me, &credits, wrap);
         }
+        // It comes in one write with the answer, for which somebody waits at the Frontend, perhaps in this very process.
+        let finished = client.subscribe(subjects::controller_finished(id)).await?;
+        tasks.forward_last(finished, &me, &credits, ControllerMessage::Finished);
         tasks.tick(&me, ANNOUNCE, || ControllerMessage::Announce);
         tasks.tick(&me, experience::KEEP, || ControllerMessage::Keep);
         given.neighbours.move_in(id, me);
@@ -172,6 +200,8 @@ impl Actor for Controller {
             id,
             dispatch,
             model,
+            usage,
+            drift: Drift::default(),
             held: Held::new(given.settings.controller.held_mib),
             experience: Experience::new(given.store.profiles(), &given.settings, Arc::clone(&given.metrics)),
             paths: HashMap::new(),
@@ -202,6 +232,19 @@ impl Actor for Controller {
             ControllerMessage::Recalled(recalled) => shell.recalled(recalled).await,
             ControllerMessage::Keep => {
                 shell.experience.keep(|function| shell.dispatch.profile(function), &me);
+                let now = shell.now();
+                shell.usage.send(now, shell.id, || shell.dispatch.gauges());
+                if let (Some(model), Some(learned)) = (&mut shell.model, shell.dispatch.with_model()) {
+                    model.look(learned, &me);
+                }
+            }
+            ControllerMessage::ModelLoaded(loaded) => {
+                if let (Some(model), Some(learned)) = (&mut shell.model, shell.dispatch.with_model()) {
+                    model.loaded(learned, *loaded, &me);
+                }
+            }
+            ControllerMessage::ModelSettled => {
+                shell.model.iter_mut().for_each(ModelInForce::settled);
             }
             ControllerMessage::NotKept(functions) => {
                 functions.into_iter().for_each(|function| shell.experience.learned(function));
@@ -422,7 +465,7 @@ impl Shell {
         self.given.bus.send(subjects::ANNOUNCE_CONTROLLER.into(), &alive).await;
         self.announced += 1;
         if let Some(model) = &self.model {
-            self.given.metrics.model(model);
+            self.given.metrics.model(model.counted());
         }
         if self.announced.is_multiple_of(ANNOUNCEMENTS_PER_DEMAND) {
             let demanded = Demanded { controller: self.id, demand: self.dispatch.demand() };

@@ -42,7 +42,7 @@ use self::lately::{Delivered, Lately};
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
 use crate::chance;
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::intake::{Credits, Tasks};
 use crate::neighbours::Neighbours;
 use crate::settings::Settings;
@@ -187,7 +187,10 @@ impl Actor for Frontend {
             credits,
             durable_places,
             announced: Moment::ORIGIN,
-            connection: Connection { reconnects: given.bus.reconnects(), since_unix_ms: unix_ms() },
+            connection: Connection {
+                reconnects: given.bus.reconnects(),
+                since_unix_ms: given.clock.latest_unix_ms(),
+            },
             _tasks: tasks,
             given,
         })
@@ -235,7 +238,8 @@ impl Shell {
     fn connected_unix_ms(&mut self) -> u64 {
         let reconnects = self.given.bus.reconnects();
         if self.connection.reconnects != reconnects {
-            self.connection = Connection { reconnects, since_unix_ms: unix_ms() };
+            // Too late costs a look-up, too early might run something twice.
+            self.connection = Connection { reconnects, since_unix_ms: self.given.clock.latest_unix_ms() };
         }
         self.connection.since_unix_ms
     }

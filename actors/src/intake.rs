@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use ractor::{ActorRef, Message};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -80,17 +80,48 @@ impl Tasks {
     /// Every message of a subscription, wrapped, for a credit each. Ends when the actor has.
     pub fn forward<M: Message>(
         &mut self,
-        mut subscription: async_nats::Subscriber,
+        subscription: async_nats::Subscriber,
         actor: &ActorRef<M>,
         credits: &Credits,
         wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
     ) {
+        self.forward_in_turn(subscription, actor, credits, wrap, false);
+    }
+
+    /// As [`Tasks::forward`], after everything else that the same wake-up has brought: for what nobody waits for, so that an
+    /// answer which came with it is passed on first.
+    pub fn forward_last<M: Message>(
+        &mut self,
+        subscription: async_nats::Subscriber,
+        actor: &ActorRef<M>,
+        credits: &Credits,
+        wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
+    ) {
+        self.forward_in_turn(subscription, actor, credits, wrap, true);
+    }
+
+    fn forward_in_turn<M: Message>(
+        &mut self,
+        mut subscription: async_nats::Subscriber,
+        actor: &ActorRef<M>,
+        credits: &Credits,
+        wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
+        last: bool,
+    ) {
         let (actor, credits) = (actor.clone(), credits.clone());
         self.spawn(async move {
             while let Some(message) = subscription.next().await {
-                credits.take().await;
-                if actor.cast(wrap(message)).is_err() {
-                    break;
+                let mut next = Some(message);
+                if last {
+                    tokio::task::yield_now().await;
+                }
+                // What has come meanwhile need not wait for another turn.
+                while let Some(message) = next {
+                    credits.take().await;
+                    if actor.cast(wrap(message)).is_err() {
+                        return;
+                    }
+                    next = subscription.next().now_or_never().flatten();
                 }
             }
         });

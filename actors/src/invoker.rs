@@ -33,7 +33,7 @@ use self::residents::{Lent, Residents};
 use self::running::{Ran, RunHere};
 use crate::alarm::Alarm;
 use crate::bus::Bus;
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::harvest_monitor::{CapacityChanged, Seen};
 use crate::intake::{Credits, Intake, Tasks};
 use crate::metrics::{InvokerMetrics, SandboxEnd};
@@ -120,6 +120,8 @@ pub struct Shell {
     reported: Moment,
     /// When the last report went out, whatever it was for.
     told: Moment,
+    /// Something was handed back since for want of room.
+    crowded: bool,
     used: Resources,
     leaving: bool,
     /// Until when the notice that stands leaves time, and who gave it; and how many there were.
@@ -180,11 +182,12 @@ impl Actor for Invoker {
             paths: HashMap::new(),
             outgoing: Outgoing::new(given.bus.clone(), given.vm, &mut tasks),
             capacity: given.capacity,
-            generation: unix_ms(),
-            // Above every sequence of an Invoker that was here before.
-            sequence: unix_ms() << 10,
+            generation: given.clock.steady_unix_ms(),
+            // Above every sequence of an Invoker that was here before, whatever became of the wall clock meanwhile.
+            sequence: given.clock.steady_unix_ms() << 10,
             reported: Moment::ORIGIN,
             told: Moment::ORIGIN,
+            crowded: false,
             used: Resources::ZERO,
             leaving: false,
             notice: None,
@@ -231,7 +234,7 @@ impl Actor for Invoker {
         shell.wish_to_look(&me);
         shell.say_if_overbooked().await;
         let now = shell.now();
-        shell.alarm.set(now, shell.residency.next_wakeup(), &me, || InvokerMessage::Wake);
+        shell.alarm.set(now, shell.next_wakeup(), &me, || InvokerMessage::Wake);
         shell.leave_when_done();
         Ok(())
     }
@@ -303,7 +306,10 @@ impl Shell {
             Output::Kill { sandbox, .. } => {
                 self.residents.kill(sandbox);
             }
-            Output::HandBack { invocation, attempt, why } => self.hand_back((invocation, attempt), why),
+            Output::HandBack { invocation, attempt, why } => {
+                self.crowded |= why == HandBackWhy::NoRoom;
+                self.hand_back((invocation, attempt), why);
+            }
             Output::Resize { sandbox, ceiling, weight } => {
                 self.residents.set_share(sandbox, ceiling, weight);
             }

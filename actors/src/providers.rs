@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
-use vocabulary::{Resources, VmId, VmKind};
+use vocabulary::{Mebibytes, Resources, VmId, VmKind};
 
 use crate::roles::VmProgram;
 use crate::settings::Settings;
@@ -47,6 +47,7 @@ pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn P
         folder: monitor.folder.clone(),
         log_files: monitor.log_files,
         confine: settings.vm.enforce != "off",
+        headroom: Mebibytes(settings.vm.headroom),
         grace: Duration::from_millis(settings.vm.sigterm_grace_ms),
         last_grace: LAST_GRACE,
     };
@@ -61,7 +62,9 @@ pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn P
             environment: program.environment.clone(),
         })?),
         "docker" => {
-            Arc::new(DockerProvider::open(&settings.docker, &monitor.cluster, program.environment.clone())?)
+            let headroom = Mebibytes(settings.vm.headroom);
+            let environment = program.environment.clone();
+            Arc::new(DockerProvider::open(&settings.docker, &monitor.cluster, environment, headroom)?)
         }
         "ec2" => Arc::new(Ec2Provider::open(&settings.ec2, &monitor.cluster, program.environment.clone())?),
         other => {

@@ -94,6 +94,10 @@ pub struct Store {
     pub profile_size_mib: u64,
     /// What has been learned of a function that nobody has called for so long is forgotten, in hours.
     pub profile_age_h: u64,
+    /// What runs used, for training (`windfall train --from-cluster`), in MiB; over it, the oldest goes. 0: none of it is kept.
+    pub usage_size_mib: u64,
+    /// What runs used longer ago than this is removed, in hours.
+    pub usage_age_h: u64,
 }
 
 impl Default for Store {
@@ -107,6 +111,8 @@ impl Default for Store {
             code_size_mib: 4096,
             profile_size_mib: 64,
             profile_age_h: 30 * 24,
+            usage_size_mib: 64,
+            usage_age_h: 7 * 24,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the house keeps: functions, code, namespaces, records and durable submissions, all in JetStream.
+//! What the house keeps: functions, code, namespaces, records, durable submissions, models, and what runs used; all in JetStream.
 //!
 //! **Knows:** the names and limits of the streams and buckets, and how each kind of thing is laid out there.
 //! **Promises:** any number of processes may open it at once; what exists is adapted, not made again. Functions
@@ -11,12 +11,15 @@ mod bucket;
 mod code;
 mod error;
 mod functions;
+mod models;
 mod namespaces;
 mod profiles;
 mod records;
 mod scan;
 mod streams;
 mod submissions;
+pub mod taking;
+mod usage;
 mod watched;
 
 pub use code::Code;
@@ -25,11 +28,13 @@ pub use functions::{
     CodeReference, FunctionDefinition, FunctionLimits, Functions, INPUT_SIZE, JsonText, ON_EVICTION,
     Parameter, Version,
 };
+pub use models::{Compared, MODEL_IN_STORE_MAX, Model, Models, Standing};
 pub use namespaces::{Credentials, Namespace, NamespaceLimits, Namespaces};
 pub use profiles::Profiles;
 pub use records::{RecordCounters, Records, Written};
 pub use scan::RecordQuery;
 pub use submissions::{DUPLICATE_WINDOW, Submissions};
+pub use usage::{UsageRead, UsageStream};
 
 use std::sync::Arc;
 
@@ -44,6 +49,10 @@ pub struct Store {
 }
 
 struct Kept {
+    /// For what is opened only by those who need it: models, and what runs used.
+    bus: Bus,
+    context: async_nats::jetstream::Context,
+    settings: settings::Store,
     functions: Functions,
     code: Code,
     namespaces: Namespaces,
@@ -67,6 +76,9 @@ impl Store {
             profiles: Profiles::open(&context, settings).await?,
             records: Records::open(&context, settings).await?,
             submissions: Submissions::open(&context, settings).await?,
+            bus: bus.clone(),
+            settings: settings.clone(),
+            context,
         };
         Ok(Self { kept: Arc::new(kept) })
     }

@@ -78,7 +78,7 @@ async fn a_change_of_the_groups_limits_is_told_at_once() {
     };
     let server = NatsServer::start();
     let page = metrics();
-    let vm = settings::Vm { cgroup: group.path().to_owned(), ..settings::Vm::default() };
+    let vm = settings::Vm { cgroup: group.path().to_owned(), headroom: 0, ..settings::Vm::default() };
     let (arguments, mut told) = arguments(&server, vm, &page).await;
     let (actor, task) = Actor::spawn(None, HarvestMonitor, arguments).await.unwrap();
     assert_eq!(next(&mut told, None).await, capacity(300, 100));

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use vocabulary::{Mebibytes, MilliCores, Resources, VmId, VmKind};
 
 const SIZE: Resources = Resources { cpu: MilliCores(200), memory: Mebibytes(64) };
+const HEADROOM: Mebibytes = Mebibytes(16);
 
 /// A VM that says who it is, starts something in a session of its own, and goes when told.
 const POLITE: &str = r#"#!/bin/sh
@@ -72,6 +73,7 @@ impl Yard {
             folder: self.folder.path().join("data"),
             log_files: true,
             confine,
+            headroom: HEADROOM,
             grace: Duration::from_secs(10),
             last_grace: Duration::from_secs(2),
         }
@@ -151,7 +153,8 @@ async fn a_vm_is_born_inside_its_group_and_its_group_is_its_capacity() {
     launch(&provider, 0x1f).await;
     yard.ready(0x1f).await;
     let group = yard.group(0x1f).unwrap();
-    assert_eq!(group.limits().unwrap(), Limits { cpu: Some(SIZE.cpu), memory: Some(SIZE.memory) });
+    let memory = Some(SIZE.memory + HEADROOM);
+    assert_eq!(group.limits().unwrap(), Limits { cpu: Some(SIZE.cpu), memory });
     let place = format!("{HOUSE}/{}/vm-1f/agent", yard.cluster);
     let groups = fs::read_to_string(yard.scratch(0x1f).join("groups")).unwrap();
     assert!(groups.lines().any(|line| line.ends_with(&place)), "{groups}");

@@ -88,6 +88,7 @@ fn open(folder: &Path, name: &str) -> ProcessProvider {
         folder: folder.join(name),
         log_files: true,
         confine: false,
+        headroom: vocabulary::Mebibytes::ZERO,
         grace: Duration::from_secs(5),
         last_grace: Duration::from_secs(2),
     })
@@ -128,6 +129,7 @@ async fn report(bus: Bus, vms: PathBuf) {
                 metrics: String::new(),
                 age: Span::ZERO,
                 enforcement: String::new(),
+                store_stalled: None,
                 capacity_source: String::new(),
                 notice: None,
                 hindrance: messages::Hindrance::default(),

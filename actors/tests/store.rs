@@ -236,6 +236,12 @@ async fn code_without_a_function_is_swept_and_can_be_put_again() {
     let referenced = std::iter::once(kept.clone()).collect();
     assert_eq!(one.code().sweep(&referenced, Duration::from_secs(3600)).await.unwrap(), 0);
     tokio::time::sleep(Duration::from_millis(50)).await;
+    let other = store(&server, "other").await;
+    assert_eq!(
+        other.code().sweep(&referenced, Duration::from_millis(1)).await.unwrap(),
+        0,
+        "it has not seen it before"
+    );
     assert_eq!(one.code().sweep(&referenced, Duration::from_millis(1)).await.unwrap(), 1);
     assert!(one.code().get(&kept).await.is_ok());
     assert!(one.code().get(&orphan).await.is_err());

@@ -13,7 +13,10 @@ use vocabulary::{Attempt, InvocationId, Resources, VmId};
 mod bookings;
 mod owners;
 
-pub use bookings::{Overbooking, no_controller_overbooks_a_vm_after_one_report, overbooking};
+pub use bookings::{
+    Overbooking, no_controller_overbooks_a_vm_after_one_report, no_vm_holds_more_than_one_run_too_many,
+    overbooking,
+};
 pub use owners::{moves, only_functions_of_a_lost_controller_move};
 
 use crate::events::{Entry, Event};

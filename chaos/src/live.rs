@@ -5,7 +5,9 @@
 //! back, also when the run is broken off; whatever was called is accounted for.
 //! **Gives up:** clusters of several machines, and links between them: processes are all it can hit.
 
+mod clouds;
 mod disk;
+mod evidence;
 mod load;
 mod observer;
 mod reach;
@@ -21,10 +23,12 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use messages::{FleetList, FleetVm, subjects};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use vocabulary::{Span, VmStanding};
 
 use crate::scenario::Scenario;
 use crate::timetable::timetable;
+use clouds::Clouds;
 use load::Callers;
 use observer::Observer;
 pub use report::{Report, Verdict};
@@ -125,15 +129,27 @@ impl Clock {
 const FLEET_PATIENCE: Duration = Duration::from_secs(2);
 
 impl House {
+    /// Whether the Resource Monitor says that the store takes nothing.
+    async fn store_stalls(&self) -> bool {
+        self.fleet().await.store_stalled.is_some()
+    }
+
     /// VMs that take work, by id; nobody when the Resource Monitor does not answer.
     async fn open_vms(&self) -> Vec<FleetVm> {
-        let asked = self.nats.request(subjects::FLEET_LIST, bytes::Bytes::new());
-        let Ok(Ok(message)) = tokio::time::timeout(FLEET_PATIENCE, asked).await else { return Vec::new() };
-        let fleet: FleetList = messages::decode(&message.payload).unwrap_or_default();
+        let fleet = self.fleet().await;
         let mut open: Vec<_> =
             fleet.vms.into_iter().filter(|vm| vm.standing == Some(VmStanding::Open)).collect();
         open.sort_by_key(|vm| vm.vm);
         open
+    }
+
+    /// What the Resource Monitor lists; nothing when it does not answer.
+    async fn fleet(&self) -> FleetList {
+        let asked = self.nats.request(subjects::FLEET_LIST, bytes::Bytes::new());
+        match tokio::time::timeout(FLEET_PATIENCE, asked).await {
+            Ok(Ok(message)) => messages::decode(&message.payload).unwrap_or_default(),
+            _ => FleetList::default(),
+        }
     }
 }
 
@@ -152,11 +168,18 @@ pub async fn play(
     let clock = Clock(Instant::now());
     let observer = Observer::start(house, clock).await?;
     let callers = Callers::start(house, scenario, seed, clock).await?;
+    let clouds = Clouds::default();
+    // Ends with this, also when it is broken off.
+    let mut keepers = JoinSet::new();
+    if scenario.has_metadata() {
+        let (clouds, house) = (clouds.clone(), house.clone());
+        keepers.spawn(async move { match clouds.keep(house).await {} });
+    }
     say(format!("{} s of calm", scenario.calm_s));
     tokio::time::sleep(Duration::from_secs(scenario.calm_s)).await;
     let storm_from = clock.now();
     say(format!("{} s of storm", scenario.storm_s));
-    let trouble = Trouble::new(house.clone(), clock, Arc::clone(&say));
+    let trouble = Trouble::new(house.clone(), clock, clouds, Arc::clone(&say));
     trouble.make(&timetable(scenario, seed), Duration::from_secs(scenario.storm_s)).await;
     let storm_to = clock.now();
     let last_fault = trouble.seen().last_fault.unwrap_or(storm_to);
@@ -164,7 +187,7 @@ pub async fn play(
     say("the last answers".into());
     let calls = callers.finish().await;
     let sight = observer.finish();
-    let evidence = report::Evidence {
+    let evidence = evidence::Evidence {
         scenario,
         seed,
         storm: storm_from..storm_to,

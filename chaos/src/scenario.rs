@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::metadata::Temper;
+
 /// What is played.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +94,47 @@ pub struct Wave {
     /// Of faults that make messages late: by how much, each way, from, to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<[u64; 2]>,
+    /// Of clocks that jump: how far, from, to; the seed decides whether ahead or back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jump_s: Option<[u64; 2]>,
+    /// Of faults with a notice: it comes by the VM's metadata service, as a cloud's would, and not by a message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_metadata: bool,
+    /// Of metadata services that misbehave: how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mood: Option<Mood>,
+}
+
+/// How a metadata service misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mood {
+    /// Every answer takes five seconds.
+    Slow,
+    /// It hangs up.
+    Absent,
+    /// It answers 500.
+    Refusing,
+    /// It answers what nobody can read.
+    Garbage,
+    /// It goes on answering for ever.
+    Endless,
+    /// It answers in good form what cannot be.
+    Lying,
+}
+
+impl Mood {
+    /// As the service is told.
+    pub fn temper(self) -> Temper {
+        match self {
+            Self::Slow => Temper::Slow(std::time::Duration::from_secs(5)),
+            Self::Absent => Temper::Absent,
+            Self::Refusing => Temper::Refusing(500),
+            Self::Garbage => Temper::Garbage,
+            Self::Endless => Temper::Endless,
+            Self::Lying => Temper::Lying,
+        }
+    }
 }
 
 /// The sorts of faults.
@@ -136,9 +179,30 @@ pub enum Kind {
     DelayController,
     /// The disk of the store is full for a while.
     FillDisk,
+    /// The metadata service of a VM misbehaves for a while.
+    IllMetadata,
+    /// The metadata service of a VM says for a while that another VM will be evicted.
+    NoticeForAnother,
+    /// The wall clock of a VM is wrong for a while: it jumps ahead or back, and back to where it should be.
+    ClockJump,
+    /// So is that of a Frontend.
+    ClockJumpFrontend,
+    /// So is that of a Controller.
+    ClockJumpController,
+    /// So is that of the Resource Monitor that leads.
+    ClockJumpResourceMonitor,
 }
 
 impl Kind {
+    /// Whether it is a clock that jumps.
+    pub fn is_clock(self) -> bool {
+        use Kind as K;
+        matches!(
+            self,
+            K::ClockJump | K::ClockJumpFrontend | K::ClockJumpController | K::ClockJumpResourceMonitor
+        )
+    }
+
     /// Whether it is a length of time and not a moment.
     pub fn lasts(self) -> bool {
         use Kind as K;
@@ -155,7 +219,9 @@ impl Kind {
                 | K::CutController
                 | K::DelayController
                 | K::FillDisk
-        )
+                | K::IllMetadata
+                | K::NoticeForAnother
+        ) || self.is_clock()
     }
 }
 
@@ -180,6 +246,11 @@ pub enum ScenarioError {
 const HOUR: u64 = 3_600;
 
 impl Scenario {
+    /// Whether VMs need metadata services for it.
+    pub fn has_metadata(&self) -> bool {
+        self.faults.iter().any(Wave::is_of_metadata)
+    }
+
     /// Reads and checks one.
     pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
         let scenario: Self = toml::from_str(text)?;
@@ -234,13 +305,36 @@ impl Load {
 }
 
 impl Wave {
+    /// Whether VMs need a metadata service for it.
+    pub fn is_of_metadata(&self) -> bool {
+        self.by_metadata || matches!(self.fault, Kind::IllMetadata | Kind::NoticeForAnother)
+    }
+
+    fn has_notice(&self) -> bool {
+        use Kind as K;
+        matches!(self.fault, K::NoticeThenKill | K::NoticeThenEarlyKill | K::CancelledNotice)
+    }
+
     fn check(&self, name: &str, storm_s: u64) -> Result<(), ScenarioError> {
         use Kind as K;
         number(&format!("{name}.times"), u64::from(self.times), 1..=100_000, "1 to 100000")?;
         let (notice, lasts) = (format!("{name}.notice_s"), format!("{name}.lasts_s"));
         let (percent, delay) = (format!("{name}.to_percent"), format!("{name}.delay_ms"));
         let room = 0..=storm_s.saturating_sub(1);
-        if matches!(self.fault, K::NoticeThenKill | K::NoticeThenEarlyKill | K::CancelledNotice) {
+        if self.by_metadata && !self.has_notice() {
+            return wrong(&format!("{name}.by_metadata"), "true", "nothing: this fault has no notice");
+        }
+        let mood = format!("{name}.mood");
+        match (self.fault, self.mood) {
+            (K::IllMetadata, None) => {
+                return wrong(&mood, "not there", "slow, absent, refusing, garbage, endless or lying");
+            }
+            (K::IllMetadata, Some(_)) | (_, None) => {}
+            (_, Some(found)) => {
+                return wrong(&mood, &format!("{found:?}"), "nothing: this fault has no such thing");
+            }
+        }
+        if self.has_notice() {
             range(&notice, self.notice_s, room.clone(), "[from, to] in seconds, shorter than storm_s")?;
         } else {
             absent(&notice, self.notice_s)?;
@@ -254,6 +348,12 @@ impl Wave {
             range(&delay, self.delay_ms, 1..=10_000, "[from, to] within 1 to 10000")?;
         } else {
             absent(&delay, self.delay_ms)?;
+        }
+        let jump = format!("{name}.jump_s");
+        if self.fault.is_clock() {
+            range(&jump, self.jump_s, 1..=10 * 24 * HOUR, "[from, to] within 1 to 864000")?;
+        } else {
+            absent(&jump, self.jump_s)?;
         }
         match self.fault {
             K::Shrink => range(&percent, self.to_percent, 1..=100, "[from, to] within 1 to 100"),
@@ -365,6 +465,21 @@ notice_s = [0, 10]
                 "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
                 "'delay'\ntimes = 3\nlasts_s = [1, 2]",
                 "faults[0].delay_ms is not there, but expected is [from, to] within 1 to 10000",
+            ),
+            (
+                "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
+                "'clock_jump'\ntimes = 3\nlasts_s = [1, 2]",
+                "faults[0].jump_s is not there, but expected is [from, to] within 1 to 864000",
+            ),
+            (
+                "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
+                "'ill_metadata'\ntimes = 3\nlasts_s = [1, 2]",
+                "faults[0].mood is not there, but expected is slow, absent",
+            ),
+            (
+                "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
+                "'kill'\ntimes = 3\nby_metadata = true",
+                "faults[0].by_metadata is true, but expected is nothing",
             ),
             (
                 "vms = 3",

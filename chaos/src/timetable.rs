@@ -11,7 +11,7 @@ use std::fmt;
 use policies::chance::SplitMix64;
 use vocabulary::Span;
 
-use crate::scenario::{Kind, Scenario, Wave};
+use crate::scenario::{Kind, Mood, Scenario, Wave};
 use crate::wires::Condition;
 
 /// One thing to do.
@@ -62,6 +62,25 @@ pub enum VmStep {
     Thaw,
     /// Its way to the house is as this says.
     Wire(Condition),
+    /// Its wall clock is so many seconds ahead, or behind.
+    Clock(i64),
+    /// Its metadata service does so.
+    Cloud(CloudStep),
+}
+
+/// What a VM's metadata service can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloudStep {
+    /// It says that the VM has so much time.
+    Notice(Span),
+    /// It says so no more.
+    CallOff,
+    /// It says that another VM has so much time.
+    Another(Span),
+    /// It misbehaves.
+    Ill(Mood),
+    /// It is as it should be.
+    Well,
 }
 
 /// What can be done to a process of the house.
@@ -75,6 +94,8 @@ pub enum RoleStep {
     Thaw,
     /// Its way to NATS is as this says.
     Wire(Condition),
+    /// Its wall clock is so many seconds ahead, or behind.
+    Clock(i64),
 }
 
 /// What can be done to the disk of the store.
@@ -121,6 +142,7 @@ impl fmt::Display for Planned {
                     RoleStep::Freeze => write!(f, "freeze"),
                     RoleStep::Thaw => write!(f, "thaw"),
                     RoleStep::Wire(condition) => wire(f, condition),
+                    RoleStep::Clock(seconds) => clock(f, seconds),
                 }?;
                 write!(f, " the {} (draw {})", role.name(), victim.draw)
             }
@@ -135,6 +157,14 @@ impl fmt::Display for Planned {
                     VmStep::Freeze => write!(f, "freeze"),
                     VmStep::Thaw => write!(f, "thaw"),
                     VmStep::Wire(condition) => wire(f, condition),
+                    VmStep::Clock(seconds) => clock(f, seconds),
+                    VmStep::Cloud(CloudStep::Notice(left)) => {
+                        write!(f, "notice by metadata of {:.3} s to", left.as_seconds())
+                    }
+                    VmStep::Cloud(CloudStep::CallOff) => write!(f, "call off by metadata the notice to"),
+                    VmStep::Cloud(CloudStep::Another(_)) => write!(f, "another's notice in the metadata of"),
+                    VmStep::Cloud(CloudStep::Ill(mood)) => write!(f, "{mood:?} metadata for"),
+                    VmStep::Cloud(CloudStep::Well) => write!(f, "true metadata for"),
                 }?;
                 write!(f, " victim {number} (draw {draw})")
             }
@@ -147,6 +177,13 @@ fn wire(f: &mut fmt::Formatter<'_>, condition: Condition) -> fmt::Result {
         Condition::Whole => write!(f, "mend the wire of"),
         Condition::Cut => write!(f, "cut the wire of"),
         Condition::Slow { from_ms, to_ms } => write!(f, "{from_ms} to {to_ms} ms on the wire of"),
+    }
+}
+
+fn clock(f: &mut fmt::Formatter<'_>, seconds: i64) -> fmt::Result {
+    match seconds {
+        0 => write!(f, "the right time for"),
+        _ => write!(f, "{seconds:+} s on the clock of"),
     }
 }
 
@@ -178,8 +215,19 @@ fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &m
     let percent = wave.to_percent.map_or(100, |[low, high]| chance.between(low, high) as u32);
     let slow = wave.delay_ms.map_or(Condition::Whole, |[from_ms, to_ms]| Condition::Slow { from_ms, to_ms });
 
+    // Drawn last, and only here: what other faults draw stays what it was.
+    let jump = wave.jump_s.map_or(0, |[low, high]| {
+        let seconds = chance.between(low, high) as i64;
+        if chance.between(0, 1) == 0 { seconds } else { -seconds }
+    });
+
     let vm = |step: VmStep| Step::Vm(victim, step);
-    let warned = vm(VmStep::Notice(Span::millis(notice)));
+    let cloud = |step: CloudStep| vm(VmStep::Cloud(step));
+    let (warned, called_off) = if wave.by_metadata {
+        (cloud(CloudStep::Notice(Span::millis(notice))), cloud(CloudStep::CallOff))
+    } else {
+        (vm(VmStep::Notice(Span::millis(notice))), vm(VmStep::CallOff))
+    };
     let vm_wire = |condition: Condition| vm(VmStep::Wire(condition));
     let kill = |role: Role| vec![(0, Step::Role(role, victim, RoleStep::Kill))];
     let hang = |role: Role| {
@@ -190,11 +238,23 @@ fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &m
         let step = |condition: Condition| Step::Role(role, victim, RoleStep::Wire(condition));
         vec![(0, step(condition)), (lasts, step(Condition::Whole))]
     };
+    let turn = |role: Role| {
+        let step = |seconds: i64| Step::Role(role, victim, RoleStep::Clock(seconds));
+        vec![(0, step(jump)), (lasts, step(0))]
+    };
     let steps = match wave.fault {
         Kind::Kill => vec![(0, vm(VmStep::Kill))],
         Kind::NoticeThenKill => vec![(0, warned), (notice, vm(VmStep::Kill))],
         Kind::NoticeThenEarlyKill => vec![(0, warned), (early, vm(VmStep::Kill))],
-        Kind::CancelledNotice => vec![(0, warned), (early, vm(VmStep::CallOff))],
+        Kind::CancelledNotice => vec![(0, warned), (early, called_off)],
+        Kind::IllMetadata => {
+            let ill = wave.mood.map_or(CloudStep::Well, CloudStep::Ill);
+            vec![(0, cloud(ill)), (lasts, cloud(CloudStep::Well))]
+        }
+        Kind::NoticeForAnother => {
+            let another = CloudStep::Another(Span::millis(lasts));
+            vec![(0, cloud(another)), (lasts, cloud(CloudStep::Well))]
+        }
         Kind::Shrink | Kind::Grow => vec![(0, vm(VmStep::Resize(percent))), (lasts, vm(VmStep::Resize(100)))],
         Kind::Hang => vec![(0, vm(VmStep::Freeze)), (lasts, vm(VmStep::Thaw))],
         Kind::Cut => vec![(0, vm_wire(Condition::Cut)), (lasts, vm_wire(Condition::Whole))],
@@ -208,6 +268,10 @@ fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &m
         Kind::HangResourceMonitor => hang(Role::ResourceMonitor),
         Kind::CutController => wire(Role::Controller, Condition::Cut),
         Kind::DelayController => wire(Role::Controller, slow),
+        Kind::ClockJump => vec![(0, vm(VmStep::Clock(jump))), (lasts, vm(VmStep::Clock(0)))],
+        Kind::ClockJumpFrontend => turn(Role::Frontend),
+        Kind::ClockJumpController => turn(Role::Controller),
+        Kind::ClockJumpResourceMonitor => turn(Role::ResourceMonitor),
         Kind::FillDisk => {
             vec![(0, Step::Disk(victim, DiskStep::Fill)), (lasts, Step::Disk(victim, DiskStep::Clear))]
         }
@@ -264,6 +328,21 @@ mod tests {
             );
             assert!(is_whole, "{steps:?}");
         }
+    }
+
+    #[test]
+    fn clocks_jump_ahead_and_back_and_are_right_again() {
+        let scenario = Scenario::from_toml(include_str!("../scenarios/clocks.toml")).unwrap();
+        let jumps: Vec<i64> = (0..10)
+            .flat_map(|seed| timetable(&scenario, seed))
+            .filter_map(|planned| match planned.step {
+                Step::Vm(_, VmStep::Clock(by)) | Step::Role(_, _, RoleStep::Clock(by)) => Some(by),
+                _ => None,
+            })
+            .collect();
+        let of = |is: fn(&i64) -> bool| jumps.iter().filter(|by| is(by)).count();
+        assert_eq!(of(|by| *by == 0) * 2, jumps.len());
+        assert!(of(|by| *by >= 120) > 10 && of(|by| *by <= -120) > 10, "{jumps:?}");
     }
 
     #[test]

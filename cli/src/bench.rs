@@ -12,6 +12,7 @@ mod cost;
 mod doors;
 mod load;
 mod report;
+mod road;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use cluster::Cluster;
 use doors::Doors;
 use report::{Measured, Report};
+pub use road::Station;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -42,9 +44,9 @@ pub struct Bench {
     /// Kind of the no-op function: native (compiled with cc) or python
     #[arg(long, value_name = "KIND", default_value = "native", value_parser = ["native", "python"])]
     function: String,
-    /// Only these: bare, nats, http, durable
+    /// Only these: bare, nats, http, durable, and road (the messages and pipes of the NATS door with nobody on the way)
     #[arg(long, value_name = "DOOR,...", value_delimiter = ',', default_value = "bare,nats,http,durable",
-          value_parser = ["bare", "nats", "http", "durable"])]
+          value_parser = ["bare", "road", "nats", "http", "durable"])]
     doors: Vec<String>,
     /// Write the numbers to this file too
     #[arg(long, value_name = "FILE")]
@@ -85,7 +87,7 @@ it afterwards. The function reserves 90 millicores and 128 MiB, so that 64 calle
 
 Examples:
   windfall bench --quick
-  windfall bench --callers 1,64 --doors bare,nats --json figures.json
+  windfall bench --callers 1,64 --doors bare,road,nats --json figures.json
   windfall bench allocation --quick";
 
 /// Before a door is measured it is called for this long, so that sandboxes are warm.
@@ -116,13 +118,19 @@ pub async fn run(bench: Bench, flags: Flags) -> Outcome {
     }
 }
 
+/// A process of the road alone, until its standard input ends.
+pub async fn road(station: Station, flags: Flags) -> Outcome {
+    road::station(station, flags).await
+}
+
 /// Answers the bare request-reply until its standard input ends.
 pub async fn echo(echo: Echo, flags: Flags) -> Outcome {
     doors::echo(echo.data, flags).await
 }
 
 async fn measure(bench: &Bench, flags: &Flags, cluster: &Cluster, length: Duration) -> Outcome<Report> {
-    let doors = Doors::open(cluster, flags, &bench.function).await?;
+    let doors =
+        Doors::open(cluster, flags, &bench.function, bench.doors.iter().any(|door| door == "road")).await?;
     println!("{}\n", doors.description());
     let mut report = Report::default();
     for &callers in &bench.callers {

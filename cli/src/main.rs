@@ -13,6 +13,7 @@ mod configuration;
 mod failure;
 mod function;
 mod invoke;
+mod model;
 mod namespace;
 mod nats_door;
 mod operator;
@@ -83,10 +84,16 @@ enum Command {
     /// The other process of the bench's bare request-reply
     #[command(hide = true)]
     BenchEcho(bench::Echo),
+    /// One of the processes of the bench's road alone
+    #[command(hide = true)]
+    BenchRoad(bench::Station),
     /// Show every setting in force and where it comes from
     Config(config_command::Config),
     /// Rehearse a scenario under virtual time
     Simulate(simulate::Simulate),
+    /// Hand in models of the allocator `learned` while the cluster runs, and see what became of them
+    #[command(subcommand)]
+    Model(model::ModelCommand),
     /// Train the model of the allocator `learned`
     Train(train::Train),
     /// Trouble the cluster here on purpose, and see that nothing is lost
@@ -199,9 +206,11 @@ fn run(command: Command, mut flags: Flags) -> Outcome {
         Command::Namespace(command) => role::once(namespace::run(command, flags)),
         Command::Bench(bench) => role::once(bench::run(bench, flags)),
         Command::BenchEcho(echo) => role::once(bench::echo(echo, flags)),
+        Command::BenchRoad(station) => role::once(bench::road(station, flags)),
         Command::Config(config) => config_command::run(config, &flags),
         Command::Simulate(simulate) => simulate::run(simulate),
-        Command::Train(train) => train::run(train),
+        Command::Model(command) => role::once(model::run(command, flags)),
+        Command::Train(train) => train::run(train, &flags),
         Command::Chaos(chaos) => role::once(chaos::run(chaos, flags)),
         Command::Wires(lay) => role::once(wires::run(lay, flags)),
         Command::Frontend(given) => {

@@ -1,5 +1,7 @@
 //! `windfall train`: a model for the allocator `learned`, trained in the simulator.
 
+mod from_cluster;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -7,7 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use training::school::{Kind, Plan, Point, School, examine_named};
 use training::{curve_svg, model_bytes};
 
+use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::operator::Operator;
 
 /// Its flags.
 #[derive(Debug, Args)]
@@ -22,24 +26,32 @@ pub struct Train {
     /// So many trainings, each with the next seed; the best in the examination becomes the model
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Lessons of each
-    #[arg(long, value_name = "N", default_value_t = Plan::default().iterations, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    iterations: u32,
-    /// Houses that are played for each lesson
-    #[arg(long, value_name = "N", default_value_t = Plan::default().houses, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    houses: u32,
+    /// Lessons of each. Without it: 300, and 20 from a cluster
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    iterations: Option<u32>,
+    /// Houses that are played for each lesson. Without it: 32, and 16 from a cluster
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    houses: Option<u32>,
     /// Threads that play houses; the result does not depend on them. Without it: as many as there are cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// The model
-    #[arg(long, value_name = "FILE", default_value = "models/allocator.onnx")]
-    out: PathBuf,
+    /// The model. Without it: models/allocator.onnx, and from-cluster.onnx in the folder from a cluster
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Where trainings are kept as they stand, and the learning curves
     #[arg(long, value_name = "DIR", default_value = ".windfall/training")]
     folder: PathBuf,
     /// Go on where trainings of the same plan were broken off
     #[arg(long)]
     resume: bool,
+    /// Train what decides in a running cluster further, on what its own functions used, and hand it in if that made it better
+    #[arg(long, conflicts_with_all = ["what", "seeds", "resume"])]
+    from_cluster: bool,
+    /// With --from-cluster: hand it in even if it is no better in the examination; the trial decides
+    #[arg(long, requires = "from_cluster")]
+    anyway: bool,
+    #[command(flatten)]
+    operator: Operator,
 }
 
 /// Which allocator.
@@ -58,17 +70,23 @@ Examples:
   windfall train
   windfall train --seeds 3 --iterations 400
   windfall train --seeds 3 --iterations 400 --resume
+  windfall train --from-cluster
   windfall train --what freyr --out models/freyr-size.onnx";
 
 /// Carries it out.
-pub fn run(train: Train) -> Outcome {
+pub fn run(train: Train, flags: &Flags) -> Outcome {
+    let threads =
+        train.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if train.from_cluster {
+        return from_cluster::run(&train, threads, flags);
+    }
     let kind = match train.what {
         What::Learned => Kind::Learned,
         What::Freyr => Kind::Freyr,
     };
-    let threads =
-        train.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let plan = Plan { kind, iterations: train.iterations, houses: train.houses, ..Plan::default() };
+    let usual = Plan::default();
+    let iterations = train.iterations.unwrap_or(usual.iterations);
+    let plan = Plan { kind, iterations, houses: train.houses.unwrap_or(usual.houses), ..usual };
     for name in ["fixed", "profile", "profile-lent", "libra", "oracle"] {
         let brings = examine_named(&plan, threads, name).expect("these allocators exist");
         println!("{name:<14} {brings:+.4} a run in the examination");
@@ -82,12 +100,13 @@ pub fn run(train: Train) -> Outcome {
     let best = schools.iter().max_by(|a, b| a.best_examined.total_cmp(&b.best_examined));
     let best = best.ok_or_else(|| Failure::usage("--seeds is 0: nothing was trained"))?;
     let set = kind.features();
-    write(&train.out, &model_bytes(&best.best.actor, &set.names(), &set.scales()))?;
+    let out = train.out.clone().unwrap_or_else(|| PathBuf::from("models/allocator.onnx"));
+    write(&out, &model_bytes(&best.best.actor, &set.names(), &set.scales()))?;
     println!(
         "The best is of seed {}, {:+.4} a run in the examination; written to {}, the curves to {}.",
         best.plan.seed,
         best.best_examined,
-        train.out.display(),
+        out.display(),
         file.display()
     );
     Ok(())
@@ -96,10 +115,7 @@ pub fn run(train: Train) -> Outcome {
 fn one(train: &Train, plan: Plan, threads: usize) -> Outcome<School> {
     let kept = train.folder.join(format!("{}-{}.json", plan.kind.name(), plan.seed));
     let mut school = if train.resume && kept.exists() { resumed(&kept, &plan)? } else { School::new(plan) };
-    let bar = ProgressBar::new(school.plan.iterations.into());
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} lessons, {eta} left") {
-        bar.set_style(style);
-    }
+    let bar = progress(&school);
     let said = |school: &School| match school.curve.last() {
         Some(Point { examined, .. }) => format!("seed {}, {examined:+.4}", school.plan.seed),
         None => format!("seed {}", school.plan.seed),
@@ -118,6 +134,14 @@ fn one(train: &Train, plan: Plan, threads: usize) -> Outcome<School> {
     bar.finish_and_clear();
     println!("seed {}: {:+.4} a run at its best", school.plan.seed, school.best_examined);
     Ok(school)
+}
+
+fn progress(school: &School) -> ProgressBar {
+    let bar = ProgressBar::new(school.plan.iterations.into());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} lessons, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
 }
 
 fn resumed(path: &Path, plan: &Plan) -> Outcome<School> {
@@ -163,19 +187,22 @@ mod tests {
             what: What::Freyr,
             seed: 1,
             seeds: 1,
-            iterations,
-            houses: 1,
+            iterations: Some(iterations),
+            houses: Some(1),
             threads: Some(1),
-            out: folder.join("model.onnx"),
+            out: Some(folder.join("model.onnx")),
             folder: folder.to_path_buf(),
             resume,
+            from_cluster: false,
+            anyway: false,
+            operator: Operator { nats_url: None, data: folder.to_path_buf() },
         }
     }
 
     fn plan(train: &Train) -> Plan {
         Plan {
             kind: Kind::Freyr,
-            iterations: train.iterations,
+            iterations: train.iterations.unwrap_or(1),
             houses: 1,
             examined_every: 1,
             examination: 1,

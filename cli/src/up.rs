@@ -86,6 +86,9 @@ pub struct Up {
     /// Have every process reach NATS through a wire that `windfall chaos` can cut and make slow
     #[arg(long)]
     wires: bool,
+    /// Load libfaketime into every process, so that `windfall chaos` can turn its wall clock
+    #[arg(long)]
+    clocks: bool,
     /// Frontend and Controller in one process: a call takes one message fewer, and the two end together
     #[arg(long)]
     together: bool,
@@ -176,6 +179,8 @@ struct Cluster {
     server: Option<Server>,
     /// Where the house finds its wires to NATS, if it has any.
     wires: Option<String>,
+    /// What lets clocks be turned, if that is wanted.
+    faketime: Option<PathBuf>,
     /// HTTP doors of further Frontends.
     doors: Vec<String>,
     /// Of VMs with a network of their own; kept until everything has ended.
@@ -247,10 +252,18 @@ impl Cluster {
             };
             wires = Some(ports::free(&server.host)?);
         }
+        let faketime = if up.clocks { ::chaos::clocks::library() } else { None };
+        if up.clocks && faketime.is_none() {
+            remarks.push(
+                "NO CLOCK CAN BE TURNED: libfaketime is not here (Debian's package of that name; WINDFALL_FAKETIME names \
+                 it where it is elsewhere)"
+                    .to_owned(),
+            );
+        }
         let host = http.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
         let doors = (1..up.frontends).map(|_| ports::free(host)).collect::<Outcome<Vec<_>>>()?;
         remarks.extend(doors.iter().map(|door| format!("there is one more HTTP door, at {door}")));
-        Ok(Self { configuration, folder, secrets, server, wires, doors, _bridge: bridge, remarks })
+        Ok(Self { configuration, folder, secrets, server, wires, faketime, doors, _bridge: bridge, remarks })
     }
 
     /// Starts everything, shows it, and keeps it alive until something ends it.
@@ -307,6 +320,10 @@ impl Cluster {
         {
             for number in 1..=count {
                 let mut order = orders.role(role, number, &settings_file)?;
+                if let Some(library) = &self.faketime {
+                    let file = self.folder.path(&format!("{}.clock", order.name));
+                    order.environment.extend(::chaos::clocks::environment(library, &file)?);
+                }
                 if let Some(door) = number.checked_sub(2).and_then(|further| self.doors.get(further as usize))
                     && role == "frontend"
                 {
@@ -366,6 +383,9 @@ impl Cluster {
             }
         }
         leftovers::end(&self.secrets.cluster, &[]);
+        if self.faketime.is_some() {
+            ::chaos::clocks::clear_away();
+        }
     }
 
     fn guest(&self) -> Key {

@@ -164,7 +164,16 @@ async fn list(list: List, flags: Flags) -> Outcome {
     } else {
         print!("{}", table(&fleet));
     }
+    if let Some(stalled) = fleet.store_stalled {
+        // Not on standard output: that is a table or JSON.
+        eprintln!("{}", store_stalls(stalled));
+    }
     Ok(())
+}
+
+/// What a store that takes nothing means, and what to do.
+fn store_stalls(stalled: Span) -> String {
+    format!("THE STORE HAS TAKEN NOTHING FOR {}: {}", age(stalled), actors::store::taking::ADVICE)
 }
 
 /// The fleet as people read it.
@@ -311,6 +320,15 @@ pub async fn ask<M: DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_that_takes_nothing_is_said_with_what_to_do() {
+        let said = store_stalls(Span::seconds(12));
+        assert!(
+            said.starts_with("THE STORE HAS TAKEN NOTHING FOR 12 s: see whether nats-server runs"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_time_is_written_with_its_unit() {

@@ -39,6 +39,9 @@ pub struct Report {
     /// What kept it from working in the last second.
     #[serde(default)]
     pub hindrance: Hindrance,
+    /// How long the store has not taken what it writes there, its records above all; absent while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_stalled: Option<Span>,
 }
 
 /// A notice of eviction as a VM repeats it in its reports, for whoever missed the [`Notice`].
@@ -196,6 +199,10 @@ pub struct CaughtUp {
 pub struct FleetList {
     /// Every VM known, by id.
     pub vms: Vec<FleetVm>,
+    /// How long the store has not taken what the Resource Monitor or some VM writes there, the longest of them; absent while it
+    /// does, and from builds that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_stalled: Option<Span>,
 }
 
 /// One VM of the fleet.

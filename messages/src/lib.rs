@@ -8,7 +8,7 @@
 //!
 //! The story of one invocation: [`Submit`] -> [`Run`] -> [`Answer`] -> [`Finishes`] -> [`Record`]; beside it
 //! the VM speaks of itself ([`Report`], [`Notice`], [`HandBack`]) and the house keeps count of who is alive
-//! ([`ControllerAlive`], [`FleetList`]).
+//! ([`ControllerAlive`], [`FleetList`]). What runs used is kept for training ([`UsageBatch`]).
 
 mod codec;
 mod door;
@@ -18,6 +18,7 @@ mod payload;
 mod record;
 pub mod subjects;
 mod trace;
+mod usage;
 
 pub use codec::{DecodeError, decode, encode};
 pub use door::{
@@ -35,3 +36,4 @@ pub use invocation::{
 pub use payload::Payload;
 pub use record::{LogLine, LogStream, Record};
 pub use trace::TraceContext;
+pub use usage::{RunUsage, UsageBatch};

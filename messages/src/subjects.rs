@@ -108,6 +108,14 @@ pub fn controller_handback(controller: ControllerId) -> String {
     format!("windfall.{controller}.handback")
 }
 
+/// What runs of one Controller's functions used.
+pub fn usage(controller: ControllerId) -> String {
+    format!("windfall.usage.{controller}")
+}
+
+/// What all runs used.
+pub const USAGE_ALL: &str = "windfall.usage.*";
+
 /// Reply subject of a `Run`: NATS itself says "no responders" here when the VM is gone.
 pub fn controller_bounce(
     controller: ControllerId,

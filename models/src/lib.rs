@@ -15,12 +15,13 @@ pub mod features;
 mod library;
 mod places;
 mod runtime;
+mod said;
 mod scorer;
 
 pub use chooser::{Counts, ModelChooser, SLOW, highest};
 pub use library::BadLibrary;
 pub use places::{PACKAGE, Places, SETTING};
-pub use runtime::{Runtime, RuntimeError};
+pub use runtime::{Runtime, RuntimeError, TRACT};
 pub use scorer::{
     FEATURES_KEY, INPUT, MODEL_BYTES_MAX, ModelError, OPSET_MAX, OPSET_MIN, OPTIONS_MAX, OUTPUT, ScoreError,
     Scorer,

@@ -3,6 +3,7 @@
 //! **Knows:** the one library of this process, if it was loaded.
 //! **Promises:** loads once; whoever asks later gets the same, wherever it was to look. Old, foreign and damaged
 //! libraries are refused before anything of them is called. Sends no telemetry. What it logs goes to `tracing`.
+//! With the feature `tract` there is a second runtime in this very program, in Rust and slower, for where no library is found.
 //! **Gives up:** unloading, and a second version beside the first: its environment is one per process.
 
 use std::ffi::CStr;
@@ -72,6 +73,9 @@ fn reason(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
+/// By this name [`SETTING`] asks for the runtime that is built in with the feature `tract`.
+pub const TRACT: &str = "tract";
+
 /// The loaded library. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
@@ -107,6 +111,10 @@ impl Runtime {
     }
 
     fn load_first(places: &Places) -> Result<Self, RuntimeError> {
+        #[cfg(feature = "tract")]
+        if places.named.as_deref() == Some(Path::new(TRACT)) {
+            return Self::built_in();
+        }
         let mut tried = Vec::new();
         for path in places.candidates() {
             match hand_over(&path) {
@@ -117,7 +125,22 @@ impl Runtime {
                 Err(why) => tried.push((path, why.to_string())),
             }
         }
-        Err(RuntimeError::NotFound { tried })
+        let missing = RuntimeError::NotFound { tried };
+        #[cfg(feature = "tract")]
+        {
+            tracing::warn!("{missing}. Until then the one that is built in, tract, runs models, more slowly");
+            Self::built_in()
+        }
+        #[cfg(not(feature = "tract"))]
+        Err(missing)
+    }
+
+    /// Tract, which needs no library.
+    #[cfg(feature = "tract")]
+    fn built_in() -> Result<Self, RuntimeError> {
+        // False where a library's functions were set before, and its environment did not start.
+        let _ = ort::set_api(ort_tract::api());
+        Self::start(Path::new(TRACT), TRACT.to_owned())
     }
 
     fn start(path: &Path, version: String) -> Result<Self, RuntimeError> {
@@ -125,8 +148,10 @@ impl Runtime {
             ort::init().with_name("windfall").with_telemetry(false).with_logger(Arc::new(log)).build();
         match started {
             Ok(environment) => {
-                // Else it formats every detail for a logger that drops it.
-                environment.set_log_level(LogLevel::Warning);
+                // Else it formats every detail for a logger that drops it. (Tract has no such function.)
+                if path != Path::new(TRACT) {
+                    environment.set_log_level(LogLevel::Warning);
+                }
                 Ok(Self { environment, version: version.into(), path: path.into() })
             }
             Err(source) => Err(RuntimeError::DoesNotStart { version, source }),
@@ -141,6 +166,11 @@ impl Runtime {
     /// The file it was loaded from, or the name under which the system's loader found it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is the one that can be built in, which has no threads to set and tells nothing of a model but its shape.
+    pub(crate) fn is_tract(&self) -> bool {
+        &*self.path == Path::new(TRACT)
     }
 
     pub(crate) fn environment(&self) -> &Environment {

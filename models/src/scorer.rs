@@ -10,10 +10,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ort::session::Session;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 
 use crate::runtime::Runtime;
+use crate::said::said;
 
 /// Name of the model's one input: 32-bit floats, `[options, features]`, the number of options left open.
 pub const INPUT: &str = "states";
@@ -118,14 +119,24 @@ pub struct Scorer {
 impl Scorer {
     /// Loads a model whose feature vector is `features`, in this order.
     pub fn load(runtime: &Runtime, path: &Path, features: &[&str]) -> Result<Self, ModelError> {
-        let bytes = read(path)?;
+        Self::of_bytes(runtime, path, &read(path)?, features)
+    }
+
+    /// The same, of a model that is no file; `path` is its name in errors.
+    pub fn of_bytes(
+        runtime: &Runtime,
+        path: &Path,
+        bytes: &[u8],
+        features: &[&str],
+    ) -> Result<Self, ModelError> {
         // The other format that ONNX Runtime reads, which it does not check as it checks this one.
         if bytes.get(4..8) == Some(b"ORTM") {
             return Err(ModelError::Damaged { path: path.into(), reason: "this is an ORT file".into() });
         }
-        let session = open(runtime, &bytes)
+        let session = open(runtime, bytes)
             .map_err(|error| ModelError::Damaged { path: path.into(), reason: error.message().into() })?;
-        check(&session, features).map_err(|mismatch| ModelError::Mismatch { path: path.into(), mismatch })?;
+        check(runtime, &session, bytes, features)
+            .map_err(|mismatch| ModelError::Mismatch { path: path.into(), mismatch })?;
         Ok(Self { session, features: features.iter().map(ToString::to_string).collect() })
     }
 
@@ -177,6 +188,12 @@ fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
     fn plain(error: ort::Error<SessionBuilder>) -> ort::Error {
         ort::Error::new(error.message())
     }
+    if runtime.is_tract() {
+        return Session::builder(runtime.environment())?
+            .with_optimization_level(GraphOptimizationLevel::Level3)
+            .map_err(plain)?
+            .commit_from_memory(bytes);
+    }
     Session::builder(runtime.environment())?
         .with_intra_threads(1)
         .map_err(plain)?
@@ -185,14 +202,21 @@ fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
         .commit_from_memory(bytes)
 }
 
-fn check(session: &Session, features: &[&str]) -> Result<(), String> {
-    let opset = session.opset_for_domain(ort::editor::ONNX_DOMAIN).unwrap_or(0);
+fn check(runtime: &Runtime, session: &Session, bytes: &[u8], features: &[&str]) -> Result<(), String> {
+    let (opset, named) = if runtime.is_tract() {
+        let said = said(bytes, FEATURES_KEY).unwrap_or_default();
+        (said.opset, said.value)
+    } else {
+        let data = session.metadata().ok();
+        let named = data.and_then(|data| data.custom(FEATURES_KEY));
+        (session.opset_for_domain(ort::editor::ONNX_DOMAIN).unwrap_or(0), named)
+    };
+    let named = named.unwrap_or_default();
     if !(OPSET_MIN..=OPSET_MAX).contains(&opset) {
         return Err(format!("its operator set is {opset}, and {OPSET_MIN} to {OPSET_MAX} are known"));
     }
     one(session.inputs(), "input", INPUT, &[&[-1, features.len() as i64]])?;
     one(session.outputs(), "output", OUTPUT, &[&[-1, 1], &[-1]])?;
-    let named = session.metadata().ok().and_then(|data| data.custom(FEATURES_KEY)).unwrap_or_default();
     if named != features.join(",") {
         return Err(format!(
             "it was made for the features '{named}', and these are '{}'",

@@ -19,6 +19,7 @@ pub mod libra;
 pub mod options;
 pub mod oracle;
 pub mod profile;
+pub mod trial;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, Usage};
@@ -157,6 +158,10 @@ pub trait Allocator: Send {
     /// A run for which more was booked than was reserved settles for its reservation once it has waited for so many thousandths of the
     /// time that the rest would save it; `None`: never.
     fn settles_after(&self) -> Option<u32> {
+        None
+    }
+    /// The allocator whose model can be another while it runs, if it is that one.
+    fn with_model(&mut self) -> Option<&mut learned::Learned> {
         None
     }
     /// Nothing has been heard of this function for long: what is kept for it can go.

@@ -32,8 +32,9 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{ApplicationId, Attempt, FunctionId, InvocationId, Moment, Resources, Span, VmId, VmStatus};
 
 use crate::allocation::Allocator;
+use crate::allocation::learned::Learned;
 use crate::hash::Map;
-use crate::placement::{Books, Placement};
+use crate::placement::{Books, BySlot, Placement, Slot};
 use crate::profile::Profile;
 use crate::reliability::{self, Hazard, Rate, Reliability, Tails};
 
@@ -41,7 +42,7 @@ use fleet::Vm;
 use open::{Function, Open};
 use queues::Queues;
 
-pub use words::{Again, Ending, GivenUp, Input, Output, Refusal, Submission, VmGone};
+pub use words::{Again, Ending, GivenUp, Input, Output, Refusal, Seen, Submission, VmGone};
 
 /// The Controller's limits and constants. Take what you do not want to set from [`Settings::default`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,8 @@ pub struct Settings {
     pub tries_per_event: u32,
     /// Functions whose profile is kept.
     pub functions_limit: u32,
+    /// Whether each run that has ended is told, with what was expected of it ([`Output::Ran`]).
+    pub tells_runs: bool,
 }
 
 impl Default for Settings {
@@ -110,6 +113,7 @@ impl Default for Settings {
             prewarm_functions: 16,
             tries_per_event: 8,
             functions_limit: 100_000,
+            tells_runs: false,
         }
     }
 }
@@ -145,9 +149,9 @@ pub struct Dispatch {
     /// Nothing is sent before; `None` before the first input.
     settled: Option<Moment>,
     books: Books,
-    vms: Map<VmId, Vm>,
+    vms: BySlot<Vm>,
     /// When each VM will have been silent for too long.
-    silences: VecDeque<(Moment, VmId)>,
+    silences: VecDeque<(Moment, Slot)>,
     /// Room for what the next report lists.
     listed: Vec<(InvocationId, Attempt)>,
     /// Notices for VMs that have not reported yet.
@@ -178,6 +182,8 @@ pub struct Dispatch {
     pass_left: usize,
     pump_due: Option<Moment>,
     starving_checked: Moment,
+    /// See [`Dispatch::next_wakeup`]; the same until the next input.
+    wish: Option<Moment>,
 }
 
 impl Dispatch {
@@ -194,7 +200,7 @@ impl Dispatch {
             reliability: reliability::by_name(reliability::NAMES[0]).expect("the default has a name"),
             now: Moment::ORIGIN,
             settled: None,
-            vms: Map::default(),
+            vms: BySlot::default(),
             silences: VecDeque::new(),
             listed: Vec::new(),
             early_notices: BTreeMap::new(),
@@ -213,6 +219,7 @@ impl Dispatch {
             pass_left: 0,
             pump_due: None,
             starving_checked: Moment::ORIGIN,
+            wish: None,
         }
     }
 
@@ -227,8 +234,14 @@ impl Dispatch {
         self.pass_time(now);
         let mut freed = None;
         match input {
-            Input::VmReported(status) => self.vm_reported(&status, outputs),
-            Input::VmUses { vm, used } => self.books.uses(vm, used),
+            Input::VmReported(status) => {
+                self.vm_reported(&status, outputs);
+            }
+            Input::VmUses { vm, used } => {
+                if let Some(slot) = self.books.slot(vm) {
+                    self.books.uses(slot, used);
+                }
+            }
             Input::VmAge { vm, age } => self.vm_has_lived(vm, age),
             Input::VmNoticed { vm, deadline } => self.vm_noticed(vm, deadline, outputs),
             Input::VmLost(vm) => self.lose_vm(vm, VmGone::Told, outputs),
@@ -255,22 +268,31 @@ impl Dispatch {
     /// [`Input::VmReported`] and [`Input::VmUses`] in one, for who keeps the report.
     pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, used: Resources, outputs: &mut Vec<Output>) {
         self.pass_time(now);
-        self.vm_reported(status, outputs);
-        self.books.uses(status.vm, used);
+        let slot = self.vm_reported(status, outputs);
+        self.books.uses(slot, used);
         self.see_to_the_rest(None, outputs);
     }
 
     fn see_to_the_rest(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
-        self.give_up_waiting(outputs);
+        if !self.queues.is_empty() {
+            self.give_up_waiting(outputs);
+        }
         self.give_up_unplaceable(outputs);
-        self.refuse_without_vms(outputs);
+        if !self.queues.is_empty() {
+            self.refuse_without_vms(outputs);
+        }
         self.end_warm_waits(outputs);
         self.pump(freed, outputs);
+        self.wish = self.wishes();
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
+        self.wish
+    }
+
+    fn wishes(&self) -> Option<Moment> {
         let mut next = self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.overslept));
         if !self.queues.is_empty() {
             next = next.min(self.queues.next_deadline().unwrap_or(Moment::NEVER));
@@ -292,6 +314,11 @@ impl Dispatch {
     /// What has been learned of a function.
     pub fn profile(&self, function: FunctionId) -> Option<&Profile> {
         self.functions.get(&function).map(|function| &function.profile)
+    }
+
+    /// The allocator whose model can be another while it runs, if that is the one in force.
+    pub fn with_model(&mut self) -> Option<&mut Learned> {
+        self.allocator.with_model()
     }
 
     /// What can be counted at a glance. O(VMs).
@@ -326,7 +353,7 @@ impl Dispatch {
     fn pass_time(&mut self, now: Moment) {
         let now = now.max(self.now);
         // If the process was stopped for a while, reports are waiting behind this input. Nobody is silent yet.
-        if self.next_wakeup().is_some_and(|asked_for| now.since(asked_for) > OVERSLEPT) {
+        if self.wish.is_some_and(|asked_for| now.since(asked_for) > OVERSLEPT) {
             self.overslept = now + self.settings.vm_silence.scaled(1, 2);
         }
         self.now = now;

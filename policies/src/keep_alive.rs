@@ -14,7 +14,7 @@ use std::fmt;
 use vocabulary::{FunctionCard, FunctionId, Moment, Span};
 
 /// What becomes of a sandbox that is idle from now on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rest {
     /// It is stopped then, or now if that is over. [`Moment::NEVER`]: only when its memory is needed.
     pub until: Moment,

@@ -26,3 +26,4 @@ pub mod released;
 pub mod reliability;
 pub mod residency;
 pub mod safeguard;
+mod sorted;

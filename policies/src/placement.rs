@@ -9,6 +9,7 @@
 
 mod books;
 pub mod bounded_load;
+mod by_slot;
 pub mod ch_rlu;
 pub mod jsq;
 pub mod jsq_sosp21;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionCard, FunctionId, Grant, Moment, Resources, Revision, Span, Usage, VmId, VmKind};
 
 pub use books::{Books, Slot};
+pub(crate) use by_slot::BySlot;
 pub use sosp21::Hashes;
 
 /// What a place is wanted for.

@@ -19,7 +19,7 @@ pub use bucket::{BUCKETS, Bucket, Expectation};
 pub use rate::Rate;
 pub use sketch::{BINS, Sketch};
 
-use bucket::{Buckets, Seen};
+use bucket::{Buckets, Seen, wanted};
 
 /// A mean that forgets, and a peak that decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -97,26 +97,26 @@ impl Profile {
 
     /// A run has ended; `init` is `None` when its sandbox was warm.
     pub fn ended(&mut self, duration: Span, init: Option<Span>, usage: Usage) {
+        self.learn(duration, cpu_mean(duration, usage), init, usage);
+    }
+
+    fn learn(&mut self, duration: Span, cpu_mean: MilliCores, init: Option<Span>, usage: Usage) {
         self.runs = self.runs.saturating_add(1);
         self.duration_us.learn(duration.as_micros());
         if let Some(init) = init {
             self.cold_runs = self.cold_runs.saturating_add(1);
             self.init_us.learn(init.as_micros());
         }
-        let wall = duration.as_micros().max(1);
-        let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
-        self.cpu_mean_millicores.learn(u64::try_from(cpu).unwrap_or(u64::MAX).min(u64::from(u32::MAX)));
+        self.cpu_mean_millicores.learn(u64::from(cpu_mean.0));
         self.cpu_peak_millicores.learn(u64::from(usage.cpu_peak.0));
         self.memory_peak_mib.learn(u64::from(usage.memory_peak.0));
     }
 
     /// The same, for an input of this size, which may need more or less than another.
     pub fn ended_with(&mut self, input_bytes: u32, duration: Span, init: Option<Span>, usage: Usage) {
-        self.ended(duration, init, usage);
+        let cpu_mean = cpu_mean(duration, usage);
+        self.learn(duration, cpu_mean, init, usage);
         self.memory_pause = self.memory_pause.saturating_sub(1);
-        let wall = duration.as_micros().max(1);
-        let cpu = u128::from(usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
-        let cpu_mean = MilliCores(u32::try_from(cpu).unwrap_or(u32::MAX));
         self.buckets.learn(input_bytes, &Seen { duration, cpu_mean, usage }, self.runs);
     }
 
@@ -173,10 +173,18 @@ impl Profile {
 
     /// How many run at once on average, in thousandths, by Little's law: rate times duration.
     pub fn concurrency_milli(&self, now: Moment) -> u64 {
-        let duration = self.duration().unwrap_or(Span::ZERO).as_micros();
-        let milli = u128::from(self.rate_milli_hz(now)) * u128::from(duration) / 1_000_000;
-        u64::try_from(milli).unwrap_or(u64::MAX)
+        let duration = self.duration().unwrap_or(Span::ZERO);
+        duration.scaled(self.rate_milli_hz(now), 1_000_000).as_micros()
     }
+}
+
+/// The CPU rate that a run reached, or would have if it had not been held back.
+pub fn wanted_cpu(duration: Span, usage: &Usage) -> MilliCores {
+    MilliCores(narrow(wanted(&Seen { duration, cpu_mean: cpu_mean(duration, *usage), usage: *usage })))
+}
+
+fn cpu_mean(duration: Span, usage: Usage) -> MilliCores {
+    MilliCores(narrow(usage.cpu_time.scaled(1_000, duration.as_micros().max(1)).as_micros()))
 }
 
 fn narrow(value: u64) -> u32 {

@@ -207,8 +207,7 @@ impl Provisioning {
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
-        self.now = self.now.max(now);
-        self.look_first.get_or_insert(self.now + self.settings.vm_silence);
+        self.pass_time(now);
         self.changed |= !matches!(input, Input::VmReported(_) | Input::Woke);
         match input {
             Input::VmReported(status) => self.reported(&status),
@@ -225,6 +224,22 @@ impl Provisioning {
             }
             Input::Woke => {}
         }
+        self.see_to_the_rest(outputs);
+    }
+
+    /// [`Input::VmReported`], for who keeps the report.
+    pub fn vm_reports(&mut self, now: Moment, status: &VmStatus, outputs: &mut Vec<Output>) {
+        self.pass_time(now);
+        self.reported(status);
+        self.see_to_the_rest(outputs);
+    }
+
+    fn pass_time(&mut self, now: Moment) {
+        self.now = self.now.max(now);
+        self.look_first.get_or_insert(self.now + self.settings.vm_silence);
+    }
+
+    fn see_to_the_rest(&mut self, outputs: &mut Vec<Output>) {
         self.retire_silent(outputs);
         self.retire_drained(outputs);
         if self.look_first.is_some_and(|until| until <= self.now) {

@@ -19,7 +19,7 @@ mod runs;
 mod sandboxes;
 mod seen;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
@@ -28,6 +28,7 @@ use vocabulary::{
 };
 
 use crate::harvest_pool::HarvestPool;
+use crate::hash::Map;
 use crate::keep_alive::KeepAlive;
 use crate::keep_alive::fixed::Fixed;
 use crate::safeguard::{self, Sample};
@@ -158,7 +159,7 @@ pub struct Settings {
     pub admission: Admission,
     /// An idle sandbox lives this long, if nothing else decides about it. Ten minutes by default, as OpenWhisk's.
     pub keep_alive: Span,
-    /// Runs that may wait here for room...
+    /// Runs that may wait here for room; with [`Admission::Booked`] one, beyond what is about to be free...
     pub queue_limit: u32,
     /// ...and for how long. One Controller sends nothing that has no room, give or take what is on its way. What waits longer
     /// has been sent into the room of another's, of which that one could not know, and is handed back: there may be room
@@ -236,7 +237,7 @@ pub struct Residency {
     keep_alive: Box<dyn KeepAlive>,
     recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
-    runs: BTreeMap<InvocationId, (SandboxId, Run)>,
+    runs: Map<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
     queue: VecDeque<Run>,
     seen: Seen,
@@ -261,7 +262,7 @@ impl Residency {
             sandboxes: Sandboxes::default(),
             keep_alive,
             recent: Recent::default(),
-            runs: BTreeMap::new(),
+            runs: Map::default(),
             queue: VecDeque::new(),
             book: Book::default(),
         }
@@ -297,8 +298,11 @@ impl Residency {
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        let end = self.sandboxes.next_end().map(|(until, _)| until).filter(|&until| until < Moment::NEVER);
-        [end, self.keep_alive.next_prewarm(), self.next_hand_back()].into_iter().flatten().min()
+        let end = self.sandboxes.next_end().map_or(Moment::NEVER, |(until, _)| until);
+        let prewarm = self.keep_alive.next_prewarm().unwrap_or(Moment::NEVER);
+        let hand_back = self.next_hand_back().unwrap_or(Moment::NEVER);
+        let next = end.min(prewarm).min(hand_back);
+        (next < Moment::NEVER).then_some(next)
     }
 
     /// Fills in all of the VM's report that is known here; what stood in it before goes, its room stays.
@@ -307,7 +311,7 @@ impl Residency {
         status.warm.clear();
         self.sandboxes.list_warm(&mut status.warm);
         status.running.clear();
-        status.running.extend(self.listed());
+        self.list_running(&mut status.running);
     }
 
     /// What is idle here, for the VM's report.
@@ -319,17 +323,22 @@ impl Residency {
 
     /// What runs or waits here, for the VM's report.
     pub fn running(&self) -> Vec<RunningOnVm> {
-        self.listed().collect()
+        let mut running = Vec::new();
+        self.list_running(&mut running);
+        running
     }
 
-    fn listed(&self) -> impl Iterator<Item = RunningOnVm> {
-        let begun = self.runs.values().map(|(_, run)| run);
-        begun.chain(&self.queue).map(|run| RunningOnVm {
+    /// What has a sandbox, by invocation; then what waits, in its order. The list must be empty.
+    fn list_running(&self, list: &mut Vec<RunningOnVm>) {
+        let on_vm = |run: &Run| RunningOnVm {
             invocation: run.invocation,
             attempt: run.attempt,
             function: run.function,
             grant: run.grant,
-        })
+        };
+        list.extend(self.runs.values().map(|(_, run)| on_vm(run)));
+        list.sort_unstable_by_key(|run| run.invocation);
+        list.extend(self.queue.iter().map(on_vm));
     }
 
     /// Whether it takes work.

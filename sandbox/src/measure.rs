@@ -30,6 +30,11 @@ const SHORT: Duration = Duration::from_millis(2);
 const READ_FIRST: u32 = 4;
 const READ_ONE_IN: u32 = 16;
 
+/// What a sandbox uses between two runs closer than this is taken to belong to the second.
+const IDLE_MAX: Duration = Duration::from_millis(10);
+/// The same where runs are short and most are guessed: a reading at their beginning would cost more than they do.
+const IDLE_MAX_SHORT: Duration = Duration::from_millis(100);
+
 /// What is known of the short runs of one sandbox. One run at a time, so nothing here races.
 #[derive(Debug, Default)]
 pub(crate) struct ShortRuns {
@@ -63,6 +68,11 @@ impl ShortRuns {
         })
     }
 
+    /// How long after its last run what was read then is still good. Runs that will be guessed need it less.
+    fn patience(&self) -> Duration {
+        if self.alike.load(Ordering::Relaxed) { IDLE_MAX_SHORT } else { IDLE_MAX }
+    }
+
     /// CPU time of a run of `took`, of what was used in it and in those before it that were not read.
     fn share(&self, used: Span, took: Span) -> Span {
         let unread = self.unread_us.swap(0, Ordering::Relaxed);
@@ -90,7 +100,7 @@ impl Meter {
     /// Starts measuring. `idle` is how long ago the last run ended: after a while its last reading is no
     /// longer good for this one.
     pub(crate) fn start(hold: Arc<Hold>, idle: Duration) -> Self {
-        if idle > Duration::from_millis(10)
+        if idle > hold.short_runs.patience()
             && let Some(now) = hold.cpu_time()
         {
             hold.cpu_seen.store(now.as_micros(), Ordering::Relaxed);

@@ -6,10 +6,11 @@
 
 pub mod both_levels;
 pub mod lending;
+pub mod overview;
 pub mod sets;
 
 /// A figure over the seeds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Seeds {
     /// Its mean.
     pub mean: f64,

@@ -8,9 +8,9 @@ use policies::allocation::{Allocator, fixed::Fixed};
 use policies::placement::Placement;
 use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
 use policies::{dispatch, keep_alive, placement, provisioning, residency};
-use vocabulary::{FunctionId, Moment, Span};
+use vocabulary::{FunctionId, Moment, Span, VmId};
 
-use crate::plan::{Calls, FunctionPlan, Machines};
+use crate::plan::{Absence, Calls, FunctionPlan, Machines, Recall};
 
 /// See the module. Build one with [`House::new`] and change what should be otherwise.
 pub struct House {
@@ -40,6 +40,10 @@ pub struct House {
     pub calls: Box<dyn Calls>,
     /// Where VMs come from.
     pub machines: Box<dyn Machines>,
+    /// Of the given machines, by their numbers counted from 1: when they are cut off or frozen.
+    pub absences: Vec<(VmId, Absence)>,
+    /// Of the given machines: notices that are called off.
+    pub recalls: Vec<(VmId, Recall)>,
     /// How messages travel.
     pub network: Network,
     /// How long a call may wait for a place.
@@ -106,6 +110,8 @@ impl House {
             functions,
             calls,
             machines,
+            absences: Vec::new(),
+            recalls: Vec::new(),
             network: Network { delay: Span::micros(200), jitter: Span::ZERO },
             patience: Span::seconds(60),
             measure_from: Moment::ORIGIN,

@@ -100,6 +100,28 @@ pub struct Gone {
     pub notice: Span,
 }
 
+/// A time in which a VM is there and nobody hears of it. What it says and what it is told meanwhile comes when it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// When it begins.
+    pub from: Moment,
+    /// When it is over.
+    pub to: Moment,
+    /// Whether it does nothing meanwhile, as a frozen VM; else it works on, cut off.
+    pub is_frozen: bool,
+}
+
+/// A notice that is called off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recall {
+    /// When it is given.
+    pub at: Moment,
+    /// When the VM would have been gone.
+    pub deadline: Moment,
+    /// When it is called off.
+    pub called_off: Moment,
+}
+
 /// Where VMs come from.
 pub trait Machines {
     /// Those that there are, or will be without anybody's asking.

@@ -127,12 +127,43 @@ pub struct Vms {
     /// How their size changes, in order of time.
     #[serde(default)]
     pub changes: Vec<SizeChange>,
+    /// When they are there and nobody hears of them.
+    #[serde(default)]
+    pub absences: Vec<Absence>,
+    /// Notices that are called off.
+    #[serde(default)]
+    pub recalls: Vec<Recall>,
     /// When they are gone, if they are.
     #[serde(default)]
     pub gone_at_seconds: Option<f64>,
     /// How long before that they get notice; 0: none at all.
     #[serde(default)]
     pub notice_seconds: f64,
+}
+
+/// A VM is cut off, or does nothing, for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Absence {
+    /// From when.
+    pub from_seconds: f64,
+    /// Until when.
+    pub to_seconds: f64,
+    /// Whether it does nothing meanwhile; else it works on.
+    #[serde(default)]
+    pub is_frozen: bool,
+}
+
+/// A VM is told that it will be gone, and then that it will not.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recall {
+    /// When it is told.
+    pub at_seconds: f64,
+    /// How long it would have then.
+    pub notice_seconds: f64,
+    /// When it is called off.
+    pub called_off_at_seconds: f64,
 }
 
 /// From then on a VM has another size.
@@ -252,6 +283,18 @@ impl Scenario {
             within(&format!("vms[{index}].starts_at_seconds"), vms.starts_at_seconds, 0.0, 1e8)?;
             within(&format!("vms[{index}].notice_seconds"), vms.notice_seconds, 0.0, 1e8)?;
             within(&format!("vms[{index}].gone_at_seconds"), vms.gone_at_seconds.unwrap_or(0.0), 0.0, 1e8)?;
+            for absence in &vms.absences {
+                let (from, to) = (absence.from_seconds, absence.to_seconds);
+                within(&format!("vms[{index}].absences.from_seconds"), from, 0.0, 1e8)?;
+                within(&format!("vms[{index}].absences.to_seconds"), to, from, 1e8)?;
+            }
+            for recall in &vms.recalls {
+                let (at, notice) = (recall.at_seconds, recall.notice_seconds);
+                within(&format!("vms[{index}].recalls.at_seconds"), at, 0.0, 1e8)?;
+                within(&format!("vms[{index}].recalls.notice_seconds"), notice, 0.0, 1e8)?;
+                let off = recall.called_off_at_seconds;
+                within(&format!("vms[{index}].recalls.called_off_at_seconds"), off, at, at + notice)?;
+            }
             for change in &vms.changes {
                 within(&format!("vms[{index}].changes.at_seconds"), change.at_seconds, 0.0, 1e8)?;
             }

@@ -6,15 +6,18 @@
 //! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), more than one Controller, and
 //! the Frontend's own work.
 //!
-//! The files beside: `agenda` (what will happen), `callers` (who waits for an answer), `controller`, `vm` and `fleet`
+//! The files beside: `absence` (VMs that are cut off or frozen), `agenda` (what will happen), `mail` (what is on its way), `callers` (who
+//! waits for an answer), `controller`, `vm` and `fleet`
 //! (the three machines and what they are told), `watch` (what is seen
 //! of runs that lend), `tally` (what is counted).
 
+mod absence;
 mod agenda;
 mod callers;
 mod controller;
 mod decisions;
 mod fleet;
+mod mail;
 mod tally;
 mod vm;
 mod watch;
@@ -23,7 +26,7 @@ use policies::dispatch::{self, Dispatch, Ending, Submission};
 use policies::placement::Binding;
 use policies::residency::{self, Admission};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId, VmKind, VmStatus,
+    Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStatus,
 };
 
 use crate::chance::Chance;
@@ -31,9 +34,10 @@ use crate::house::House;
 use crate::physics::Plan;
 use crate::plan::VmPlan;
 use crate::report::Report;
-use agenda::{Agenda, Next};
+use agenda::Agenda;
 use callers::Callers;
 use fleet::Fleet;
+use mail::Mail;
 use tally::Tally;
 use vm::Vm;
 
@@ -46,11 +50,6 @@ enum Message {
     ToController(Letter),
     ToVm(VmId, residency::Input),
     ToFleet(policies::provisioning::Input),
-    /// A VM's report, by its number among those that are on their way; to the Controller and the Resource Monitor.
-    Report {
-        status: u32,
-        used: Resources,
-    },
     /// An answer reaches its caller.
     Answer {
         invocation: InvocationId,
@@ -68,7 +67,7 @@ enum Letter {
     Starved { vm: VmId, ending: Ending },
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
     Bounced { vm: VmId, invocation: InvocationId, attempt: Attempt },
-    Noticed { vm: VmId, deadline: Moment },
+    Noticed { vm: VmId, deadline: Option<Moment> },
     Lost(VmId),
 }
 
@@ -90,8 +89,19 @@ enum Timer {
     Changes(VmId, Resources),
     Notice(VmId, Moment),
     Gone(VmId),
-    /// A message that took longer than others.
+    /// It will not be gone after all.
+    CalledOff(VmId),
+    /// It is cut off, or frozen.
+    Leaves(VmId, bool),
+    /// It is back.
+    Returns(VmId),
+    /// A message, by its number in the mail.
     Arrives(u32),
+    /// A VM's report, by its number among those that are on their way; to the Controller and the Resource Monitor.
+    ReportArrives {
+        status: u32,
+        used: Resources,
+    },
     /// A second has passed.
     Tick,
 }
@@ -102,10 +112,8 @@ pub struct World {
     house: House,
     placement_name: &'static str,
     allocation_name: &'static str,
-    agenda: Agenda<Message, Timer>,
-    /// Messages that do not stand in the row.
-    parked: Vec<Option<Message>>,
-    parked_free: Vec<u32>,
+    agenda: Agenda<Timer>,
+    mail: Mail<Message>,
     jitter: Chance,
     dispatch: Dispatch,
     controller_wakes: Option<Moment>,
@@ -148,8 +156,7 @@ impl World {
             placement_name,
             allocation_name,
             agenda: Agenda::new(),
-            parked: Vec::new(),
-            parked_free: Vec::new(),
+            mail: Mail::new(),
             jitter: Chance::new(house.seed, 0x6a69_7474_6572),
             dispatch: Dispatch::new(house.dispatch.clone(), placement, allocator)
                 .with_reliability(reliability),
@@ -171,6 +178,7 @@ impl World {
         for (index, plan) in given.into_iter().enumerate() {
             world.plan_vm(VmId(index as u64 + 1), plan);
         }
+        world.plan_absences();
         world.begin_fleet();
         world.agenda.plan(Moment::ORIGIN + SECOND, Timer::Tick);
         world
@@ -179,10 +187,10 @@ impl World {
     fn play(mut self) -> (Report, Option<Decisions>) {
         let mut last_call = Moment::ORIGIN;
         loop {
-            let next = self.agenda.next_at();
+            let next = self.agenda.next();
             let call = self.house.calls.next_at().filter(|&at| at < self.house.calls_until);
             if let Some(at) = call
-                && at <= next
+                && at <= next.at
             {
                 self.now = self.now.max(at);
                 last_call = self.now;
@@ -191,41 +199,39 @@ impl World {
                 continue;
             }
             let is_over =
-                call.is_none() && (self.callers.is_empty() || next > last_call + self.house.aftermath);
+                call.is_none() && (self.callers.is_empty() || next.at > last_call + self.house.aftermath);
             if is_over {
                 break;
             }
-            let Some((at, what)) = self.agenda.pop() else { break };
-            self.now = at;
+            let Some(what) = self.agenda.pop(next) else { break };
+            self.now = next.at;
             self.tally.events += 1;
-            match what {
-                Next::Row(message) => self.arrives(message),
-                Next::Heap(timer) => self.happens(timer),
-            }
+            self.happens(what);
         }
         self.conclude()
     }
 
     fn send(&mut self, message: Message) {
+        let number = self.mail.put(message);
+        self.travels(Timer::Arrives(number));
+    }
+
+    /// It happens when a message that is sent now arrives.
+    fn travels(&mut self, what: Timer) {
         let network = self.house.network;
         if network.jitter == Span::ZERO {
-            return self.agenda.follow(self.now + network.delay, message);
+            self.agenda.follow(self.now + network.delay, what);
+        } else {
+            let longer = Span(self.jitter.below(network.jitter.0 + 1));
+            self.agenda.plan(self.now + network.delay + longer, what);
         }
-        let index = self.parked_free.pop().unwrap_or_else(|| {
-            self.parked.push(None);
-            (self.parked.len() - 1) as u32
-        });
-        self.parked[index as usize] = Some(message);
-        let longer = Span(self.jitter.below(network.jitter.0 + 1));
-        self.agenda.plan(self.now + network.delay + longer, Timer::Arrives(index));
     }
 
     fn arrives(&mut self, message: Message) {
         match message {
             Message::ToController(letter) => self.controller_reads(letter),
-            Message::ToVm(vm, input) => self.tell_vm(vm, input),
+            Message::ToVm(vm, input) => self.vm_hears(vm, input),
             Message::ToFleet(input) => self.tell_fleet(input),
-            Message::Report { status, used } => self.report_arrives(status, used),
             Message::Answer { invocation, attempt, how, init } => {
                 self.answered(invocation, attempt, how, init);
             }
@@ -247,11 +253,14 @@ impl World {
             Timer::Changes(vm, size) => self.vm_changes(vm, size),
             Timer::Notice(vm, deadline) => self.vm_noticed(vm, deadline),
             Timer::Gone(vm) => self.vm_gone(vm),
-            Timer::Arrives(index) => {
-                self.parked_free.push(index);
-                let message = self.parked[index as usize].take();
-                self.arrives(message.expect("a message arrives once"));
+            Timer::CalledOff(vm) => self.vm_may_stay(vm),
+            Timer::Leaves(vm, is_frozen) => self.vm_leaves(vm, is_frozen),
+            Timer::Returns(vm) => self.vm_returns(vm),
+            Timer::Arrives(number) => {
+                let message = self.mail.take(number);
+                self.arrives(message);
             }
+            Timer::ReportArrives { status, used } => self.report_arrives(status, used),
             Timer::Tick => self.tick(),
         }
     }

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use policies::provisioning::{self, Target};
 use simulator::house::{Fleet, Network};
-use simulator::plan::{Call, Calls, FunctionPlan, Gone, Machines, VmPlan, Work};
+use simulator::plan::{Absence, Call, Calls, FunctionPlan, Gone, Machines, Recall, VmPlan, Work};
 use simulator::{FIRST_LIGHT, House, Scenario, play};
 use vocabulary::{
-    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision, Span, VmKind,
+    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision, Span, VmId,
+    VmKind,
 };
 
 fn at(ms: u64) -> Moment {
@@ -156,6 +157,55 @@ fn what_an_evicted_vm_had_done_is_wasted_and_done_again_elsewhere() {
     // It ran from 2.4004 s to 3.4 s.
     assert_eq!(report.cores.wasted.sum(), 999_600);
     assert_eq!(report.cores.useful.sum(), 5_000_000);
+}
+
+/// Two VMs, of which the first is away from the third to the tenth second; the call is begun there before.
+fn with_absence(is_frozen: bool, computes_ms: u64) -> House {
+    let mut house = house(script([(2_000, computes(computes_ms, 100))]), vec![vm(4), vm(4)]);
+    house.absences =
+        [1, 2].map(|vm| (VmId(vm), Absence { from: at(3_000), to: at(10_000), is_frozen })).into();
+    house
+}
+
+#[test]
+fn a_vm_that_is_cut_off_works_on_and_is_heard_when_it_is_back() {
+    let (report, _) = play(with_absence(false, 4_000));
+    assert_eq!((report.violations, report.answered), (0, 1), "{report}");
+    // It was done at 6.4 s and is heard at 10 s. By then it was given up: its answer counts only if nobody has been told to do
+    // it again, which is done as soon as a VM is there.
+    assert!((7_900_000..13_000_000).contains(&report.latency.max_us), "{report}");
+}
+
+#[test]
+fn a_frozen_vm_goes_on_where_it_was_unless_somebody_else_was_faster() {
+    let (report, _) = play(with_absence(true, 4_000));
+    assert_eq!((report.violations, report.answered), (0, 1), "{report}");
+    // Six tenths of a second before it froze, the rest after ten seconds.
+    assert!((10_000_000..15_000_000).contains(&report.latency.max_us), "{report}");
+}
+
+#[test]
+fn one_of_two_that_is_away_is_given_up_and_its_call_run_by_the_other_and_answered_once() {
+    for is_frozen in [false, true] {
+        let calls: Vec<_> = (0..40).map(|n| (2_000 + n * 25, computes(1_500, 100))).collect();
+        let mut house = house(script(calls), vec![vm(8), vm(8)]);
+        house.absences = vec![(VmId(1), Absence { from: at(2_800), to: at(12_000), is_frozen })];
+        let (report, _) = play(house);
+        assert_eq!((report.violations, report.answered), (0, 40), "{report}");
+        assert!(report.latency.max_us < 9_000_000, "nobody waits for it to be back: {report}");
+    }
+}
+
+#[test]
+fn a_notice_that_is_called_off_leaves_a_vm_that_takes_work_again() {
+    let mut house = house(script([(3_000, computes(100, 100)), (6_000, computes(100, 100))]), vec![vm(4)]);
+    house.recalls = vec![(VmId(1), Recall { at: at(2_000), deadline: at(32_000), called_off: at(5_000) })];
+    let (report, _) = play(house);
+    assert_eq!((report.violations, report.answered), (0, 2), "{report}");
+    assert!(
+        (2_000_000..3_000_000).contains(&report.latency.max_us),
+        "the first waited for the call-off: {report}"
+    );
 }
 
 #[test]

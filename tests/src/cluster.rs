@@ -45,6 +45,8 @@ pub struct Plan {
     pub monitors: usize,
     /// Whether every process reaches NATS through a wire of its own, for `chaos` to cut.
     pub wires: bool,
+    /// Whether clocks can be turned, where this machine has what it takes.
+    pub clocks: bool,
 }
 
 impl Default for Plan {
@@ -57,6 +59,7 @@ impl Default for Plan {
             nats_host: "127.0.0.1",
             monitors: 1,
             wires: false,
+            clocks: false,
         }
     }
 }
@@ -70,6 +73,8 @@ pub struct Cluster {
     nats_host: &'static str,
     /// Where the wires are, if there are any; they are laid by this very process.
     wires: Option<u16>,
+    /// What lets clocks be turned.
+    faketime: Option<PathBuf>,
     frontend_ports: Vec<u16>,
     settings: BTreeMap<String, String>,
     vms: u32,
@@ -136,6 +141,7 @@ impl Cluster {
             nats_port,
             nats_host: plan.nats_host,
             wires: plan.wires.then(ports::free),
+            faketime: if plan.clocks { chaos::clocks::library() } else { None },
             frontend_ports,
             settings,
             vms: plan.vms,
@@ -300,6 +306,9 @@ impl Cluster {
             .env_clear()
             .env("HOME", self.folder.path())
             .env("WINDFALL_NATS__URL", &self.settings["nats.url"]);
+        if let Some(library) = std::env::var_os("WINDFALL_ONNXRUNTIME") {
+            command.env("WINDFALL_ONNXRUNTIME", library);
+        }
         let output = command.output().await.expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -356,6 +365,12 @@ impl Cluster {
         for (key, value) in self.settings.clone().into_iter().chain(wired).chain(own) {
             process.set(format!("WINDFALL_{}", key.replace('.', "__").to_uppercase()), value);
         }
+        if let Some(library) = &self.faketime {
+            let file = self.folder.path().join(format!("{name}.clock"));
+            for (name, value) in chaos::clocks::environment(library, &file).expect("a file for a clock") {
+                process.set(name, value);
+            }
+        }
         self.launch(process);
     }
 
@@ -385,6 +400,9 @@ impl Drop for Cluster {
         let until = Instant::now() + STOP_PATIENCE;
         while end_marked(&self.name) > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.faketime.is_some() {
+            chaos::clocks::clear_away();
         }
         if let Ok(group) = Group::open(&format!("{HOUSE}/{}", self.name)) {
             while group.remove().is_err() && Instant::now() < until {

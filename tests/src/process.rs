@@ -37,10 +37,11 @@ impl Process {
         folder: &Path,
         cluster: &str,
     ) -> Self {
-        let mut environment: BTreeMap<String, String> = ["PATH", "HOME", "WINDFALL_PYTHON", "TMPDIR"]
-            .into_iter()
-            .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-            .collect();
+        let mut environment: BTreeMap<String, String> =
+            ["PATH", "HOME", "WINDFALL_PYTHON", "WINDFALL_ONNXRUNTIME", "TMPDIR"]
+                .into_iter()
+                .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+                .collect();
         environment.insert(MARK.into(), cluster.into());
         let log = folder.join(format!("{name}.log"));
         Self { name: name.into(), program, arguments, environment, log, child: None }

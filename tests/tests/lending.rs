@@ -79,7 +79,9 @@ async fn a_run_that_dies_because_its_vm_is_full_is_run_again_and_answered() {
     if !is_root() {
         return println!("skipped: memory is enforced by control groups, which need root");
     }
-    let cluster = Cluster::of(Plan { vms: 2, ..Plan::default() }).await;
+    // Two that take all that there is, and nothing for the agent.
+    let settings = vec![("vm.headroom", "0".to_owned())];
+    let cluster = Cluster::of(Plan { vms: 2, settings, ..Plan::default() }).await;
     let http = &cluster.http;
     http.deploy("hog", &with(python(HOG), json!({ "limits": { "memory": 512, "cpu": 400 } }))).await;
     let vms = cluster.open_vms().await;
@@ -97,4 +99,27 @@ async fn a_run_that_dies_because_its_vm_is_full_is_run_again_and_answered() {
     println!("{killed} runs died because the VM was full");
     assert!(killed >= 1.0, "nobody was killed");
     assert_eq!(sum("windfall_cancelled_runs_total").await, 0.0);
+}
+
+/// Without anything kept for the agent each killed the other, and its next run the one after that, for as long as there was no
+/// other VM.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_keep_to_what_they_reserved_may_fill_the_only_vm() {
+    if !is_root() {
+        return println!("skipped: memory is enforced by control groups, which need root");
+    }
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let http = &cluster.http;
+    http.deploy("hog", &with(python(HOG), json!({ "limits": { "memory": 512, "cpu": 400 } }))).await;
+    let vm = cluster.open_vms().await.remove(0);
+    assert_eq!(vm.capacity.memory.0, 1_024);
+    let table = cluster.operate(&["vm", "list"]).await;
+    assert!(table.contains("less 64 MiB"), "{table}");
+    let page = Http::new(format!("http://{}", vm.metrics), String::new());
+    let argument = json!({ "mib": 490 });
+    for _ in 0..2 {
+        let (one, other) = tokio::join!(http.result("hog", &argument), http.result("hog", &argument));
+        assert_eq!((one, other), (argument.clone(), argument.clone()));
+    }
+    assert_eq!(metric(&page, "windfall_vm_full_kills_total").await, 0.0);
 }

@@ -15,6 +15,7 @@ async fn storm(text: &str, seed: u64) -> Report {
         controllers: scenario.house.controllers as usize,
         monitors: scenario.house.monitors as usize,
         wires: true,
+        clocks: true,
         ..Plan::default()
     };
     let cluster = Cluster::of(plan).await;
@@ -43,5 +44,15 @@ async fn nothing_is_lost_or_kept_twice_when_vms_die_are_warned_and_hang_under_lo
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_kept_twice_when_ways_are_cut_and_whoever_decides_sleeps() {
     let report = storm(include_str!("../../chaos/scenarios/links-quick.toml"), 3).await;
+    assert_eq!(report.left_out, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_kept_twice_when_wall_clocks_jump_by_hours_and_back() {
+    if chaos::clocks::library().is_none() {
+        println!("skipped: libfaketime is not here (Debian's package of that name)");
+        return;
+    }
+    let report = storm(include_str!("../../chaos/scenarios/clocks.toml"), 1).await;
     assert_eq!(report.left_out, [""; 0]);
 }

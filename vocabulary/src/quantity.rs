@@ -23,8 +23,9 @@ macro_rules! quantity {
             pub const ZERO: $name = $name(0);
 
             /// `self` times `numerator / denominator`, rounded down; `denominator` must not be 0.
+            #[inline]
             pub fn scaled(self, numerator: u64, denominator: u64) -> Self {
-                let scaled = u128::from(self.0) * u128::from(numerator) / u128::from(denominator);
+                let scaled = Span(u64::from(self.0)).scaled(numerator, denominator).0;
                 Self(u32::try_from(scaled).unwrap_or(u32::MAX))
             }
         }

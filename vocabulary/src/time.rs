@@ -49,7 +49,12 @@ impl Span {
     }
 
     /// `self` times `numerator / denominator`, rounded down; `denominator` must not be 0.
+    #[inline]
     pub fn scaled(self, numerator: u64, denominator: u64) -> Self {
+        // Nearly always the product fits, and a processor divides 64 bits by itself.
+        if let Some(product) = self.0.checked_mul(numerator) {
+            return Self(product / denominator);
+        }
         let scaled = u128::from(self.0) * u128::from(numerator) / u128::from(denominator);
         Self(u64::try_from(scaled).unwrap_or(u64::MAX))
     }

@@ -4,7 +4,8 @@
 //! **Promises:** a model that is missing, damaged, of another shape or made for other features ends the start with the reason. Where
 //! there is no ONNX Runtime `profile` decides, which is said loudly: the calls of a house do not wait for a library. Why a
 //! running model gave no answer is counted.
-//! **Gives up:** a model in the binary: it is a file, so that another can be put in its place.
+//! **Gives up:** a model in the binary: it is a file, so that another can be put in its place; and one that comes while it runs, which
+//! [`model`](super::model) sees to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use policies::allocation::{self, Allocator};
 
 use crate::settings;
 
-/// With it, what a model counts, where there is one.
-pub type Made = (Box<dyn Allocator>, Option<Arc<Counts>>);
+/// With it, what a model counts and what runs it, where there is one.
+pub type Made = (Box<dyn Allocator>, Option<(Arc<Counts>, Runtime)>);
 
 /// See the module.
 pub fn allocator(settings: &settings::Controller, constants: &allocation::Settings) -> Result<Made, String> {
@@ -51,7 +52,7 @@ fn learned(
     let chooser = ModelChooser::new(scorer, set, Arc::clone(&counts));
     tracing::info!(model = %model.display(), runtime = runtime.version(), "a model decides how much invocations get");
     let made = Learned::new(constants.clone(), Box::new(chooser));
-    Ok((Box::new(made), Some(counts)))
+    Ok((Box::new(made), Some((counts, runtime.clone()))))
 }
 
 #[cfg(test)]

@@ -54,6 +54,11 @@ impl Shell {
                     self.given.metrics.redispatched(why);
                 }
             }
+            Output::Ran(seen) => {
+                self.drift.saw(&seen, &self.given.metrics);
+                let now = self.now();
+                self.usage.ran(now, &seen);
+            }
             Output::Stale { .. } => self.given.metrics.stale_ending(),
             Output::Again { why: Again::Notice, .. } => self.given.metrics.redispatched(Redispatch::Notice),
             Output::Again { why: Again::Forgotten, .. } => {

@@ -3,6 +3,8 @@
 //! **Knows:** the VM's control group and those above it, the online CPUs, the CPUs this process may use, the
 //! machine's memory, and what a Hyper-V host says of a harvest VM.
 //! **Promises:** what cannot be read now is what it was: a file that fails never makes a VM larger.
+//! What the agent itself needs is not offered: where functions may have all of a VM's memory, the kernel kills one that keeps to
+//! what it reserved, because the agent is there too; and where it is run again, again.
 //! **Gives up:** limits that are hidden from inside, such as a hypervisor's cap without steal.
 
 use std::fs::File;
@@ -62,6 +64,10 @@ struct Reader {
     online: File,
     meminfo: File,
     kvp: Option<Kvp>,
+    /// What the agent keeps for itself at most.
+    headroom: Mebibytes,
+    /// What it keeps now.
+    kept: Mebibytes,
     last: Resources,
     from: From,
 }
@@ -86,7 +92,7 @@ impl Capacity {
         Ok(Self { source })
     }
 
-    /// How much there is now.
+    /// How much is offered now: what there is, less what the agent keeps.
     pub fn read(&mut self) -> Resources {
         match &mut self.source {
             Source::Fixed(resources) => *resources,
@@ -94,11 +100,14 @@ impl Capacity {
         }
     }
 
-    /// What limited CPU and memory when it was read last, as `kvp/memory`.
+    /// What limited CPU and memory when it was read last, and what is kept of the memory: `kvp/memory less 64 MiB`.
     pub fn source(&self) -> String {
         match &self.source {
             Source::Fixed(_) => "fixed".to_owned(),
-            Source::Read(reader) => format!("{}/{}", reader.from.cpu, reader.from.memory),
+            Source::Read(reader) => match reader.kept {
+                Mebibytes::ZERO => format!("{}/{}", reader.from.cpu, reader.from.memory),
+                kept => format!("{}/{} less {kept}", reader.from.cpu, reader.from.memory),
+            },
         }
     }
 
@@ -158,13 +167,15 @@ impl Reader {
             online: open(ONLINE)?,
             meminfo: open(MEMINFO)?,
             kvp: settings.kvp.as_deref().map(Kvp::at),
+            headroom: Mebibytes(settings.headroom),
+            kept: Mebibytes::ZERO,
             last: Resources { cpu: MilliCores(u32::MAX), memory: Mebibytes(u32::MAX) },
             from: From { cpu: "cpus", memory: "memory" },
         };
         let (first, _) =
             reader.machine().map_err(|(file, source)| CapacityError::Unreadable { file, source })?;
         reader.last = first;
-        reader.last = reader.read();
+        reader.read();
         Ok(reader)
     }
 
@@ -194,7 +205,8 @@ impl Reader {
             Err(_) => {}
         }
         (self.last, self.from) = (now, from);
-        now
+        self.kept = kept_of(now.memory, self.headroom);
+        Resources { memory: now.memory - self.kept, ..now }
     }
 
     /// What the machine has, and what limits its CPU.
@@ -211,6 +223,11 @@ impl Reader {
         let memory = Mebibytes(u32::try_from(memory >> 10).unwrap_or(u32::MAX));
         Ok((Resources { cpu: MilliCores::cores(cpus), memory }, from))
     }
+}
+
+/// What the agent keeps of so much memory: whoever has hardly any offers half of it.
+fn kept_of(memory: Mebibytes, headroom: Mebibytes) -> Mebibytes {
+    headroom.min(Mebibytes(memory.0 / 2))
 }
 
 /// What a file of the kernel says now. Reading it at 0 again makes it speak anew.
@@ -270,6 +287,19 @@ mod tests {
         let has = capacity.read();
         assert!(has.cpu >= MilliCores(10) && has.memory > Mebibytes::ZERO, "{has}");
         assert_eq!(capacity.read(), has);
+    }
+
+    #[test]
+    fn the_agents_own_memory_is_not_offered_but_half_of_a_small_vm_is() {
+        let all = settings::Vm { headroom: 0, ..settings::Vm::default() };
+        let all = Capacity::of(&all).unwrap().read().memory;
+        let mut less = Capacity::of(&settings::Vm { headroom: 100, ..settings::Vm::default() }).unwrap();
+        assert_eq!(less.read().memory + Mebibytes(100), all);
+        assert!(
+            less.source().ends_with("memory less 100 MiB") || less.source().ends_with("cgroup less 100 MiB")
+        );
+        assert_eq!(kept_of(Mebibytes(1_088), Mebibytes(64)), Mebibytes(64));
+        assert_eq!(kept_of(Mebibytes(100), Mebibytes(64)), Mebibytes(50));
     }
 
     #[test]

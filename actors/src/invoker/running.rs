@@ -198,7 +198,8 @@ fn must_be_recorded_first(run: &Run) -> bool {
 async fn keep_record(given: &Arguments, record: Record, reply_to: String, answer_after: Option<Answer>) {
     let Some(answer) = answer_after else { return given.store.records().enqueue(record).await };
     let invocation = record.invocation;
-    match given.store.records().settle(record, answer).await {
+    // Apart, so that the future of those who need not wait, which is copied when its task is made, stays small.
+    match Box::pin(given.store.records().settle(record, answer)).await {
         Ok(answer) => given.bus.send_bytes(reply_to, messages::encode(&Reply::Answer(answer))).await,
         // Unanswered, so it will be delivered again, or asked after.
         Err(error) => tracing::warn!(%error, %invocation, "could not store a record before its answer"),

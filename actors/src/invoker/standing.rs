@@ -7,6 +7,7 @@ use vocabulary::{Moment, Resources, Span, VmStanding, VmStatus};
 
 use super::{InvokerMessage, Shell};
 use crate::harvest_monitor::{Noticed, Operator, Sigterm};
+use crate::store::taking;
 
 /// A VM on which there is no room says so no more often than this.
 const SAID_AGAIN: Span = Span::millis(100);
@@ -97,14 +98,25 @@ impl Shell {
 
     /// More has come than there is room for, from Controllers who do not know of one another: they do with a report.
     pub(super) async fn say_if_overbooked(&mut self) {
-        if self.residency.is_overbooked() && self.now().since(self.told) >= SAID_AGAIN {
+        if self.is_news() && self.now() >= self.told + SAID_AGAIN {
             self.report().await;
         }
+    }
+
+    fn is_news(&self) -> bool {
+        self.crowded || self.residency.is_overbooked()
+    }
+
+    /// When to be called again, though nothing else happens before.
+    pub(super) fn next_wakeup(&self) -> Option<Moment> {
+        let news = self.is_news().then(|| self.told + SAID_AGAIN);
+        [self.residency.next_wakeup(), news].into_iter().flatten().min()
     }
 
     pub(super) async fn report(&mut self) {
         self.sequence += 1;
         self.told = self.now();
+        self.crowded = false;
         self.given.metrics.reported();
         self.given.bus.send(subjects::vm_report(self.given.vm), &self.describe()).await;
     }
@@ -134,6 +146,7 @@ impl Shell {
                 source: source.to_owned(),
             }),
             hindrance: self.hindrance,
+            store_stalled: taking::ours().longest_stall().map(Span::from),
         }
     }
 }

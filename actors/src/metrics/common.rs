@@ -1,6 +1,7 @@
 //! What every role counts.
 
 use super::{Counter, Gauge, Metrics};
+use crate::store::taking;
 
 /// Messages, records and actors, in every role.
 pub struct Common {
@@ -16,6 +17,20 @@ impl Common {
             "windfall_malformed_traces",
             "Trace headers of callers that were no W3C Trace Context and were ignored",
             crate::telemetry::malformed_traces,
+        );
+        metrics.counters_of(
+            "windfall_store_refusals",
+            "Writes that the store did not take, because it has no room or does not answer",
+            "why",
+            ["no_room", "no_answer"],
+            || taking::ours().refusals(),
+        );
+        metrics.gauges_of(
+            "windfall_store_stalled_seconds",
+            "Since when nothing of a kind was taken by the store, though it was sent; 0 while it is",
+            "what",
+            taking::KINDS,
+            || taking::ours().stalled_for().map(|time| time.as_secs_f64()),
         );
         Self {
             decode_failures: metrics

@@ -1,12 +1,12 @@
 //! What a Controller counts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use opentelemetry::KeyValue;
 use vocabulary::{Outcome, Resources, Span};
 
 use super::frontend::{OUTCOMES, Refusal, refusals};
-use super::instruments::{DECISIONS, TIMES};
+use super::instruments::{DECISIONS, RATIOS, TIMES};
 use super::{Common, Counter, Gauge, Histogram, Metrics};
 
 /// Why an attempt was given up and the invocation dispatched again.
@@ -32,6 +32,9 @@ impl Redispatch {
     const NAMES: [&'static str; 7] =
         ["no_responders", "vm_silent", "vm_ended", "notice", "handed_back", "forgotten", "starved"];
 }
+
+/// What is expected of a run and measured.
+const MEASURES: [&str; 3] = ["duration", "cpu", "memory"];
 
 /// A Controller's instruments.
 pub struct ControllerMetrics {
@@ -60,6 +63,14 @@ pub struct ControllerMetrics {
     notices: Counter,
     prewarms: Counter,
     model_decisions: [Counter; 4],
+    model_trials: [Counter; 2],
+    trial_runs: Gauge,
+    model_in_force: Gauge,
+    measured: [Histogram; 3],
+    drift: [Gauge; 3],
+    usage_stored: Counter,
+    usage_not_stored: Counter,
+    usage_skipped: Counter,
     profiles_stored: Counter,
     profiles_not_stored: Counter,
     profiles_recalled: Counter,
@@ -125,6 +136,47 @@ impl ControllerMetrics {
                 "Grants that the model was asked for, by whether it answered or why 'profile' decided instead",
                 "answer",
                 ["given", "not_a_number", "slow", "failed"],
+            ),
+            model_trials: metrics.counters(
+                "windfall_model_trials",
+                "Models that were handed in while this Controller ran, by what became of them here",
+                "outcome",
+                ["taken", "refused"],
+            ),
+            trial_runs: metrics.gauge(
+                "windfall_model_trial_runs",
+                "Runs by which the model on trial was judged so far; 0 where there is none",
+                1.0,
+            ),
+            model_in_force: metrics.gauge(
+                "windfall_model_in_force",
+                "Number in the store of the model that decides; 0: that of the file controller.model, or none",
+                1.0,
+            ),
+            measured: metrics.histograms(
+                "windfall_measured_over_expected",
+                "What a run took and used over what its function's profile had expected, by measure",
+                RATIOS,
+                MEASURES.map(|measure| vec![KeyValue::new("measure", measure)]),
+            ),
+            drift: metrics.gauges(
+                "windfall_drift_ratio",
+                "By what factor the last 256 runs were off from what was expected, either way, on average; 1 is as expected",
+                1e-6,
+                "measure",
+                MEASURES,
+            ),
+            usage_stored: metrics.counter(
+                "windfall_usage_records_stored",
+                "Runs whose usage the store has acknowledged, for training",
+            ),
+            usage_not_stored: metrics.counter(
+                "windfall_usage_records_lost",
+                "Runs whose usage the store did not take; training does not see them",
+            ),
+            usage_skipped: metrics.counter(
+                "windfall_usage_records_skipped",
+                "Runs whose usage was not kept because more ended in a second than controller.usage_records_per_second",
             ),
             vms: metrics.gauges(
                 "windfall_vms",
@@ -229,12 +281,47 @@ impl ControllerMetrics {
         self.lost.one();
     }
 
-    /// What the model has counted so far.
-    pub fn model(&self, counts: &models::Counts) {
-        let models::Counts { answered, not_a_number, slow, failed } = counts;
-        for (counter, count) in self.model_decisions.iter().zip([answered, not_a_number, slow, failed]) {
-            counter.follow(count.load(Ordering::Relaxed));
+    /// What models have counted so far: answers, and why there were none.
+    pub fn model(&self, counted: [u64; 4]) {
+        for (counter, count) in self.model_decisions.iter().zip(counted) {
+            counter.follow(count);
         }
+    }
+
+    /// So many runs have judged the model on trial.
+    pub fn trial(&self, runs: u32) {
+        self.trial_runs.set(runs.into());
+    }
+
+    /// A model was taken up, or not.
+    pub fn trial_ended(&self, taken: bool) {
+        self.model_trials[usize::from(!taken)].one();
+    }
+
+    /// The model of this number decides.
+    pub fn model_in_force(&self, number: u64) {
+        self.model_in_force.set(number);
+    }
+
+    /// Of duration, CPU and memory, by place: a run's measured over expected, and how far off recent runs were.
+    pub fn drifted(&self, measure: usize, ratio: f64, off: f64) {
+        self.measured[measure].saw(ratio);
+        self.drift[measure].set((off * 1e6) as u64);
+    }
+
+    /// The store keeps what so many runs used.
+    pub fn usage_stored(&self, runs: u64) {
+        self.usage_stored.add(runs);
+    }
+
+    /// It does not.
+    pub fn usage_not_stored(&self, runs: u64) {
+        self.usage_not_stored.add(runs);
+    }
+
+    /// More runs ended than are told in a second.
+    pub fn usage_skipped(&self) {
+        self.usage_skipped.one();
     }
 
     /// A notice of eviction was heard.

@@ -56,7 +56,7 @@ impl Gauge {
     }
 }
 
-/// A distribution of times, with its labels bound beforehand.
+/// A distribution of times, or of something else, with its labels bound beforehand.
 #[derive(Clone)]
 pub struct Histogram(BoundHistogram<f64>);
 
@@ -64,6 +64,11 @@ impl Histogram {
     /// It took so long.
     pub fn took(&self, span: Span) {
         self.0.record(span.as_seconds());
+    }
+
+    /// It was so much.
+    pub fn saw(&self, value: f64) {
+        self.0.record(value);
     }
 
     /// It took so many nanoseconds.
@@ -81,6 +86,9 @@ pub(super) const TIMES: &[f64] = &[
 /// Upper bounds in seconds for a decision: about a microsecond, tens of them where a model is asked.
 pub(super) const DECISIONS: &[f64] =
     &[2.5e-7, 5e-7, 1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2];
+
+/// Upper bounds for one thing over another: the middle is 1.
+pub(super) const RATIOS: &[f64] = &[0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0];
 
 /// A label of a series: which, and what it says.
 pub(super) type Labels = Vec<KeyValue>;
@@ -105,6 +113,48 @@ impl Metrics {
             .u64_observable_counter(name)
             .with_description(help)
             .with_callback(move |observer| observer.observe(read(), &[]))
+            .build();
+    }
+
+    /// Counters that are kept elsewhere, one per value of a label, in the order of `values`.
+    pub(super) fn counters_of<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+        read: impl Fn() -> [u64; N] + Send + Sync + 'static,
+    ) {
+        let series = values.map(|value| [KeyValue::new(label, value)]);
+        self.meter
+            .u64_observable_counter(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for (count, labels) in read().into_iter().zip(&series) {
+                    observer.observe(count, labels);
+                }
+            })
+            .build();
+    }
+
+    /// Gauges that are kept elsewhere, one per value of a label, in the order of `values`.
+    pub(super) fn gauges_of<const N: usize>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+        read: impl Fn() -> [f64; N] + Send + Sync + 'static,
+    ) {
+        let series = values.map(|value| [KeyValue::new(label, value)]);
+        self.meter
+            .f64_observable_gauge(name)
+            .with_description(help)
+            .with_callback(move |observer| {
+                for (value, labels) in read().into_iter().zip(&series) {
+                    observer.observe(value, labels);
+                }
+            })
             .build();
     }
 
@@ -195,7 +245,7 @@ impl Metrics {
         histogram
     }
 
-    /// One distribution of times in seconds per set of labels, in the order given.
+    /// One distribution per set of labels, in the order given; of times in seconds, if its name says so.
     pub(super) fn histograms<const N: usize>(
         &self,
         name: &'static str,

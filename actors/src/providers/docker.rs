@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use vocabulary::{Resources, VmId, VmKind};
+use vocabulary::{Mebibytes, Resources, VmId, VmKind};
 
 use super::departed::Departed;
 use super::{Provider, ProviderError};
@@ -30,6 +30,8 @@ pub struct DockerProvider {
     settings: settings::Docker,
     cluster: String,
     environment: Vec<(String, String)>,
+    /// What a VM keeps for its agent, beside what was asked for.
+    headroom: Mebibytes,
     client: reqwest::Client,
     departed: Departed,
     listing: Mutex<()>,
@@ -41,6 +43,7 @@ impl DockerProvider {
         settings: &settings::Docker,
         cluster: &str,
         environment: Vec<(String, String)>,
+        headroom: Mebibytes,
     ) -> Result<Self, ProviderError> {
         if settings.image.is_empty() {
             return Err(ProviderError::Setup("the provider 'docker' needs docker.image".to_owned()));
@@ -53,6 +56,7 @@ impl DockerProvider {
             settings: settings.clone(),
             cluster: cluster.to_owned(),
             environment,
+            headroom,
             departed: Departed::new(),
             listing: Mutex::new(()),
         })
@@ -90,6 +94,7 @@ impl DockerProvider {
         let environment: Vec<String> =
             environment.chain(own.map(|(name, value)| format!("{name}={value}"))).collect();
         let binds: Vec<&str> = self.settings.binds.split_whitespace().collect();
+        let memory = u64::from((size.memory + self.headroom).0) << 20;
         let wish = json!({
             "Image": self.settings.image,
             "Cmd": ["vm"],
@@ -97,8 +102,8 @@ impl DockerProvider {
             "Labels": { "windfall.cluster": self.cluster, "windfall.vm": vm.to_string() },
             "HostConfig": {
                 "NanoCpus": u64::from(size.cpu.0) * 1_000_000,
-                "Memory": u64::from(size.memory.0) << 20,
-                "MemorySwap": u64::from(size.memory.0) << 20,
+                "Memory": memory,
+                "MemorySwap": memory,
                 "NetworkMode": self.settings.network,
                 "Binds": binds,
                 "Init": self.settings.init,

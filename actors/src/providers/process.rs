@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, join_all};
 use sandbox::cgroup::Group;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
-use vocabulary::{Resources, VmId, VmKind};
+use vocabulary::{Mebibytes, Resources, VmId, VmKind};
 
 use super::{Provider, ProviderError};
 use crate::settings::Settings;
@@ -50,6 +50,8 @@ pub struct ProcessSettings {
     pub log_files: bool,
     /// Whether VMs get control groups where that is possible.
     pub confine: bool,
+    /// What a VM keeps for its agent: its group has so much more memory than was asked for.
+    pub headroom: Mebibytes,
     /// From SIGTERM to SIGKILL when one VM is retired.
     pub grace: Duration,
     /// The same when all are, because the cluster stops.
@@ -112,6 +114,7 @@ impl ProcessSettings {
             folder: folder.to_owned(),
             log_files: true,
             confine: settings.vm.enforce != "off",
+            headroom: Mebibytes(settings.vm.headroom),
             grace: Duration::from_secs(30),
             last_grace: Duration::from_secs(3),
         })

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use messages::{FleetList, FleetVm, Report, StandingNotice};
 use vocabulary::{Moment, Resources, Span, VmId, VmKind};
 
+use crate::store::taking;
+
 /// A VM that no provider lists is forgotten when it has been silent for this long.
 const FORGET_AFTER: Span = Span::seconds(60);
+/// Whoever speaks again after this may count from less: it was started anew, and its wall clock was set back meanwhile.
+const ANEW_AFTER: Span = Span::seconds(3);
 
 #[derive(Default)]
 pub(super) struct Fleet {
@@ -56,7 +60,9 @@ impl Fleet {
         });
         known.kind = status.kind;
         let heard = match &known.heard {
-            Some((_, last)) if last.sequence >= report.sequence => return Heard::Old,
+            Some((at, last)) if last.sequence >= report.sequence && now.since(*at) < ANEW_AFTER => {
+                return Heard::Old;
+            }
             Some(_) => Heard::Again,
             None => Heard::First { after: known.ordered.then(|| now.since(known.since)) },
         };
@@ -77,7 +83,10 @@ impl Fleet {
     }
 
     pub fn list(&self, now: Moment) -> FleetList {
-        FleetList { vms: self.vms.iter().map(|(vm, known)| known.line(*vm, now)).collect() }
+        let ours = taking::ours().longest_stall().map(Span::from);
+        let theirs = self.vms.values().filter_map(|known| known.heard.as_ref()?.1.store_stalled);
+        let store_stalled = theirs.chain(ours).max();
+        FleetList { vms: self.vms.iter().map(|(vm, known)| known.line(*vm, now)).collect(), store_stalled }
     }
 
     pub fn sums(&self) -> Sums {
@@ -150,6 +159,7 @@ mod tests {
             capacity_source: "cgroup/cgroup".into(),
             notice: Some(StandingNotice { time_left: Span::seconds(30), source: "aws".into() }),
             hindrance: messages::Hindrance::default(),
+            store_stalled: None,
         }
     }
 
@@ -172,11 +182,31 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_takes_nothing_of_one_vm_is_told_with_the_list() {
+        let mut fleet = Fleet::default();
+        fleet.reported(Moment(0), report(1, 1, 500));
+        assert_eq!(fleet.list(Moment(1)).store_stalled, None);
+        let stalled = Some(Span::seconds(7));
+        fleet.reported(Moment(1), Report { store_stalled: stalled, ..report(2, 1, 500) });
+        assert_eq!(fleet.list(Moment(1)).store_stalled, stalled);
+    }
+
+    #[test]
     fn a_report_that_was_overtaken_changes_nothing() {
         let mut fleet = Fleet::default();
         assert_eq!(fleet.reported(Moment(0), report(1, 5, 500)), Heard::First { after: None });
         assert_eq!(fleet.reported(Moment(1), report(1, 4, 100)), Heard::Old);
         assert_eq!(fleet.reported(Moment(1), report(1, 6, 700)), Heard::Again);
+        assert_eq!(fleet.sums().capacity.cpu.0, 700);
+    }
+
+    #[test]
+    fn a_vm_that_was_started_anew_with_its_clock_set_back_is_heard() {
+        let mut fleet = Fleet::default();
+        fleet.reported(Moment(0), report(1, 3_600_000, 500));
+        let anew = Moment(0) + ANEW_AFTER;
+        assert_eq!(fleet.reported(anew, report(1, 1, 700)), Heard::Again);
+        assert_eq!(fleet.reported(anew, report(1, 1, 100)), Heard::Old);
         assert_eq!(fleet.sums().capacity.cpu.0, 700);
     }
 

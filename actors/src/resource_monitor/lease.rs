@@ -15,6 +15,8 @@ use async_nats::jetstream::{self, context::PublishErrorKind, kv};
 
 use super::ids::{BUCKET, IdError, bucket};
 use crate::bus::Bus;
+use crate::store::StoreError;
+use crate::store::taking::{self, Kept};
 
 /// The key that the leader keeps.
 const KEY: &str = "leader";
@@ -22,6 +24,8 @@ const KEY: &str = "leader";
 pub const LEASE: Duration = Duration::from_secs(3);
 /// How often the leader writes it.
 const RENEW: Duration = Duration::from_secs(1);
+/// What failed, for people.
+const RENEWING: &str = "writing who leads";
 /// How often the others look.
 const LOOK: Duration = Duration::from_millis(500);
 /// The server removes what has run out; where it does so late, its writer counts as gone after this long.
@@ -131,13 +135,22 @@ impl Lease {
         };
         match tokio::time::timeout(LEASE, written).await {
             Ok(Ok(ack)) => {
+                taking::ours().took(Kept::Lease);
                 self.hold(Some(ack.sequence));
                 Write::Done
             }
             Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Write::Lost,
-            Ok(Err(error)) => Write::Unclear(error.to_string()),
-            Err(_) => Write::Unclear("no acknowledgement in time".to_owned()),
+            Ok(Err(error)) => self.unclear(StoreError::of(RENEWING, &error)),
+            Err(_) => {
+                let detail = "no acknowledgement in time".to_owned();
+                self.unclear(StoreError::Unreachable { doing: RENEWING.into(), detail })
+            }
         }
+    }
+
+    fn unclear(&self, error: StoreError) -> Write {
+        taking::ours().failed(Kept::Lease, &error);
+        Write::Unclear(error.to_string())
     }
 
     fn held(&self) -> Option<u64> {

@@ -15,6 +15,8 @@ pub struct Controller {
     pub allocation: String,
     /// The model file of `learned`; `models/allocator.md` says how it was made.
     pub model: PathBuf,
+    /// Runs by which a model that is handed in (`windfall model put`) is judged beside the one in force before it is taken up.
+    pub model_trial_runs: u32,
     /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
     /// `live-and-let-die`; x is a percentage.
     pub reliability: String,
@@ -42,6 +44,8 @@ pub struct Controller {
     pub profile_writes_per_second: u32,
     /// What the store says of a function counts half as much for each so many hours in which nobody has called it.
     pub profile_half_life_h: u64,
+    /// Runs of a second whose usage is kept for training at most; further ones are counted and left out.
+    pub usage_records_per_second: u32,
     /// Address of `/metrics`; `127.0.0.1:0` takes a free port, empty means none.
     pub metrics: String,
 }
@@ -52,6 +56,7 @@ impl Default for Controller {
             placement: "mws".into(),
             allocation: "fixed".into(),
             model: "models/allocator.onnx".into(),
+            model_trial_runs: 500,
             reliability: "expected-loss".into(),
             rerun_at_notice: true,
             harvest_life_hours: 24,
@@ -64,6 +69,7 @@ impl Default for Controller {
             durable_patience_ms: 86_400_000,
             profile_writes_per_second: 50,
             profile_half_life_h: 7 * 24,
+            usage_records_per_second: 500,
             metrics: "127.0.0.1:0".into(),
         }
     }

@@ -19,6 +19,9 @@ pub struct Vm {
     pub cpu: u32,
     /// Memory, MiB, where `capacity` is `fixed`.
     pub memory: u32,
+    /// What it keeps of its memory for its agent and what that runs beside sandboxes, MiB; at most half of it. Where `capacity` is
+    /// `fixed` what is offered is said outright. Providers of VMs on this machine add it to what they are asked for.
+    pub headroom: u32,
     /// The cgroup that is this VM, below each controller's mount point; empty: the agent's own group's parent
     /// where that is a VM group, else none.
     pub cgroup: String,
@@ -80,6 +83,7 @@ impl Default for Vm {
             capacity: "auto".into(),
             cpu: 1000,
             memory: 1024,
+            headroom: 64,
             cgroup: String::new(),
             capacity_poll_ms: 50,
             kvp: Some("/var/lib/hyperv/.kvp_pool_0".into()),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::error::StoreError;
 use super::streams;
+use super::taking::{self, Kept};
 
 /// NATS's own header on a key that was removed.
 pub(super) const OPERATION: &str = "KV-Operation";
@@ -108,12 +109,19 @@ impl Bucket {
             Err(error) => Err(error),
         };
         match acknowledgement {
-            Ok(acknowledgement) => Ok(acknowledgement.sequence),
-            Err(error) => Err(match error.kind() {
-                PublishErrorKind::WrongLastSequence => StoreError::Conflict { what: key.to_owned() },
-                PublishErrorKind::MaxPayloadExceeded => StoreError::TooLarge { what: key.to_owned() },
-                _ => StoreError::of(&format!("writing {key}"), &error),
-            }),
+            Ok(acknowledgement) => {
+                taking::ours().took(Kept::Entries);
+                Ok(acknowledgement.sequence)
+            }
+            Err(error) => {
+                let error = match error.kind() {
+                    PublishErrorKind::WrongLastSequence => StoreError::Conflict { what: key.to_owned() },
+                    PublishErrorKind::MaxPayloadExceeded => StoreError::TooLarge { what: key.to_owned() },
+                    _ => StoreError::of(&format!("writing {key}"), &error),
+                };
+                taking::ours().failed(Kept::Entries, &error);
+                Err(error)
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 //! **Promises:** what is got is what was put: the digest is checked.
 //! **Gives up:** removing code at once when its last function goes; see [`Code::sweep`].
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::object_store::{GetErrorKind, InfoErrorKind, ObjectMetadata, ObjectStore};
@@ -30,7 +31,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Code {
     objects: ObjectStore,
+    unused: Arc<Mutex<Unused>>,
 }
+
+/// Since when code has been seen without a function, by this process's own clock: a wall clock that is ahead would take code
+/// for old whose function is only being defined. With the object's own id, which another upload changes.
+type Unused = HashMap<String, (String, Instant)>;
 
 impl Code {
     pub(super) async fn open(context: &Context, settings: &settings::Store) -> Result<Self, StoreError> {
@@ -41,7 +47,7 @@ impl Code {
             .get_object_store(BUCKET)
             .await
             .map_err(|error| StoreError::of("opening the code", &error))?;
-        Ok(Self { objects })
+        Ok(Self { objects, unused: Arc::default() })
     }
 
     /// Stores code and answers its digest, by which it is got again. Code that is there already is not sent
@@ -83,18 +89,25 @@ impl Code {
         Ok(bytes)
     }
 
-    /// Removes code that no function refers to and that is older than `grace`; answers how much was removed.
-    /// `grace` must be longer than it takes to define a function after its code was put.
+    /// Removes code that was without a function in every sweep for `grace`, and so in two at least; answers how much was
+    /// removed. `grace` must be longer than it takes to define a function after its code was put.
     pub async fn sweep(&self, referenced: &HashSet<String>, grace: Duration) -> Result<usize, StoreError> {
         let mut removed = 0;
+        let (began, mut unused) = (Instant::now(), Unused::new());
+        let before = self.unused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut list = self.objects.list().await.map_err(|error| StoreError::of("listing code", &error))?;
-        let now = std::time::SystemTime::now();
         while let Some(info) = list.next().await {
             let info = info.map_err(|error| StoreError::of("listing code", &error))?;
-            let old = info
-                .modified
-                .is_some_and(|modified| now.duration_since(modified.into()).is_ok_and(|age| age > grace));
-            if old && !info.deleted && !referenced.contains(&info.name) {
+            if info.deleted || referenced.contains(&info.name) {
+                continue;
+            }
+            let since = *match before.get(&info.name) {
+                Some((upload, since)) if *upload == info.nuid => since,
+                _ => &began,
+            };
+            if began.duration_since(since) < grace {
+                unused.insert(info.name, (info.nuid, since));
+            } else {
                 self.objects
                     .delete(&info.name)
                     .await
@@ -102,6 +115,7 @@ impl Code {
                 removed += 1;
             }
         }
+        *self.unused.lock().unwrap_or_else(PoisonError::into_inner) = unused;
         Ok(removed)
     }
 }

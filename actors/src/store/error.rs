@@ -108,7 +108,7 @@ impl StoreError {
     }
 
     /// What a failure of the client means; the server's own error code is looked for in its causes.
-    pub(super) fn of(doing: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn of(doing: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(server) = server_error(error) {

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use vocabulary::InvocationId;
 
 use super::error::StoreError;
+use super::taking::{self, Kept};
 use super::{code, streams};
 use crate::settings;
 
@@ -213,6 +214,7 @@ impl Records {
     }
 
     fn has_arrived(&self, one: Leaving) {
+        taking::ours().took(Kept::Records);
         self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
         self.leaves_backlog(one.place);
     }
@@ -330,7 +332,8 @@ impl Records {
 
     async fn prepare(&self, mut record: Record) -> Prepared {
         if record.logs.iter().map(|line| line.text.len() + 32).sum::<usize>() > LOGS_IN_RECORD {
-            self.store_logs_apart(&mut record).await;
+            // Apart, so that the future of everybody else, which is copied when its task is made, stays small.
+            Box::pin(self.store_logs_apart(&mut record)).await;
         }
         Prepared {
             invocation: record.invocation,
@@ -352,6 +355,7 @@ impl Records {
                 Some(error) => error,
                 None => match self.send(prepared).await {
                     Ok(()) => {
+                        taking::ours().took(Kept::Records);
                         self.inner.counters.stored.fetch_add(1, Ordering::Relaxed);
                         return Ok(Written::Now);
                     }
@@ -389,6 +393,7 @@ impl Records {
 
     /// Counts a failed attempt, says so at the first and then ever more rarely, and waits a little.
     async fn pause(&self, attempt: u32, error: StoreError) {
+        taking::ours().failed(Kept::Records, &error);
         let resent = self.inner.counters.resent.fetch_add(1, Ordering::Relaxed) + 1;
         if resent.is_power_of_two() {
             tracing::warn!(%error, resent, backlog = self.inner.counters.backlog(), "records are sent again");

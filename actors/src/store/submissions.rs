@@ -12,6 +12,7 @@ use messages::subjects;
 
 use super::error::StoreError;
 use super::streams;
+use super::taking::{self, Kept};
 use crate::settings;
 
 /// A Frontend that says nothing of a submission for this long has lost it; it is delivered again. Whoever works
@@ -97,11 +98,18 @@ impl Submissions {
             Err(error) => Err(error),
         };
         match acknowledgement {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                taking::ours().took(Kept::Submissions);
+                Ok(())
+            }
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 Err(StoreError::TooLarge { what: "the submission".into() })
             }
-            Err(error) => Err(StoreError::of(DOING, &error)),
+            Err(error) => {
+                let error = StoreError::of(DOING, &error);
+                taking::ours().failed(Kept::Submissions, &error);
+                Err(error)
+            }
         }
     }
 

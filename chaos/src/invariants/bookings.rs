@@ -23,6 +23,8 @@ type Key = (InvocationId, Attempt);
 struct Vm {
     /// What the last report said.
     capacity: Resources,
+    /// What the report that is being read says.
+    now_offered: Resources,
     at: Span,
     held: BTreeMap<Key, Resources>,
     /// What the report that is being read says.
@@ -80,6 +82,36 @@ pub fn no_controller_overbooks_a_vm_after_one_report(log: &[Entry], deaf: &[Rang
     breaches
 }
 
+/// Whatever several Controllers send that do not know of one another, a VM keeps no more than it has and one run that waits; the
+/// rest goes back at once. Looked at is what is new in a report: a VM that has shrunk keeps what runs there.
+pub fn no_vm_holds_more_than_one_run_too_many(log: &[Entry]) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    // Of what is run again elsewhere the older attempt is about to end, and its room may be waited for.
+    let mut newest: BTreeMap<InvocationId, Attempt> = BTreeMap::new();
+    for entry in log {
+        if let Event::Promised { invocation, attempt, .. } = entry.event {
+            let known = newest.entry(invocation).or_insert(attempt);
+            *known = (*known).max(attempt);
+        }
+    }
+    read(log, |entry, vm, was, now| {
+        let counts = |(invocation, attempt): &Key| newest.get(invocation).is_none_or(|last| attempt >= last);
+        let all: Vec<(&Key, &Resources)> = now.iter().filter(|(key, _)| counts(key)).collect();
+        let sum: Resources = all.iter().map(|(_, booked)| **booked).sum();
+        let news: Vec<&Resources> =
+            all.iter().filter(|(key, _)| !was.held.contains_key(key)).map(|(_, booked)| *booked).collect();
+        let capacity = was.capacity.max(was.now_offered);
+        if news.len() > 1 && !news.iter().any(|one| (sum - **one).fits_in(capacity)) {
+            breaches.push(Breach {
+                invariant: "no_vm_holds_more_than_one_run_too_many",
+                entry,
+                what: format!("{vm} has {capacity} and holds {sum}, {} runs of it new", news.len()),
+            });
+        }
+    });
+    breaches
+}
+
 /// How far bookings went beyond what VMs have, whoever made them.
 pub fn overbooking(log: &[Entry]) -> Overbooking {
     let mut found = Overbooking::default();
@@ -114,6 +146,7 @@ fn read(log: &[Entry], mut each: impl FnMut(usize, VmId, &Vm, &BTreeMap<Key, Res
             }
             Event::Offered { vm, capacity } => {
                 let known = vms.entry(vm).or_default();
+                known.now_offered = capacity;
                 let now = std::mem::take(&mut known.now_held);
                 if known.capacity != Resources::ZERO {
                     each(index + 1, vm, known, &now);
@@ -191,6 +224,39 @@ mod tests {
         assert_eq!(no_controller_overbooks_a_vm_after_one_report(&one, &[])[0].entry, 8);
         let deaf = [Span::millis(650)..Span::millis(900)];
         assert_eq!(no_controller_overbooks_a_vm_after_one_report(&one, &deaf), vec![]);
+    }
+
+    #[test]
+    fn one_run_may_wait_on_a_vm_and_two_may_not() {
+        let mut events = vec![
+            (0, held(1, 400)),
+            (0, offered(1_000)),
+            (600, sent(2, 500, 1)),
+            (700, sent(3, 500, 2)),
+            (1_000, held(1, 400)),
+            (1_000, held(2, 500)),
+            (1_000, held(3, 500)),
+            (1_000, offered(1_000)),
+        ];
+        assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&events)), vec![]);
+        events.insert(7, (1_000, held(4, 500)));
+        let found = no_vm_holds_more_than_one_run_too_many(&log(&events));
+        assert_eq!(found.len(), 1);
+        // What has been sent elsewhere meanwhile is about to end here.
+        let (invocation, attempt) = (InvocationId(1), Attempt(2));
+        let booked = Resources::new(400, 1);
+        let elsewhere =
+            Event::Promised { vm: VmId(8), invocation, attempt, booked, controller: Some(ControllerId(1)) };
+        events.insert(4, (900, elsewhere));
+        assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&events)), vec![]);
+        let shrunk = [
+            (0, held(1, 900)),
+            (0, offered(1_000)),
+            (1_000, held(1, 900)),
+            (1_000, held(2, 100)),
+            (1_000, offered(500)),
+        ];
+        assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&shrunk)), vec![]);
     }
 
     #[test]

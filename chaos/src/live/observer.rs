@@ -14,6 +14,8 @@ use crate::events::{Entry, Event};
 /// What the house listens to.
 const SUBJECTS: [&str; 5] =
     ["windfall.*.submit", "windfall.*.run", "windfall.*.answer.*", "windfall.report.*", "windfall.notice.*"];
+/// Sources of notices that are a metadata service.
+const CLOUDS: [&str; 3] = ["azure", "aws", "gcp"];
 /// Bookings that are remembered of one run: some hundred bytes each.
 const BOOKINGS: usize = 2_000_000;
 
@@ -32,6 +34,8 @@ pub(super) struct Sight {
     pub looks: BTreeMap<VmId, Vec<Look>>,
     /// When everybody was told that a VM has ended.
     pub told: BTreeMap<VmId, Span>,
+    /// When a VM first passed on what a cloud has told it.
+    pub heard: BTreeMap<VmId, Span>,
     /// What each VM held in its last report.
     held: BTreeMap<VmId, BTreeMap<(InvocationId, Attempt), Resources>>,
 }
@@ -94,7 +98,10 @@ impl Sight {
             }
         } else if message.subject.starts_with("windfall.notice.") {
             let notice = messages::decode::<Notice>(&message.payload);
-            if let Ok(Notice { vm, time_left: Some(Span::ZERO), .. }) = notice {
+            let Ok(Notice { vm, time_left: Some(left), source }) = notice else { return };
+            if CLOUDS.contains(&source.as_str()) {
+                self.heard.entry(vm).or_insert(at);
+            } else if left == Span::ZERO {
                 self.told.entry(vm).or_insert(at);
             }
         } else if message.subject.ends_with(".submit") {

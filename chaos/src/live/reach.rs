@@ -4,6 +4,7 @@
 //! also when nobody is left to say so.
 //! **Gives up:** clusters without either: `windfall up --wires` has wires, the provider `netns` has cables.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,13 +36,8 @@ pub(super) fn pull(vm: &FleetVm) -> Result<Option<Pulled>, String> {
 
 /// The host's end of a machine's cable.
 fn cable(vm: &FleetVm) -> Result<Option<String>, String> {
-    let inside = first_process(vm.pid).unwrap_or(vm.pid);
-    let network = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
-    let theirs = network(&inside.to_string()).map_err(|error| format!("{}: {error}", vm.vm))?;
-    if network("self").is_ok_and(|ours| ours == theirs) {
-        return Ok(None);
-    }
-    let there = format!("--net=/proc/{inside}/ns/net");
+    let Some(network) = network(vm)? else { return Ok(None) };
+    let there = format!("--net={}", network.display());
     let shown = run("nsenter", &[&there, "ip", "-o", "link", "show", "eth0"])?;
     let peer = shown.split("@if").nth(1).and_then(|rest| rest.split(':').next());
     let peer = peer.ok_or_else(|| format!("{} has no cable: {shown}", vm.vm))?;
@@ -51,6 +47,15 @@ fn cable(vm: &FleetVm) -> Result<Option<String>, String> {
         (number == peer).then(|| rest.split(['@', ':']).next().unwrap_or_default().to_owned())
     });
     ours.map(Some).ok_or_else(|| format!("the cable of {} does not end here", vm.vm))
+}
+
+/// Where the kernel shows a machine's network; nothing if it shares ours.
+pub(super) fn network(vm: &FleetVm) -> Result<Option<PathBuf>, String> {
+    let inside = first_process(vm.pid).unwrap_or(vm.pid);
+    let path = PathBuf::from(format!("/proc/{inside}/ns/net"));
+    let theirs = std::fs::read_link(&path).map_err(|error| format!("{}: {error}", vm.vm))?;
+    let is_ours = std::fs::read_link("/proc/self/ns/net").is_ok_and(|ours| ours == theirs);
+    Ok((!is_ours).then_some(path))
 }
 
 /// Of a machine with processes of its own: the child of the process that made it.

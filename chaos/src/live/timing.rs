@@ -6,7 +6,6 @@ use serde::Serialize;
 use vocabulary::{Attempt, Span};
 
 use super::observer::Sight;
-use super::report::{quantile, sorted};
 use super::trouble::Seen;
 use crate::events::Entry;
 use crate::invariants::moves;
@@ -43,6 +42,8 @@ pub struct Times {
     pub told: Time,
     /// From that notice to the next attempt on its way, where it was sent after it: this waits for room.
     pub waited: Time,
+    /// From a metadata service that says that its VM will go to the notice that the VM passes on.
+    pub heard: Time,
     /// From a VM's notice to the report in which it takes nothing new and runs nothing any more.
     pub drained: Time,
     /// VMs that were gone before they said so.
@@ -78,12 +79,39 @@ pub(super) fn times(trouble: &Seen, sight: &Sight, log: &[Entry]) -> Times {
         // A quota is written in microseconds per period; what is read of it may be one off.
         looks.find(|look| look.cpu.0.abs_diff(cpu.0) <= 1).map(|look| since(*changed, look.at))
     });
+    let heard = trouble.by_cloud.iter().filter_map(|(vm, &said)| Some(since(said, *sight.heard.get(vm)?)));
     Times {
+        heard: Time::of(heard.collect()),
         told: Time::of(told.collect()),
         waited: Time::of(waited.collect()),
         ended_undrained: drained.iter().filter(|span| span.is_none()).count(),
         drained: Time::of(drained.into_iter().flatten().collect()),
         placed: Time::of(placed.collect()),
         moved: Time::of(moves(log)),
+    }
+}
+
+pub(super) fn sorted(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable();
+    spans
+}
+
+/// The value that so many hundredths of a sorted list do not exceed.
+pub(super) fn quantile(sorted: &[Span], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map(|span| span.as_micros() as f64 / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_values() {
+        let spans: Vec<Span> = (1..=200).map(Span::millis).collect();
+        assert_eq!(quantile(&spans, 50), Some(100.0));
+        assert_eq!(quantile(&spans, 99), Some(198.0));
+        assert_eq!(quantile(&spans[..1], 99), Some(1.0));
+        assert_eq!(quantile(&[], 99), None);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use vocabulary::{MilliCores, Span, VmId};
 
+use super::clouds::Clouds;
 use super::{Clock, House};
 use crate::timetable::{Planned, Step, Victim};
 
@@ -24,6 +25,8 @@ pub(super) struct Seen {
     pub breaks: Vec<Span>,
     /// When a Controller was killed.
     pub lost_controllers: Vec<Span>,
+    /// Times at which the store was full and nobody said so.
+    pub full_unsaid: u32,
     /// When somebody who decides could not hear what he should know.
     pub deaf: Vec<Range<Span>>,
     /// Faults that were made.
@@ -32,6 +35,8 @@ pub(super) struct Seen {
     pub left_out: Vec<String>,
     /// When the last one came.
     pub last_fault: Option<Span>,
+    /// When a VM's metadata service first said that the VM will go.
+    pub by_cloud: BTreeMap<VmId, Span>,
     /// VMs that a fault has.
     pub busy: BTreeSet<VmId>,
     /// Processes that one has.
@@ -42,13 +47,14 @@ pub(super) struct Seen {
 pub(super) struct Trouble {
     pub(super) house: House,
     pub(super) clock: Clock,
+    pub(super) clouds: Clouds,
     seen: Arc<Mutex<Seen>>,
     say: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 impl Trouble {
-    pub fn new(house: House, clock: Clock, say: Arc<dyn Fn(String) + Send + Sync>) -> Self {
-        Self { house, clock, seen: Arc::default(), say }
+    pub fn new(house: House, clock: Clock, clouds: Clouds, say: Arc<dyn Fn(String) + Send + Sync>) -> Self {
+        Self { house, clock, clouds, seen: Arc::default(), say }
     }
 
     pub fn seen(&self) -> Seen {
@@ -95,7 +101,10 @@ impl Trouble {
         match done {
             Ok(()) => seen.made += 1,
             Err(why) => {
-                (self.say)(format!("{:>8.3} s  left out, {who}: {why}", now.as_seconds()));
+                // Many may be left out for one reason; that is said once, and counted each time.
+                if !seen.left_out.iter().any(|known| known.ends_with(&why)) {
+                    (self.say)(format!("{:>8.3} s  left out, {who}: {why}", now.as_seconds()));
+                }
                 seen.left_out.push(format!("{who}: {why}"));
             }
         }

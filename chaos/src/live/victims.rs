@@ -9,10 +9,12 @@ use messages::{Evict, FleetVm, subjects};
 use sandbox::cgroup::{Group, HOUSE};
 use vocabulary::{MilliCores, Span, VmId};
 
+use super::clouds::Ill;
 use super::trouble::{Trouble, due, lasts};
 use super::{disk, reach};
+use crate::clocks;
 use crate::faults::{self, Fault, FaultError, Stopped, Target};
-use crate::timetable::{DiskStep, Planned, Role, RoleStep, Step, Victim, VmStep};
+use crate::timetable::{CloudStep, DiskStep, Planned, Role, RoleStep, Step, Victim, VmStep};
 use crate::wires::Condition;
 
 /// How long a fault waits for somebody whom it may hit; then it is left out.
@@ -66,7 +68,7 @@ impl Trouble {
     async fn go_through(&self, vm: &FleetVm, steps: &[Planned]) -> Result<(), String> {
         let target = self.target(vm.pid)?;
         let begin = tokio::time::Instant::now();
-        let (mut frozen, mut size, mut pulled) = (None, None, None);
+        let (mut frozen, mut size, mut pulled, mut turned, mut ill) = (None, None, None, None, None);
         for (index, planned) in steps.iter().enumerate() {
             let Step::Vm(_, step) = planned.step else { continue };
             due(begin, steps, planned).await;
@@ -81,6 +83,39 @@ impl Trouble {
                     self.tell(&format!("notice called off, {}", vm.vm));
                     self.locked().notices.remove(&vm.vm);
                     self.evict(vm.vm, None).await?;
+                }
+                VmStep::Cloud(step) => {
+                    let service = self.clouds.of(vm)?;
+                    match step {
+                        CloudStep::Notice(left) => {
+                            self.tell(&format!(
+                                "notice by metadata of {:.1} s to {}",
+                                left.as_seconds(),
+                                vm.vm
+                            ));
+                            let now = self.clock.now();
+                            self.locked().notices.insert(vm.vm, now);
+                            self.locked().by_cloud.entry(vm.vm).or_insert(now);
+                            service.evict(left.into());
+                        }
+                        CloudStep::CallOff => {
+                            self.tell(&format!("notice called off by metadata, {}", vm.vm));
+                            self.locked().notices.remove(&vm.vm);
+                            service.call_off();
+                        }
+                        CloudStep::Another(left) => {
+                            self.tell(&format!("another's notice in the metadata of {}", vm.vm));
+                            ill = Some(Ill::of_another(service, left.into()));
+                        }
+                        CloudStep::Ill(mood) => {
+                            self.tell(&format!("{mood:?} metadata for {}", vm.vm));
+                            ill = Some(Ill::of(service, mood.temper()));
+                        }
+                        CloudStep::Well => {
+                            self.tell(&format!("true metadata for {}", vm.vm));
+                            drop(ill.take());
+                        }
+                    }
                 }
                 VmStep::Kill => {
                     self.tell(&format!("end of {}", vm.vm));
@@ -113,6 +148,14 @@ impl Trouble {
                         let lasts = lasts(steps, index);
                         reach::wire(&self.house.nats, &vm.vm.to_string(), condition, lasts).await?;
                     }
+                }
+                VmStep::Clock(0) => {
+                    self.tell(&format!("the right time for {}", vm.vm));
+                    drop(turned.take());
+                }
+                VmStep::Clock(seconds) => {
+                    turned = Some(clocks::turn(vm.pid, seconds)?);
+                    self.tell(&format!("{seconds:+} s on the clock of {}", vm.vm));
                 }
                 VmStep::Resize(100) => {
                     self.tell(&format!("its own size for {}", vm.vm));
@@ -208,7 +251,7 @@ impl Trouble {
         let target = self.target(pid)?;
         let begin = tokio::time::Instant::now();
         let name = role.name();
-        let mut frozen = None;
+        let (mut frozen, mut turned) = (None, None);
         for (index, planned) in steps.iter().enumerate() {
             let Step::Role(_, _, step) = planned.step else { continue };
             due(begin, steps, planned).await;
@@ -236,6 +279,14 @@ impl Trouble {
                 RoleStep::Thaw => {
                     self.tell(&format!("thaw the {name}, process {pid}"));
                     drop(frozen.take());
+                }
+                RoleStep::Clock(0) => {
+                    self.tell(&format!("the right time for the {name}, process {pid}"));
+                    drop(turned.take());
+                }
+                RoleStep::Clock(seconds) => {
+                    turned = Some(clocks::turn(pid, seconds)?);
+                    self.tell(&format!("{seconds:+} s on the clock of the {name}, process {pid}"));
                 }
                 RoleStep::Wire(Condition::Whole) => {
                     self.tell(&format!("mend the wire of the {name}, process {pid}"));
@@ -306,6 +357,20 @@ impl Trouble {
         std::str::from_utf8(&name).ok()?.split('-').nth(2)?.parse().ok()
     }
 
+    /// Waits for the end of a full disk, and notes whether whoever keeps the fleet has said by then that the store takes
+    /// nothing. It writes there every second.
+    async fn is_said_until(&self, begin: tokio::time::Instant, steps: &[Planned], end: &Planned) {
+        let is_said = async {
+            while !self.house.store_stalls().await {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            self.tell("the Resource Monitor says that the store takes nothing");
+        };
+        if tokio::select! { () = is_said => false, () = due(begin, steps, end) => true } {
+            self.locked().full_unsaid += 1;
+        }
+    }
+
     /// All steps of one fault of the store's disk.
     pub(super) async fn hit_disk(&self, steps: &[Planned]) -> Result<(), String> {
         let folder = self.house.store.clone().ok_or("the store is not on this machine")?;
@@ -313,6 +378,9 @@ impl Trouble {
         let mut full = None;
         for planned in steps {
             let Step::Disk(_, step) = planned.step else { continue };
+            if step == DiskStep::Clear {
+                self.is_said_until(begin, steps, planned).await;
+            }
             due(begin, steps, planned).await;
             match step {
                 DiskStep::Fill => {

@@ -19,6 +19,7 @@ use vocabulary::InvocationId;
 
 use super::cluster::Cluster;
 use super::load::{Call, Door};
+use super::road::{ROAD, Road};
 use crate::client::{Client, Connection};
 use crate::configuration::Flags;
 use crate::failure::{Exit, Failure, Outcome};
@@ -49,12 +50,13 @@ pub(super) struct Doors {
     waiting: Waiting,
     reply_prefix: String,
     echo: Child,
+    road: Option<Road>,
     kind: &'static str,
 }
 
 impl Doors {
     /// Deploys the function, starts the echo, connects.
-    pub async fn open(cluster: &Cluster, flags: &Flags, kind: &str) -> Outcome<Self> {
+    pub async fn open(cluster: &Cluster, flags: &Flags, kind: &str, road: bool) -> Outcome<Self> {
         let operator = Operator { nats_url: None, data: cluster.data.clone() };
         let configuration = operator.configuration(flags)?;
         let bus = operator.bus(&configuration, "windfall bench").await?;
@@ -100,11 +102,15 @@ impl Doors {
             waiting,
             reply_prefix,
             echo,
+            road: if road { Some(Road::build(&cluster.data, NATIVE)?) } else { None },
             kind,
             guest,
             bus,
         };
-        doors.echo_is_there().await?;
+        doors.answers(ECHO, "the process that answers the bare request-reply").await?;
+        if doors.road.is_some() {
+            doors.answers(ROAD, "the processes of the road alone").await?;
+        }
         Ok(doors)
     }
 
@@ -114,7 +120,8 @@ impl Doors {
 
     pub fn door(&self, name: &str) -> Door {
         match name {
-            "bare" => self.bare(),
+            "bare" => self.plain(ECHO),
+            "road" => self.plain(ROAD),
             "nats" => self.nats(),
             "http" => self.http(),
             _ => self.durable(),
@@ -125,24 +132,32 @@ impl Doors {
         // It ends with its standard input.
         drop(self.echo.stdin.take());
         let _ = tokio::time::timeout(Duration::from_secs(5), self.echo.wait()).await;
+        if let Some(road) = self.road {
+            road.close().await;
+        }
     }
 
-    async fn echo_is_there(&self) -> Outcome {
+    async fn answers(&self, subject: &'static str, who: &str) -> Outcome {
         for _ in 0..100 {
-            if self.bus.client().request(ECHO, Bytes::new()).await.is_ok() {
+            let asked = self.bus.client().request(subject, Bytes::from_static(b"{}"));
+            if tokio::time::timeout(Duration::from_secs(1), asked).await.is_ok_and(|reply| reply.is_ok()) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(Failure::new(Exit::Failed, "the process that answers the bare request-reply did not start"))
+        Err(Failure::new(Exit::Failed, format!("{who} did not start")))
     }
 
-    fn bare(&self) -> Door {
+    /// A plain request on one of the house's own subjects.
+    fn plain(&self, subject: &'static str) -> Door {
         let client = self.bus.client().clone();
         Arc::new(move || {
             let client = client.clone();
             Box::pin(async move {
-                client.request(ECHO, Bytes::from_static(b"{}")).await.map_err(|error| error.to_string())?;
+                client
+                    .request(subject, Bytes::from_static(b"{}"))
+                    .await
+                    .map_err(|error| error.to_string())?;
                 Ok(())
             })
         })
@@ -258,13 +273,10 @@ pub(super) async fn echo(data: std::path::PathBuf, flags: Flags) -> Outcome {
     let configuration = operator.configuration(&flags)?;
     let bus = operator.bus(&configuration, "windfall bench echo").await?;
     let mut requests = bus.client().subscribe(ECHO).await.map_err(anyhow::Error::from)?;
-    let mut ended = tokio::task::spawn_blocking(|| {
-        let mut buffer = [0; 64];
-        while std::io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
-    });
+    let mut ended = std::pin::pin!(input_ended());
     loop {
         tokio::select! {
-            _ = &mut ended => return Ok(()),
+            () = &mut ended => return Ok(()),
             request = requests.next() => {
                 let Some(request) = request else { return Ok(()) };
                 if let Some(reply) = request.reply {
@@ -273,4 +285,13 @@ pub(super) async fn echo(data: std::path::PathBuf, flags: Flags) -> Outcome {
             }
         }
     }
+}
+
+/// Returns when standard input has ended.
+pub(super) async fn input_ended() {
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut buffer = [0; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    let _ = reading.await;
 }

@@ -58,6 +58,8 @@ impl Measured {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     bare_nats: Vec<Measured>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    road: Vec<Measured>,
     nats: Vec<Measured>,
     http: Vec<Measured>,
     durable: Vec<Measured>,
@@ -67,6 +69,7 @@ impl Report {
     pub fn add(&mut self, door: &str, measured: Measured) {
         match door {
             "bare" => self.bare_nats.push(measured),
+            "road" => self.road.push(measured),
             "nats" => self.nats.push(measured),
             "http" => self.http.push(measured),
             _ => self.durable.push(measured),
@@ -80,6 +83,7 @@ impl Report {
     fn all(&self) -> impl Iterator<Item = (&'static str, &Measured)> {
         let doors = [
             ("bare NATS", &self.bare_nats),
+            ("road alone", &self.road),
             ("NATS", &self.nats),
             ("HTTP", &self.http),
             ("durable", &self.durable),

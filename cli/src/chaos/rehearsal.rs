@@ -43,11 +43,15 @@ pub fn play(scenario: &Scenario, seed: u64) -> Outcome {
 
 fn vm(fate: &Fate) -> Value {
     let change = |&(at, percent): &(Span, u32)| json!({ "at_seconds": at.as_seconds(), "cpu_millicores": VM.0 * percent / 100 });
+    let absence = |&(from, to, is_frozen): &(Span, Span, bool)| json!({ "from_seconds": from.as_seconds(), "to_seconds": to.as_seconds(), "is_frozen": is_frozen });
+    let recall = |&(at, left, off): &(Span, Span, Span)| json!({ "at_seconds": at.as_seconds(), "notice_seconds": left.as_seconds(), "called_off_at_seconds": off.as_seconds() });
     json!({
         "cpu_millicores": VM.0,
         "memory_mib": VM.1,
         "starts_at_seconds": fate.starts.as_seconds(),
         "changes": fate.sizes.iter().map(change).collect::<Vec<_>>(),
+        "absences": fate.absences.iter().map(absence).collect::<Vec<_>>(),
+        "recalls": fate.recalls.iter().map(recall).collect::<Vec<_>>(),
         "gone_at_seconds": fate.end.map(|(at, _)| at.as_seconds()),
         "notice_seconds": fate.end.map_or(0.0, |(_, notice)| notice.as_seconds()),
     })

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use simulator::comparisons::lending::{self, Contender};
-use simulator::comparisons::{both_levels, sets};
+use simulator::comparisons::{both_levels, lending, overview, sets};
 use training::judged;
 
 use crate::failure::{Exit, Failure, Outcome};
@@ -14,7 +13,8 @@ use crate::failure::{Exit, Failure, Outcome};
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Lending {
-    /// Only sets of this name: freyr, freyr-code, s500, freyr1000, or both-levels; may be given several times
+    /// Only sets of this name: freyr, freyr-code, s500, freyr1000 (or s500-10 for ten nodes), or both-levels; may be given several
+    /// times
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// So many seeds
@@ -29,6 +29,9 @@ pub struct Lending {
     /// The model of `freyr`, of its network's size
     #[arg(long, value_name = "FILE", default_value = "models/freyr-size.onnx")]
     freyr: PathBuf,
+    /// All rows as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -45,21 +48,36 @@ pub fn run(asked: Lending) -> Outcome {
     let wrong = |error: simulator::workload::TraceError| Failure::usage(error.to_string());
     let mut all = sets::freyr(&asked.traces).map_err(wrong)?;
     all.extend(sets::tables(&asked.traces).map_err(wrong)?);
-    let mut names: Vec<&str> = all.iter().map(|titled| titled.name).chain(["both-levels"]).collect();
-    names.dedup();
-    if let Some(unknown) = asked.only.iter().find(|only| !names.contains(&only.as_str())) {
-        return Err(Failure::usage(format!("there is no set '{unknown}'; choose from {}", names.join(", "))));
+    let names =
+        "freyr, freyr-code, s500, freyr1000, both-levels, or one of them with a number of nodes, as s500-10";
+    let is_known =
+        |only: &&String| only.as_str() == "both-levels" || all.iter().any(|titled| titled.is_called(only));
+    if let Some(unknown) = asked.only.iter().find(|only| !is_known(only)) {
+        return Err(Failure::usage(format!("there is no set '{unknown}'; choose from {names}")));
     }
     let is_asked = |name: &str| asked.only.is_empty() || asked.only.iter().any(|only| only == name);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    for titled in all.iter().filter(|titled| is_asked(titled.name)) {
-        let mut contenders = if titled.with_all { Contender::all() } else { Contender::few() };
-        contenders.extend(trained.iter().cloned());
-        let bar = bar(&titled.title, contenders.len() as u64 * asked.seeds);
-        let rows = titled.set.rows(&contenders, asked.seeds, threads, &|_| bar.inc(1));
+    let mut played = Vec::new();
+    let wanted = |titled: &&sets::Titled| {
+        asked.only.is_empty() || asked.only.iter().any(|only| titled.is_called(only))
+    };
+    for titled in all.iter().filter(wanted) {
+        let bar = bar(&titled.title, titled.contenders(trained.len()) as u64 * asked.seeds);
+        let rows = titled.play(&trained, asked.seeds, threads, &|_| bar.inc(1));
         bar.finish_and_clear();
         let rows = rows.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-        println!("## {}\n\n{}", titled.title, lending::markdown(&rows));
+        println!("## {}\n\n{}", titled.title, lending::markdown(&rows.rows));
+        played.push(rows);
+    }
+    if played.len() > 1 {
+        println!("## All of them\n\n{}\n\n{}", overview::legend(), overview::markdown(&played));
+    }
+    if let Some(file) = &asked.json {
+        let text = serde_json::to_vec_pretty(&played)
+            .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+        std::fs::write(file, text).map_err(|error| {
+            Failure::new(Exit::Failed, format!("cannot write {}: {error}", file.display()))
+        })?;
     }
     if is_asked("both-levels") {
         let bar = bar("both levels", both_levels::runs(asked.seeds));
@@ -81,7 +99,7 @@ fn bar(title: &str, runs: u64) -> ProgressBar {
 }
 
 /// The models in these files, as allocators; those whose file is not there are left out.
-pub fn trained(ours: &Path, freyr: &Path) -> Outcome<Vec<Contender>> {
+pub fn trained(ours: &Path, freyr: &Path) -> Outcome<Vec<lending::Contender>> {
     let models = (model(ours)?, model(freyr)?);
     judged::contenders(models.0.as_deref(), models.1.as_deref())
         .map_err(|error| Failure::usage(format!("{} or {}: {error}", ours.display(), freyr.display())))
@@ -109,6 +127,7 @@ mod tests {
             traces: folder.path().into(),
             model,
             freyr: folder.path().join("none.onnx"),
+            json: None,
         };
         let Err(failure) = run(asked(folder.path().join("none.onnx"))) else { panic!("there are no traces") };
         assert!(

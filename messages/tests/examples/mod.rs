@@ -153,6 +153,7 @@ pub fn report() -> Report {
         age: Span::seconds(33),
         enforcement: "everything".into(),
         capacity_source: "kvp/memory".into(),
+        store_stalled: None,
         notice: Some(standing_notice()),
         hindrance: hindrance(),
     }
@@ -168,6 +169,31 @@ pub fn hindrance() -> Hindrance {
         throttled: Span::micros(30),
         cpu_pressure: Span::micros(20),
         memory_pressure: Span::micros(10),
+    }
+}
+
+pub fn usage_batch() -> UsageBatch {
+    let run = RunUsage {
+        function: FunctionId(0xf00d),
+        reservation: card().reservation,
+        grant: lending_grant(),
+        input_bytes: 14,
+        ended_before: Span::millis(250),
+        waited: Span::millis(3),
+        init: Span::millis(40),
+        duration: Span::millis(80),
+        usage: usage(),
+        answered: true,
+        starved: false,
+    };
+    UsageBatch {
+        controller: ControllerId(0xc0),
+        sequence: 9,
+        sent_unix_ms: 1_764_000_000_000,
+        vms: 2,
+        capacity: Resources::new(2_000, 2_048),
+        skipped: 1,
+        runs: vec![run.clone(), RunUsage { answered: false, starved: true, ..run }],
     }
 }
 
@@ -198,7 +224,7 @@ pub fn fleet_list() -> FleetList {
         notice: Some(standing_notice()),
         hindrance: hindrance(),
     };
-    FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm] }
+    FleetList { vms: vec![FleetVm { standing: None, silent: None, ..vm.clone() }, vm], store_stalled: None }
 }
 
 pub fn record() -> Record {
@@ -281,6 +307,7 @@ macro_rules! every_message {
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
             vm_lost: VmLost = VmLost { vm: VmId(0x1f) };
             demanded: Demanded = examples::demanded();
+            usage_batch: UsageBatch = examples::usage_batch();
             frontend_alive: FrontendAlive = FrontendAlive { frontend: FrontendId(0xfe), calls: vec![] };
             frontend_alive_with_calls: FrontendAlive = FrontendAlive {
                 frontend: FrontendId(0xfe),

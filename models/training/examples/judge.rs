@@ -1,33 +1,32 @@
 //! What `windfall simulate lending` prints, without building the actors: for whoever changes an allocator.
 //!
-//!     cargo run --release -p training --example judge -- TRACES SEEDS [SET...]
+//!     cargo run --release -p training --example judge -- TRACES SEEDS OUT.json [SET...]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use simulator::comparisons::lending::{self, Contender};
-use simulator::comparisons::{both_levels, sets};
+use simulator::comparisons::{both_levels, overview, sets};
 use training::judged;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [traces, seeds, only @ ..] = &given[..] else {
-        return Err("name the folder of traces and the seeds".into());
+    let [traces, seeds, out, only @ ..] = &given[..] else {
+        return Err("name the folder of traces, the seeds, and the file of the results".into());
     };
     let (traces, seeds) = (PathBuf::from(traces), seeds.parse()?);
-    let model = |name: &str| std::fs::read(PathBuf::from("models").join(name)).ok();
+    let model = |name: &str| std::fs::read(Path::new("models").join(name)).ok();
     let (ours, freyr) = (model("allocator.onnx"), model("freyr-size.onnx"));
     let trained = judged::contenders(ours.as_deref(), freyr.as_deref())?;
-    let is_asked = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let mut played = Vec::new();
     for titled in sets::freyr(&traces)?.iter().chain(&sets::tables(&traces)?) {
-        if !is_asked(titled.name) {
-            continue;
+        if only.is_empty() || only.iter().any(|name| titled.is_called(name)) {
+            let begun = std::time::Instant::now();
+            played.push(titled.play(&trained, seeds, 1, &|_| {})?);
+            eprintln!("{} ({:.0} s)", titled.title, begun.elapsed().as_secs_f64());
+            std::fs::write(out, serde_json::to_vec_pretty(&played)?)?;
         }
-        let mut contenders = if titled.with_all { Contender::all() } else { Contender::few() };
-        contenders.extend(trained.iter().cloned());
-        let rows = titled.set.rows(&contenders, seeds, 1, &|_| {})?;
-        println!("## {}\n\n{}", titled.title, lending::markdown(&rows));
     }
-    if is_asked("both-levels") {
+    println!("{}", overview::markdown(&played));
+    if only.is_empty() || only.iter().any(|name| name == "both-levels") {
         println!("## Both levels together\n\n{}", both_levels::table(Some(&traces), seeds, 1, &|_| {})?);
     }
     Ok(())

@@ -147,7 +147,7 @@ pub fn house(seed: u64, allocator: Box<dyn Allocator>) -> House {
     let shrinks = chance.happens(0.3);
     let vms = (0..nodes).map(|_| vm(&mut chance, node, shrinks)).collect();
     let functions = kinds.iter().enumerate().map(|(number, kind)| kind.plan(number as u32)).collect();
-    let calls = Box::new(Listed { calls, next: 0 });
+    let calls = Box::new(Listed::new(calls));
     let mut house = House::new(format!("course {seed}"), functions, calls, Box::new(Given(vms)));
     house.seed = seed;
     house.allocator = allocator;
@@ -173,9 +173,16 @@ fn vm(chance: &mut Chance, node: Resources, shrinks: bool) -> VmPlan {
     VmPlan { kind: VmKind::Regular, starts_at: Moment::ORIGIN, size: node, changes, gone: None }
 }
 
-struct Listed {
+/// Calls that are known beforehand, in order.
+pub(crate) struct Listed {
     calls: Vec<(Moment, Call)>,
     next: usize,
+}
+
+impl Listed {
+    pub(crate) fn new(calls: Vec<(Moment, Call)>) -> Self {
+        Self { calls, next: 0 }
+    }
 }
 
 impl Calls for Listed {
@@ -189,7 +196,8 @@ impl Calls for Listed {
     }
 }
 
-struct Given(Vec<VmPlan>);
+/// VMs that are there from the beginning.
+pub(crate) struct Given(pub(crate) Vec<VmPlan>);
 
 impl Machines for Given {
     fn given(&mut self) -> Vec<VmPlan> {

@@ -12,11 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use models::features::FeatureSet;
 use policies::allocation::Allocator;
 use serde::{Deserialize, Serialize};
+use simulator::House;
 
 use crate::chance::Chance;
 use crate::course;
 use crate::episode::{Allocators, Goals, Pupil, Score, Step, Watched};
 use crate::ppo::{Lesson, Method, Optimisers, learn};
+use crate::replay::Recorded;
 use crate::{Mlp, allocators};
 
 /// Which allocator is trained.
@@ -124,6 +126,33 @@ pub struct School {
     decisions: u64,
 }
 
+/// Where lessons are taken, and examinations.
+#[derive(Debug, Clone)]
+pub enum Course {
+    /// In houses that nobody has ([`course`]).
+    Drawn,
+    /// In those of a cluster's record, every second lesson's house a drawn one, so that what was learned before is not forgotten.
+    /// Examined is in later parts of the record only.
+    Recorded(Arc<Recorded>),
+}
+
+impl Course {
+    fn lesson(&self, place: usize, seed: u64, allocator: Box<dyn Allocator>) -> House {
+        match self {
+            Self::Recorded(recorded) if place.is_multiple_of(2) => recorded.house(seed, false, allocator),
+            _ => course::house(seed, allocator),
+        }
+    }
+
+    fn examination(&self, place: usize, allocator: Box<dyn Allocator>) -> House {
+        let seed = EXAMINATION + place as u64;
+        match self {
+            Self::Recorded(recorded) => recorded.house(seed, true, allocator),
+            Self::Drawn => course::house(seed, allocator),
+        }
+    }
+}
+
 /// Far from the seeds of lessons.
 const EXAMINATION: u64 = 1 << 60;
 
@@ -148,13 +177,28 @@ impl School {
         }
     }
 
+    /// Before the first lesson of a network that has learned before, already examined: whatever follows must be better to be the best.
+    pub fn of(plan: Plan, network: Mlp, course: &Course, threads: usize) -> Self {
+        let mut school = Self::new(plan);
+        school.pupil.actor = network;
+        school.best = school.pupil.clone();
+        school.optimisers = Optimisers::new(&school.pupil);
+        school.best_examined = school.examined(&school.pupil, course, threads);
+        school
+    }
+
     /// Whether there are no more lessons.
     pub fn is_over(&self) -> bool {
         self.iteration >= self.plan.iterations
     }
 
-    /// One lesson, and an examination where one is due.
+    /// One lesson in drawn houses, and an examination where one is due.
     pub fn go_on(&mut self, threads: usize) -> Option<Point> {
+        self.go_on_in(&Course::Drawn, threads)
+    }
+
+    /// One lesson, and an examination where one is due.
+    pub fn go_on_in(&mut self, course: &Course, threads: usize) -> Option<Point> {
         if self.is_over() {
             return None;
         }
@@ -166,7 +210,7 @@ impl School {
             let chance = Some(Chance::one_of_many(seed, 7));
             let set = plan.kind.features();
             let (watched, allocator) = Watched::pupil(pupil.clone(), set, plan.kind.allocators(), chance);
-            let _ = simulator::play(course::house(seed, allocator));
+            let _ = simulator::play(course.lesson(place, seed, allocator));
             watched.says(&plan.goals).0
         });
         let steps: Vec<Step> = episodes.into_iter().flatten().collect();
@@ -179,7 +223,7 @@ impl School {
         if !due {
             return None;
         }
-        let examined = self.examined(&self.pupil, threads);
+        let examined = self.examined(&self.pupil, course, threads);
         if examined > self.best_examined {
             (self.best, self.best_examined) = (self.pupil.clone(), examined);
         }
@@ -188,20 +232,29 @@ impl School {
         Some(point)
     }
 
-    fn examined(&self, pupil: &Pupil, threads: usize) -> f64 {
+    fn examined(&self, pupil: &Pupil, course: &Course, threads: usize) -> f64 {
         let pupil = Arc::new(pupil.clone());
         let kind = self.plan.kind;
-        examine(&self.plan, threads, || {
+        examine_in(course, &self.plan, threads, || {
             Watched::pupil(pupil.clone(), kind.features(), kind.allocators(), None)
         })
     }
 }
 
-/// What a run brings on average in the houses of the examination, with allocators that are made for each.
+/// What a run brings on average in drawn houses of the examination, with allocators that are made for each.
 pub fn examine(plan: &Plan, threads: usize, make: impl Fn() -> (Watched, Box<dyn Allocator>) + Sync) -> f64 {
+    examine_in(&Course::Drawn, plan, threads, make)
+}
+
+fn examine_in(
+    course: &Course,
+    plan: &Plan,
+    threads: usize,
+    make: impl Fn() -> (Watched, Box<dyn Allocator>) + Sync,
+) -> f64 {
     let scores: Vec<Score> = together(plan.examination as usize, threads, |place| {
         let (watched, allocator) = make();
-        let _ = simulator::play(course::house(EXAMINATION + place as u64, allocator));
+        let _ = simulator::play(course.examination(place, allocator));
         watched.says(&plan.goals).1
     });
     // Each house counts alike, or the largest would decide.
@@ -211,9 +264,14 @@ pub fn examine(plan: &Plan, threads: usize, make: impl Fn() -> (Watched, Box<dyn
 
 /// The same for one of `policies::allocation::NAMES`.
 pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
+    examine_named_in(&Course::Drawn, plan, threads, name)
+}
+
+/// The same where lessons are taken elsewhere.
+pub fn examine_named_in(course: &Course, plan: &Plan, threads: usize, name: &str) -> Option<f64> {
     let settings = policies::allocation::Settings::default();
     policies::allocation::by_name(name, &settings)?;
-    Some(examine(plan, threads, || {
+    Some(examine_in(course, plan, threads, || {
         Watched::other(policies::allocation::by_name(name, &settings).expect("it was there"))
     }))
 }

@@ -13,7 +13,8 @@ use vocabulary::{Grant, Mebibytes, MilliCores, Resources, Span};
 
 use super::options::Grid;
 use super::profile::ByProfile;
-use super::{Allocator, Fleet, Home, Request, Settings};
+use super::trial::{Trial, Verdict};
+use super::{Allocator, Ended, Fleet, Home, Request, Settings};
 use crate::profile::Expectation;
 
 /// Nobody is left with less CPU than this.
@@ -85,13 +86,49 @@ pub struct Learned {
     chooser: Box<dyn Chooser>,
     options: Vec<Resources>,
     unanswered: u64,
+    trial: Option<Trial>,
 }
 
 impl Learned {
     /// With this model.
     pub fn new(settings: Settings, chooser: Box<dyn Chooser>) -> Self {
         let heuristic = ByProfile::new(settings.clone());
-        Self { heuristic, settings, chooser, options: Vec::new(), unanswered: 0 }
+        Self { heuristic, settings, chooser, options: Vec::new(), unanswered: 0, trial: None }
+    }
+
+    /// Has this model decide beside the one in force until so many runs have been judged; one that was on trial before is dropped.
+    pub fn try_out(&mut self, candidate: Box<dyn Chooser>, runs: u32) {
+        self.trial = Some(Trial::new(candidate, runs, self.settings.threshold));
+    }
+
+    /// How the trial ended; `None` while it goes on, and where there is none.
+    pub fn verdict(&self) -> Option<Verdict> {
+        self.trial.as_ref().and_then(Trial::verdict)
+    }
+
+    /// Runs that were judged in the trial so far; `None` where there is none.
+    pub fn judged(&self) -> Option<u32> {
+        self.trial.as_ref().map(Trial::runs)
+    }
+
+    /// Ends the trial, and whatever its candidate was, it is the model in force from the next decision on. False where there is none.
+    pub fn take_up(&mut self) -> bool {
+        let candidate = self.trial.take().map(Trial::into_candidate);
+        let is_there = candidate.is_some();
+        if let Some(candidate) = candidate {
+            self.chooser = candidate;
+        }
+        is_there
+    }
+
+    /// Ends the trial, and leaves the model in force as it is.
+    pub fn drop_candidate(&mut self) {
+        self.trial = None;
+    }
+
+    /// Another model from the next decision on, without a trial: somebody else has tried it.
+    pub fn replace(&mut self, chooser: Box<dyn Chooser>) {
+        self.chooser = chooser;
     }
 
     /// How often there was no answer, and `profile`'s was taken.
@@ -176,11 +213,30 @@ impl Allocator for Learned {
             return heuristic;
         }
         let observation = Observation::of(request, expected, Span::ZERO);
-        let chosen = self.chooser.choose(&observation, &self.options);
-        let Some(&booked) = chosen.and_then(|place| self.options.get(place)) else {
+        let options = &self.options;
+        let by = |chooser: &mut dyn Chooser| {
+            chooser.choose(&observation, options).and_then(|place| options.get(place)).copied()
+        };
+        let chosen = by(&mut *self.chooser);
+        if let Some(trial) = &mut self.trial {
+            let (booked, house) =
+                (chosen.unwrap_or(heuristic.booked), (request.waiting, request.fleet.capacity.cpu));
+            trial.decided(request.invocation, booked, heuristic.booked, house, by);
+        }
+        let Some(booked) = chosen else {
             self.unanswered += 1;
             return heuristic;
         };
         Grant { booked, ceiling: heuristic.ceiling.max(booked), ..heuristic }
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) {
+        if let Some(trial) = &mut self.trial {
+            trial.ended(ended);
+        }
+    }
+
+    fn with_model(&mut self) -> Option<&mut Learned> {
+        Some(self)
     }
 }

@@ -21,19 +21,20 @@ const EARLY_NOTICES_LIMIT: usize = 1_024;
 impl Dispatch {
     /// A VM will be evicted, or not after all.
     pub(super) fn vm_noticed(&mut self, vm: VmId, deadline: Option<Moment>, outputs: &mut Vec<Output>) {
-        let Some(book) = self.vms.get_mut(&vm) else {
+        let Some(slot) = self.books.slot(vm) else {
             self.notice_early(vm, deadline);
             return;
         };
+        let book = &mut self.vms[slot];
         let is_news = book.notice.is_none() && deadline.is_some();
         book.notice = deadline;
-        self.offer_or_withdraw(vm);
+        self.offer_or_withdraw(slot);
         if is_news {
             self.note_eviction(vm);
-            self.prewarm_elsewhere(vm, outputs);
+            self.prewarm_elsewhere(slot, outputs);
         }
         match deadline {
-            Some(_) => self.rerun_what_will_not_end(vm, outputs),
+            Some(_) => self.rerun_what_will_not_end(slot, outputs),
             None => self.call_off_reruns(vm, outputs),
         }
     }
@@ -52,8 +53,11 @@ impl Dispatch {
     }
 
     /// Runs again elsewhere what should not end before this VM goes. The oldest goes first.
-    pub(super) fn rerun_what_will_not_end(&mut self, vm: VmId, outputs: &mut Vec<Output>) {
-        let Some(book) = self.vms.get(&vm).filter(|book| book.notice.is_some()) else { return };
+    pub(super) fn rerun_what_will_not_end(&mut self, slot: Slot, outputs: &mut Vec<Output>) {
+        let book = &self.vms[slot];
+        if book.notice.is_none() {
+            return;
+        }
         let mut late: Vec<(Moment, InvocationId)> = book
             .open
             .keys()
@@ -84,7 +88,7 @@ impl Dispatch {
         let Some(open) = self.open.get(&id) else { return false };
         let Some(running) = open.running.filter(|_| open.older.is_none()) else { return false };
         let card = &open.submission.function;
-        let deadline = self.vms.get(&running.vm).and_then(|book| book.notice);
+        let deadline = self.vms[running.slot].notice;
         let (Some(deadline), Some(function)) = (deadline, self.functions.get(&card.id)) else { return false };
         if !self.settings.rerun_at_notice
             || card.on_eviction != OnEviction::Rerun
@@ -112,7 +116,8 @@ impl Dispatch {
     /// The eviction was called off: what ran there goes on alone.
     fn call_off_reruns(&mut self, vm: VmId, outputs: &mut Vec<Output>) {
         self.forget_eviction(vm);
-        let mut here: Vec<InvocationId> = self.vms[&vm].open.keys().copied().collect();
+        let Some(slot) = self.books.slot(vm) else { return };
+        let mut here: Vec<InvocationId> = self.vms[slot].open.keys().copied().collect();
         here.sort_unstable();
         for id in here {
             let Some(open) = self.open.get(&id) else { continue };
@@ -127,15 +132,14 @@ impl Dispatch {
     }
 
     /// The functions that are most at home on a VM that will go get sandboxes where they will go next.
-    pub(super) fn prewarm_elsewhere(&mut self, vm: VmId, outputs: &mut Vec<Output>) {
+    pub(super) fn prewarm_elsewhere(&mut self, slot: Slot, outputs: &mut Vec<Output>) {
         let mut here: BTreeMap<FunctionId, u32> = BTreeMap::new();
-        let book = &self.vms[&vm];
-        for id in book.open.keys() {
+        for id in self.vms[slot].open.keys() {
             if let Some(open) = self.open.get(id) {
                 *here.entry(open.submission.function.id).or_insert(0) += 1;
             }
         }
-        for function in self.books.functions_idle_at(book.slot) {
+        for function in self.books.functions_idle_at(slot) {
             here.entry(function).or_insert(0);
         }
         let mut ranked: Vec<_> = here
@@ -166,7 +170,7 @@ impl Dispatch {
     }
 
     fn running_at(&self, slot: Slot, function: FunctionId) -> u32 {
-        let there = self.vms[&self.books.vm(slot)].open.keys();
+        let there = self.vms[slot].open.keys();
         there.filter(|id| self.open.get(id).is_some_and(|o| o.submission.function.id == function)).count()
             as u32
     }

@@ -11,7 +11,7 @@ use vocabulary::{
 };
 
 use super::shrinks::Shrinks;
-use super::{Again, Dispatch, Ending, Output, VmGone};
+use super::{Again, Dispatch, Output, VmGone};
 use crate::hash::Map;
 use crate::placement::Slot;
 
@@ -21,7 +21,6 @@ const JUST_ENDED_LIMIT: usize = 1_024;
 /// A VM that reports.
 #[derive(Debug)]
 pub(super) struct Vm {
-    pub slot: Slot,
     pub kind: VmKind,
     pub standing: VmStanding,
     /// When it will be evicted.
@@ -61,6 +60,14 @@ impl Vm {
         }
     }
 
+    fn forget_endings_before_the_last_report(&mut self) {
+        let old = self.ended_before_last_report.min(self.just_ended.len());
+        if old > 0 {
+            self.just_ended.drain(..old);
+        }
+        self.ended_before_last_report = self.just_ended.len();
+    }
+
     pub fn has_ended(&mut self, id: InvocationId, attempt: Attempt) {
         if self.just_ended.len() < JUST_ENDED_LIMIT {
             self.just_ended.push((id, attempt));
@@ -70,52 +77,49 @@ impl Vm {
 
 impl Dispatch {
     /// A VM described itself.
-    pub(super) fn vm_reported(&mut self, status: &VmStatus, outputs: &mut Vec<Output>) {
+    pub(super) fn vm_reported(&mut self, status: &VmStatus, outputs: &mut Vec<Output>) -> Slot {
         let slot = self.known_slot(status);
         self.books.set_capacity(slot, status.capacity);
-        let drains_now = status.standing == VmStanding::Draining
-            && self
-                .vms
-                .get(&status.vm)
-                .is_some_and(|vm| vm.standing == VmStanding::Open && vm.notice.is_none());
-        if drains_now {
+        let book = &self.vms[slot];
+        let stood_open = book.standing == VmStanding::Open && book.notice.is_none();
+        if stood_open && status.standing == VmStanding::Draining {
             // The way of a notice, without a deadline. This report does not list as idle any more what was.
             self.placement.withdraw(slot);
             self.books.set_takes_work(slot, false);
-            self.prewarm_elsewhere(status.vm, outputs);
+            self.prewarm_elsewhere(slot, outputs);
         }
-        let book = self.vms.get_mut(&status.vm).expect("known_slot has just made it");
+        let book = &mut self.vms[slot];
         book.shrinks.see(self.now, status.capacity.cpu);
         book.standing = status.standing;
         book.silent_at = self.now + self.settings.vm_silence;
-        self.silences.push_back((book.silent_at, status.vm));
+        self.silences.push_back((book.silent_at, slot));
         self.forget_broken_silences();
         self.books.set_refusing(slot, false);
         self.reconcile(status, slot, outputs);
-        self.offer_or_withdraw(status.vm);
-        self.rerun_what_will_not_end(status.vm, outputs);
+        self.offer_or_withdraw(slot);
+        self.rerun_what_will_not_end(slot, outputs);
         self.look_at_evictions();
+        slot
     }
 
     /// Silences are in order, because each is as long as any other. Those that a later report broke are in the way only
     /// at the front.
     fn forget_broken_silences(&mut self) {
-        while let Some(&(silent_at, vm)) = self.silences.front()
-            && self.vms.get(&vm).is_none_or(|book| book.silent_at != silent_at)
+        while let Some(&(silent_at, slot)) = self.silences.front()
+            && self.vms.get(slot).is_none_or(|book| book.silent_at != silent_at)
         {
             self.silences.pop_front();
         }
     }
 
     fn known_slot(&mut self, status: &VmStatus) -> Slot {
-        if let Some(book) = self.vms.get(&status.vm) {
-            return book.slot;
+        if let Some(slot) = self.books.slot(status.vm) {
+            return slot;
         }
         let slot = self.books.add(status.vm, status.kind, status.capacity);
-        self.vms.insert(
-            status.vm,
+        self.vms.put(
+            slot,
             Vm {
-                slot,
                 kind: status.kind,
                 standing: status.standing,
                 age: (self.now, Span::ZERO),
@@ -136,9 +140,8 @@ impl Dispatch {
     }
 
     /// Placement sees exactly the VMs that are open and have no notice.
-    pub(super) fn offer_or_withdraw(&mut self, vm: VmId) {
-        let Some(book) = self.vms.get(&vm) else { return };
-        let slot = book.slot;
+    pub(super) fn offer_or_withdraw(&mut self, slot: Slot) {
+        let book = &self.vms[slot];
         let takes_work = book.standing == VmStanding::Open && book.notice.is_none();
         if takes_work {
             self.books.set_takes_work(slot, true);
@@ -152,23 +155,29 @@ impl Dispatch {
 
     /// Brings our books in line with what the VM says, except for what has crossed the report on the way.
     fn reconcile(&mut self, status: &VmStatus, slot: Slot, outputs: &mut Vec<Output>) {
-        let book = self.vms.get_mut(&status.vm).expect("a VM that reported is known");
-        let mut just_ended = std::mem::take(&mut book.just_ended);
-        for (id, attempt) in std::mem::take(&mut book.foreign).into_keys() {
-            self.foreign.remove(&(id, attempt, status.vm));
+        let book = &mut self.vms[slot];
+        if !book.foreign.is_empty() {
+            for (id, attempt) in std::mem::take(&mut book.foreign).into_keys() {
+                self.foreign.remove(&(id, attempt, status.vm));
+            }
         }
         let mut listed = std::mem::take(&mut self.listed);
         listed.clear();
         let mut rebooked = Vec::new();
+        let mut ours_listed = 0;
         for running in &status.running {
             listed.push((running.invocation, running.attempt));
             let (id, attempt) = (running.invocation, running.attempt);
-            let ours = self.open.get(&id);
-            if ours.is_some_and(|open| open.on(status.vm, attempt).is_some()) {
-                rebooked.push((id, attempt, running.grant.booked));
+            let mut ours = self.open.get_mut(&id);
+            if let Some(known) = ours.as_deref_mut().and_then(|open| open.on_mut(status.vm, attempt)) {
+                (known.listed, known.missing, known.seen) = (true, 0, self.now);
+                ours_listed += 1;
+                if known.booked != running.grant.booked {
+                    rebooked.push((id, attempt, running.grant.booked));
+                }
                 continue;
             }
-            if just_ended.contains(&(id, attempt)) {
+            if book.just_ended.contains(&(id, attempt)) {
                 continue;
             }
             book.foreign.insert((id, attempt), running.grant.booked);
@@ -182,21 +191,20 @@ impl Dispatch {
         }
         self.books.set_foreign(slot, book.foreign.values().copied().sum());
         for (id, attempt, booked) in rebooked {
-            let running = self.open.get_mut(&id).and_then(|open| open.on_mut(status.vm, attempt));
-            if let Some(running) = running
-                && running.booked != booked
-            {
+            if let Some(running) = self.open.get_mut(&id).and_then(|open| open.on_mut(status.vm, attempt)) {
                 // Its VM has given it back what it had lent.
                 self.books.release_own(slot, running.booked);
                 self.books.book_own(slot, booked);
                 running.booked = booked;
             }
         }
-        just_ended.drain(..book.ended_before_last_report.min(just_ended.len()));
-        book.ended_before_last_report = just_ended.len();
-        book.just_ended = just_ended;
-        listed.sort_unstable();
-        let on_their_way = self.find_missing(status.vm, &listed, outputs);
+        book.forget_endings_before_the_last_report();
+        // Nearly always all of ours that are there were listed.
+        let mut on_their_way = BTreeMap::new();
+        if ours_listed < book.open.len() {
+            listed.sort_unstable();
+            on_their_way = self.find_missing(slot, &listed, outputs);
+        }
         self.listed = listed;
         let shown = status.warm.iter().map(|warm| {
             // What the VM has not seen when it wrote this will take one of these.
@@ -216,18 +224,18 @@ impl Dispatch {
     /// Returns those on their way there, by function.
     fn find_missing(
         &mut self,
-        vm: VmId,
+        slot: Slot,
         listed: &[(InvocationId, Attempt)],
         outputs: &mut Vec<Output>,
     ) -> BTreeMap<FunctionId, u32> {
+        let vm = self.books.vm(slot);
         let mut on_their_way = BTreeMap::new();
         let mut lost = Vec::new();
-        for (&id, &attempt) in &self.vms[&vm].open {
+        for (&id, &attempt) in &self.vms[slot].open {
             let Some(open) = self.open.get_mut(&id) else { continue };
             let (submitted, function) = (open.submitted, open.submission.function.id);
             let Some(running) = open.on_mut(vm, attempt) else { continue };
             if listed.binary_search(&(id, attempt)).is_ok() {
-                (running.listed, running.missing, running.seen) = (true, 0, self.now);
                 continue;
             }
             running.missing += 1;
@@ -254,13 +262,13 @@ impl Dispatch {
 
     /// Gives up every VM that has been silent for too long.
     pub(super) fn give_up_silent_vms(&mut self, outputs: &mut Vec<Output>) {
-        while let Some(&(silent_at, vm)) = self.silences.front()
+        while let Some(&(silent_at, slot)) = self.silences.front()
             && silent_at <= self.now
             && self.overslept <= self.now
         {
             self.silences.pop_front();
-            if self.vms.get(&vm).is_some_and(|book| book.silent_at == silent_at) {
-                self.lose_vm(vm, VmGone::Silent, outputs);
+            if self.vms.get(slot).is_some_and(|book| book.silent_at == silent_at) {
+                self.lose_vm(self.books.vm(slot), VmGone::Silent, outputs);
             }
         }
     }
@@ -268,13 +276,10 @@ impl Dispatch {
     /// A VM is gone, with everything on it.
     pub(super) fn lose_vm(&mut self, vm: VmId, why: VmGone, outputs: &mut Vec<Output>) {
         self.note_eviction(vm);
-        let Some(book) = self.vms.get(&vm) else { return };
-        let slot = book.slot;
-        let mut open: Vec<_> = book
-            .open
-            .iter()
-            .filter_map(|(&id, &attempt)| Some((self.open.get(&id)?.submitted, id, attempt)))
-            .collect();
+        let Some(slot) = self.books.slot(vm) else { return };
+        let here = self.vms[slot].open.iter();
+        let mut open: Vec<_> =
+            here.filter_map(|(&id, &attempt)| Some((self.open.get(&id)?.submitted, id, attempt))).collect();
         open.sort_unstable();
         outputs.push(Output::VmGone { vm, why, open_attempts: open.len() as u32 });
         if self.books.takes_work(slot) {
@@ -286,18 +291,11 @@ impl Dispatch {
         for (_, id, attempt) in open.into_iter().rev() {
             self.lose_attempt(id, attempt, outputs);
         }
-        let gone = self.vms.remove(&vm).expect("it was found above");
+        let gone = self.vms.take(slot).expect("it was found above");
+        self.books.remove(slot);
         self.forget_broken_silences();
         for (id, attempt) in gone.foreign.into_keys() {
             self.foreign.remove(&(id, attempt, vm));
-        }
-        self.books.remove(slot);
-    }
-
-    /// A sandbox has become idle there.
-    pub(super) fn sandbox_is_idle(&mut self, vm: VmId, ending: &Ending) {
-        if let Some(book) = self.vms.get(&vm) {
-            self.books.put_idle(ending.function, ending.revision, book.slot, 1);
         }
     }
 
@@ -309,10 +307,14 @@ impl Dispatch {
 
     /// What it has booked is no longer counted as another's.
     pub(super) fn take_foreign(&mut self, vm: VmId, id: InvocationId, attempt: Attempt) -> Option<Resources> {
-        let book = self.vms.get_mut(&vm)?;
+        if self.foreign.is_empty() {
+            return None;
+        }
+        let slot = self.books.slot(vm)?;
+        let book = &mut self.vms[slot];
         let booked = book.foreign.remove(&(id, attempt))?;
         self.foreign.remove(&(id, attempt, vm));
-        self.books.set_foreign(book.slot, book.foreign.values().copied().sum());
+        self.books.set_foreign(slot, book.foreign.values().copied().sum());
         Some(booked)
     }
 }

@@ -6,12 +6,13 @@
 //! it then.
 //! **Gives up:** asking anew while it waits: what is granted is right for the fleet as it was.
 
-use vocabulary::{Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
+use vocabulary::{FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
 
 use super::open::Open;
-use super::{Dispatch, Ending, GivenUp, Output};
+use super::{Dispatch, Ending, GivenUp, Output, Seen, Submission};
 use crate::allocation::{Ended, Fleet, Home, Request};
 use crate::placement::{Ask, Binding, Ran};
+use crate::reliability::Kinds;
 
 /// How much sooner a run should end with what was booked for it above its reservation, if it can use all of that.
 fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
@@ -21,43 +22,44 @@ fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
 }
 
 impl Dispatch {
-    /// What it gets, decided now or when it was first tried.
-    pub(super) fn granted(&mut self, id: InvocationId) -> Option<Grant> {
+    /// What it gets, decided now or when it was first tried, and where it may go.
+    pub(super) fn granted(&mut self, id: InvocationId) -> Option<(Grant, FunctionCard, Kinds)> {
         let open = self.open.get(&id)?;
-        let card = open.submission.function;
+        let (submission, since) = (open.submission, open.since);
+        let (granted, starved) = (open.grant, open.starved);
+        let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
-        let (granted, starved, kinds) = (open.grant, open.starved, self.kinds(&card));
+        let kinds = self.kinds(&card);
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
-            let waited = self.now.since(open.since);
+            let waited = self.now.since(since);
             let saved = saved(&grant, card.reservation);
             let settles = self.allocator.settles_after().zip(saved);
             if settles.is_none_or(|(thousandths, saved)| waited < saved.scaled(thousandths.into(), 1_000)) {
-                return Some(grant);
+                return Some((grant, card, kinds));
             }
             let grant = Grant { booked: grant.booked.min(card.reservation), ..grant };
             self.open.get_mut(&id)?.grant = Some(grant);
-            return Some(grant);
+            return Some((grant, card, kinds));
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
-        let grant = if granted.is_some() || starved { fixed } else { self.ask_allocator(id)? };
+        let grant = if granted.is_some() || starved { fixed } else { self.ask_allocator(&submission, kinds) };
         let grant = self.placement.grant(&self.books, &card, grant);
         let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
-        Some(grant)
+        Some((grant, card, kinds))
     }
 
-    fn ask_allocator(&mut self, id: InvocationId) -> Option<Grant> {
-        let submission = self.open.get(&id)?.submission;
+    fn ask_allocator(&mut self, submission: &Submission, kinds: Kinds) -> Grant {
         let card = submission.function;
         let (capacity, free) = self.books.open_resources();
-        let home = self.allocator.looks_ahead().then(|| self.home_of(id)).flatten();
+        let home = self.allocator.looks_ahead().then(|| self.home_of(&card, kinds)).flatten();
         let function = self.functions.entry(card.id).or_default();
-        Some(self.allocator.grant(&Request {
+        self.allocator.grant(&Request {
             now: self.now,
-            invocation: id,
+            invocation: submission.invocation,
             function: card.id,
             reservation: card.reservation,
             input_bytes: submission.input_bytes,
@@ -69,12 +71,11 @@ impl Dispatch {
             fleet: Fleet { capacity, free },
             home,
             truth: submission.truth,
-        }))
+        })
     }
 
-    fn home_of(&mut self, id: InvocationId) -> Option<Home> {
-        let card = self.open.get(&id)?.submission.function;
-        let kinds = self.kinds_to_try(self.kinds(&card), card.reservation);
+    fn home_of(&mut self, card: &FunctionCard, kinds: Kinds) -> Option<Home> {
+        let kinds = self.kinds_to_try(kinds, card.reservation);
         let ask = |kind| Ask {
             function: card.id,
             revision: card.revision,
@@ -86,21 +87,22 @@ impl Dispatch {
         let slot = homes.next()?;
         drop(homes);
         let capacity = self.books.capacity(slot);
-        let shrinks = self.vms.get(&self.books.vm(slot)).map(|vm| vm.shrinks);
         Some(Home {
             capacity,
             headroom: capacity - self.books.booked(slot),
-            shrink_per_minute: shrinks.map_or(0, |shrinks| shrinks.per_minute(self.now)),
+            shrink_per_minute: self.vms[slot].shrinks.per_minute(self.now),
         })
     }
 
     /// A run has ended: the profile learns, then the allocator.
-    pub(super) fn learn(&mut self, ending: &Ending, starved: bool) {
+    pub(super) fn learn(&mut self, ending: &Ending, open: &Open, starved: bool, outputs: &mut Vec<Output>) {
         let ran = matches!(
             ending.outcome,
             Some(Outcome::Success | Outcome::ApplicationError | Outcome::DeveloperError)
         );
         let Some(function) = self.functions.get_mut(&ending.function) else { return };
+        let tells = self.settings.tells_runs;
+        let expected = if tells { function.profile.expect(ending.input_bytes) } else { None };
         if starved {
             function.profile.starved();
         } else if ran {
@@ -115,16 +117,18 @@ impl Dispatch {
         } else {
             return;
         }
-        let Some(&Open { submission, submitted, grant: Some(grant), .. }) = self.open.get(&ending.invocation)
-        else {
-            return;
-        };
+        let Open { submission, submitted, grant: Some(grant), .. } = *open else { return };
         let waited = self.now.since(submitted) - ending.init - ending.duration;
+        let reservation = submission.function.reservation;
+        if tells {
+            let seen = Seen { ending: *ending, starved, reservation, grant, waited, expected };
+            outputs.push(Output::Ran(Box::new(seen)));
+        }
         self.allocator.ended(&Ended {
             now: self.now,
             invocation: ending.invocation,
             function: ending.function,
-            reservation: submission.function.reservation,
+            reservation,
             grant,
             input_bytes: ending.input_bytes,
             answered: ending.outcome == Some(Outcome::Success),
@@ -141,23 +145,25 @@ impl Dispatch {
     pub(super) fn starved(&mut self, vm: VmId, ending: &Ending, outputs: &mut Vec<Output>) {
         let (id, attempt) = (ending.invocation, ending.attempt);
         self.take_foreign(vm, id, attempt);
-        if let Some(book) = self.vms.get_mut(&vm) {
-            book.has_ended(id, attempt);
-            book.ended_at(self.now);
+        let slot = self.books.slot(vm);
+        if let Some(slot) = slot {
+            self.vms[slot].has_ended(id, attempt);
+            self.vms[slot].ended_at(self.now);
         }
         if !self.is_live(vm, id, attempt) {
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
         // Where nothing had been taken it was the VM that had no more: the function is not to blame.
-        let reservation = self.open[&id].submission.function.reservation;
-        let was_lent = self.open[&id].grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
+        let open = self.open[&id].clone();
+        let reservation = open.submission.function.reservation;
+        let was_lent = open.grant.is_some_and(|grant| grant.booked.memory < reservation.memory);
         if was_lent {
-            self.learn(ending, true);
-        } else if let Some(book) = self.vms.get(&vm) {
+            self.learn(ending, &open, true, outputs);
+        } else if let Some(slot) = slot {
             // It carries more than is booked on it. Nothing goes there before it has reported, or the two would kill each
             // other in turn.
-            self.books.set_refusing(book.slot, true);
+            self.books.set_refusing(slot, true);
         }
         self.stop_running(id, attempt);
         let Some(open) = self.open.get_mut(&id) else { return };

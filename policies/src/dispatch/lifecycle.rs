@@ -6,6 +6,7 @@
 
 use vocabulary::{Attempt, FunctionCard, FunctionId, InvocationId, Moment, OnEviction, VmId};
 
+use super::fleet::Vm;
 use super::open::{Function, Open, Running};
 use super::{Dispatch, Ending, GivenUp, Output, Refusal, Submission, VmGone};
 use crate::profile::Profile;
@@ -104,11 +105,10 @@ impl Dispatch {
             outputs.push(Output::Cancel { vm, invocation: id, attempt });
             return false;
         }
-        let slot = self.vms[&vm].slot;
+        let Some(slot) = self.books.slot(vm) else { return false };
         let Some(booked) = self.take_foreign(vm, id, attempt) else { return false };
         self.books.book_own(slot, booked);
-        let vm_book = self.vms.get_mut(&vm).expect("it was found a line above");
-        vm_book.open.insert(id, attempt);
+        self.vms[slot].open.insert(id, attempt);
         self.in_flight += 1;
         self.function_mut(submission.function.id).in_flight += 1;
         let now = self.now;
@@ -135,42 +135,55 @@ impl Dispatch {
     pub(super) fn finished(&mut self, vm: VmId, ending: Ending, outputs: &mut Vec<Output>) {
         let Ending { invocation: id, attempt, .. } = ending;
         self.take_foreign(vm, id, attempt);
-        let told_twice = self.vms.get(&vm).is_some_and(|book| book.just_ended.contains(&(id, attempt)));
-        let open = self.open.get(&id);
-        let counts = open.is_some_and(|open| open.counts(attempt));
+        // Nearly always this is its end. Where it is not, it is put back.
+        let open = self.open.remove(&id);
+        let running = open.as_ref().and_then(|open| open.on(vm, attempt));
+        let slot = running.map_or_else(|| self.books.slot(vm), |running| Some(running.slot));
         // If a report has already shown that it was over, it has shown its sandbox, too.
-        let running = open.and_then(|open| open.on(vm, attempt));
         let sandbox_counted = running.is_some_and(|running| running.listed && running.missing > 0);
-        if ending.sandbox_kept && !told_twice && !sandbox_counted {
-            self.sandbox_is_idle(vm, &ending);
+        // What lives has not been told before.
+        let is_news = |vm: &Vm| running.is_some() || !vm.just_ended.contains(&(id, attempt));
+        if let Some(slot) = slot.filter(|&slot| is_news(&self.vms[slot])) {
+            self.vms[slot].has_ended(id, attempt);
+            if ending.sandbox_kept && !sandbox_counted {
+                self.books.put_idle(ending.function, ending.revision, slot, 1);
+            }
         }
-        if !told_twice && let Some(book) = self.vms.get_mut(&vm) {
-            book.has_ended(id, attempt);
-        }
-        if !counts {
+        let Some(mut open) = open else {
+            outputs.push(Output::Stale { invocation: id, attempt });
+            return;
+        };
+        if !open.counts(attempt) {
+            self.open.insert(id, open);
             outputs.push(Output::Stale { invocation: id, attempt });
             return;
         }
-        self.learn(&ending, false);
-        if let Some(book) = self.vms.get_mut(&vm) {
-            book.ended_at(self.now);
+        self.learn(&ending, &open, false, outputs);
+        if let Some(slot) = slot {
+            self.vms[slot].ended_at(self.now);
         }
-        let was_cancelled = ending.outcome.is_none();
-        let others: Vec<(VmId, Attempt)> = self.open[&id]
+        let others: Vec<(VmId, Attempt)> = open
             .live()
             .map(|running| (running.vm, running.attempt))
             .filter(|&other| other != (vm, attempt))
             .collect();
-        self.stop_running(id, attempt);
-        if was_cancelled && !others.is_empty() && !self.open[&id].withdrawn {
+        let function = open.submission.function.id;
+        if let Some(ended) = open.take(attempt) {
+            self.release(id, function, &ended);
+        }
+        if ending.outcome.is_none() && !others.is_empty() && !open.withdrawn {
             // Somebody else called it off, and its answer is not there: the other one's will be.
+            self.open.insert(id, open);
             return self.tell_fence(id, outputs);
         }
         for (vm, attempt) in others {
-            self.stop_running(id, attempt);
+            if let Some(other) = open.take(attempt) {
+                self.release(id, function, &other);
+            }
             outputs.push(Output::Cancel { vm, invocation: id, attempt });
         }
-        self.forget(id, outputs);
+        self.queues.leave(id);
+        outputs.push(Output::Forget(id));
     }
 
     /// An Invoker gave an attempt back unbegun.
@@ -181,11 +194,10 @@ impl Dispatch {
         attempt: Attempt,
         outputs: &mut Vec<Output>,
     ) {
-        if let Some(book) = self.vms.get_mut(&vm) {
-            book.has_ended(id, attempt);
+        if let Some(slot) = self.books.slot(vm) {
+            self.vms[slot].has_ended(id, attempt);
             // What we believe of its room is wrong. Its next report, at most a second away, will put it right; until
             // then nothing goes there, or the two of us would play ball with the invocation.
-            let slot = book.slot;
             self.books.set_refusing(slot, true);
         }
         self.take_foreign(vm, id, attempt);
@@ -273,11 +285,8 @@ impl Dispatch {
 
     /// Tells the Frontend whose answers count, if that has changed.
     pub(super) fn tell_fence(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
-        if let Some(open) = self.open.get_mut(&id)
-            && open.fence()
-        {
-            let (oldest_valid, also) = (open.oldest_valid, open.also_valid);
-            outputs.push(Output::Fence { invocation: id, oldest_valid, also });
+        if let Some(open) = self.open.get_mut(&id) {
+            open.tell_fence(id, outputs);
         }
     }
 
@@ -313,17 +322,19 @@ impl Dispatch {
         let open = self.open.get_mut(&id)?;
         let running = open.take(attempt)?;
         let function = open.submission.function.id;
+        self.release(id, function, &running);
+        Some(running)
+    }
+
+    fn release(&mut self, id: InvocationId, function: FunctionId, running: &Running) {
         self.books.release_own(running.slot, running.booked);
-        if let Some(book) = self.vms.get_mut(&running.vm) {
-            book.open.remove(&id);
-        }
+        self.vms[running.slot].open.remove(&id);
         self.in_flight -= 1;
         let function = self.function_mut(function);
         function.in_flight -= 1;
         if !running.warm {
             function.making.pop_front();
         }
-        Some(running)
     }
 
     pub(super) fn function_mut(&mut self, id: FunctionId) -> &mut Function {

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use vocabulary::{Attempt, FunctionCard, Grant, Moment, Resources, Span, VmId};
+use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId};
 
-use super::Submission;
+use super::{Output, Submission};
 use crate::placement::Slot;
 use crate::profile::Profile;
 use crate::reliability::Tails;
@@ -31,7 +31,7 @@ pub(super) struct Function {
 }
 
 /// An invocation that was accepted and has not ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Open {
     pub submission: Submission,
     pub submitted: Moment,
@@ -124,9 +124,17 @@ impl Open {
         self.older.take_if(|running| running.attempt == attempt)
     }
 
+    /// Tells the Frontend whose answers count, if that has changed.
+    pub fn tell_fence(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+        if self.fence() {
+            let (oldest_valid, also) = (self.oldest_valid, self.also_valid);
+            outputs.push(Output::Fence { invocation: id, oldest_valid, also });
+        }
+    }
+
     /// Decides anew whose answers count; says whether that has changed. While nothing of it lives, the last answer that
     /// counted would still be welcome.
-    pub fn fence(&mut self) -> bool {
+    fn fence(&mut self) -> bool {
         let Some(newest) = self.running else { return false };
         let before = (self.oldest_valid, self.also_valid);
         if newest.attempt == self.attempt {

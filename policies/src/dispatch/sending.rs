@@ -49,13 +49,11 @@ impl Dispatch {
 
     /// What it needs, and where it may go.
     fn ask(&mut self, id: InvocationId) -> Option<(Ask, Kinds)> {
-        let grant = self.granted(id)?;
-        let card = self.open.get(&id)?.submission.function;
+        let (grant, card, kinds) = self.granted(id)?;
         let function = self.functions.entry(card.id).or_default();
         // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
         let concurrency_milli = function.profile.concurrency_milli(self.now).max(at_once * 1_000);
-        let kinds = self.kinds(&card);
         let demand = grant.booked;
         let kind = kinds.first();
         Some((Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind }, kinds))
@@ -103,7 +101,7 @@ impl Dispatch {
     /// How long it should take until there is room on this VM: as many endings as free what is missing, at the pace at which runs have
     /// ended there lately.
     fn until_there_is_room(&self, slot: Slot, ask: &Ask) -> Option<Span> {
-        let vm = self.vms.get(&self.books.vm(slot))?;
+        let vm = &self.vms[slot];
         let missing = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
         let own = self.books.booked_by_us(slot);
         let runs = vm.open.len() as u64;
@@ -127,13 +125,12 @@ impl Dispatch {
         open.older = open.running;
         open.running =
             Some(Running { attempt, vm, slot, booked, warm, sent, seen, listed: false, missing: 0 });
+        open.tell_fence(id, outputs);
         self.books.book_own(slot, grant.booked);
         if warm {
             self.books.take_idle(card.id, card.revision, slot);
         }
-        if let Some(book) = self.vms.get_mut(&vm) {
-            book.open.insert(id, attempt);
-        }
+        self.vms[slot].open.insert(id, attempt);
         self.in_flight += 1;
         let now = self.now;
         let function = self.function_mut(card.id);
@@ -144,7 +141,6 @@ impl Dispatch {
         if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
             self.books.hold(None);
         }
-        self.tell_fence(id, outputs);
         outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });
     }
 

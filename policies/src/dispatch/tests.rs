@@ -128,6 +128,10 @@ fn say(output: &Output) -> String {
         Output::Prewarm { vm, function, count } => format!("prewarm {count} of {} on {vm}", function.id),
         Output::VmGone { vm, why, open_attempts } => format!("{vm} gone, {why:?}, with {open_attempts}"),
         Output::Stale { invocation, attempt } => format!("stale {}.{attempt}", invocation.0),
+        Output::Ran(ref seen) => {
+            let known = seen.expected.map_or(0, |expected| expected.runs);
+            format!("{} ran, of {known} known", seen.ending.invocation.0)
+        }
     }
 }
 

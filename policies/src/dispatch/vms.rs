@@ -125,7 +125,8 @@ impl Dispatch {
     /// How long a VM has lived.
     pub(super) fn vm_has_lived(&mut self, vm: VmId, age: Span) {
         let now = self.now;
-        if let Some(vm) = self.vms.get_mut(&vm) {
+        if let Some(slot) = self.books.slot(vm) {
+            let vm = &mut self.vms[slot];
             vm.age = (now, age);
             // Nobody of us has watched it until now.
             vm.watched = age;
@@ -139,13 +140,12 @@ impl Dispatch {
         }
         self.evictions_checked = self.now + EVICTIONS_LOOK;
         let mut ages = Vec::new();
-        for vm in self.vms.values_mut().filter(|vm| vm.kind == VmKind::Harvest && vm.evicted_at.is_none()) {
+        for vm in self.vms.iter_mut().filter(|vm| vm.kind == VmKind::Harvest && vm.evicted_at.is_none()) {
             let age = vm.age_at(self.now);
             self.hazard.watched(vm.watched, age);
             vm.watched = age;
             ages.push(age);
         }
-        // Sums do not mind the order of the map.
         let rates: u64 = ages.iter().map(|&age| self.hazard.at(age).0).sum();
         self.evictions = match ages.len() as u64 {
             0 => self.hazard.overall(),
@@ -156,7 +156,8 @@ impl Dispatch {
     /// A harvest VM has been given notice or was lost; counted once. One that was told to drain and goes was not evicted.
     pub(super) fn note_eviction(&mut self, vm: VmId) {
         let now = self.now;
-        let Some(vm) = self.vms.get_mut(&vm) else { return };
+        let Some(slot) = self.books.slot(vm) else { return };
+        let vm = &mut self.vms[slot];
         let was_told_to_go = vm.notice.is_none() && vm.standing == VmStanding::Draining;
         if vm.kind != VmKind::Harvest || vm.evicted_at.is_some() || was_told_to_go {
             return;
@@ -171,7 +172,8 @@ impl Dispatch {
     /// An eviction was called off.
     pub(super) fn forget_eviction(&mut self, vm: VmId) {
         let now = self.now;
-        let Some(vm) = self.vms.get_mut(&vm) else { return };
+        let Some(slot) = self.books.slot(vm) else { return };
+        let vm = &mut self.vms[slot];
         if let Some(age) = vm.evicted_at.take() {
             self.hazard.not_evicted(age);
             vm.watched = vm.age_at(now);

@@ -6,7 +6,7 @@ use vocabulary::{
 };
 
 use crate::allocation::Truth;
-use crate::profile::Profile;
+use crate::profile::{Expectation, Profile};
 
 /// Everything that can happen, seen from the Controller.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,23 @@ pub struct Ending {
     pub input_bytes: u32,
 }
 
+/// A run that has ended, with what it was granted and what had been expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// How it ended.
+    pub ending: Ending,
+    /// Whether it was killed for want of memory that was taken from its reservation.
+    pub starved: bool,
+    /// What the user asked for.
+    pub reservation: Resources,
+    /// What it was granted.
+    pub grant: Grant,
+    /// From submission to the start of its run.
+    pub waited: Span,
+    /// What was known of such runs before this one; `None`: nothing.
+    pub expected: Option<Expectation>,
+}
+
 /// Everything the Controller can ask of the world.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are named by their types")]
@@ -110,6 +127,8 @@ pub enum Output {
     VmGone { vm: VmId, why: VmGone, open_attempts: u32 },
     /// An answer or ending of an attempt that is no longer the current one was dropped; to the counters.
     Stale { invocation: InvocationId, attempt: Attempt },
+    /// A run has ended; to whoever learns from it. Only with [`Settings::tells_runs`](super::Settings::tells_runs).
+    Ran(Box<Seen>),
     /// It will be dispatched again, and not because its VM is gone; to the counters.
     Again { invocation: InvocationId, why: Again },
 }

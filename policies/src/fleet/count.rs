@@ -24,11 +24,14 @@ impl Fleet for Count {
         if there < vms {
             orders.push(Order::Launch { kind, size, count: vms - there });
         }
+        let surplus = there.saturating_sub(vms) as usize;
+        if surplus == 0 {
+            return;
+        }
         // First those that have not come up yet, then the newest.
         let mut newest: Vec<(bool, VmId)> =
             view.staying().map(|vm| (vm.stage == Stage::Starting, vm.vm)).collect();
         newest.sort_unstable_by_key(|&vm| std::cmp::Reverse(vm));
-        let surplus = there.saturating_sub(vms) as usize;
         orders.extend(newest.into_iter().take(surplus).map(|(_, vm)| Order::Retire(vm)));
     }
 

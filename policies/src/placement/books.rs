@@ -324,10 +324,8 @@ impl Books {
     }
 
     /// What its sandboxes use, by its own last report. Room is counted in bookings, so nothing else follows from it.
-    pub fn uses(&mut self, vm: VmId, used: Resources) {
-        if let Some(slot) = self.slot(vm) {
-            self.book_mut(slot).used = used;
-        }
+    pub fn uses(&mut self, slot: Slot, used: Resources) {
+        self.book_mut(slot).used = used;
     }
 
     /// Keeps a VM free for one function, or none.

@@ -198,17 +198,17 @@ mod tests {
             let home = placement.place(now, &books, &ask(id)).unwrap();
             assert_eq!(Some(home.slot), placement.home(&books, &ask(id)), "nobody is loaded");
             // A mean gap of about 14 s makes noise of mean 1/14/4 = 0.018; 2.5 - 1.2 is more than six deviations.
-            books.uses(home.vm, Resources::new(10_000, 0));
+            books.uses(home.slot, Resources::new(10_000, 0));
             let moved = placement.place(now, &books, &ask(id)).unwrap().slot != home.slot;
             assert_eq!(moved, id < 2, "{id}");
-            books.uses(home.vm, Resources::ZERO);
+            books.uses(home.slot, Resources::ZERO);
         }
     }
 
     #[test]
     fn if_all_are_loaded_it_stays_at_home() {
         let (mut books, mut placement, now) = house();
-        (0..4).for_each(|id| books.uses(VmId(id), Resources::new(10_000, 0)));
+        (0..4).for_each(|id| books.uses(books.slot(VmId(id)).unwrap(), Resources::new(10_000, 0)));
         let home = placement.home(&books, &ask(0));
         assert_eq!(placement.place(now, &books, &ask(0)).ok().map(|choice| choice.slot), home);
     }

@@ -15,8 +15,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use hashring::HashRing;
 use vocabulary::{FunctionId, Resources, VmId};
 
-use super::Slot;
-use crate::hash::{Fixed, Map};
+use super::{BySlot, Slot};
+use crate::hash::Fixed;
 
 type FixedBuilder = BuildHasherDefault<Fixed>;
 
@@ -48,7 +48,9 @@ pub(super) struct Ring {
     owners: HashRing<Point, FixedBuilder>,
     /// The same points, sorted by hash, then VM.
     points: Vec<(u64, Slot)>,
-    members: Map<Slot, Member>,
+    members: BySlot<Member>,
+    /// How many there are.
+    len: usize,
     points_per_core: u32,
     epoch: u64,
 }
@@ -58,7 +60,8 @@ impl Ring {
         Self {
             owners: HashRing::with_hasher(FixedBuilder::default()),
             points: Vec::new(),
-            members: Map::default(),
+            members: BySlot::default(),
+            len: 0,
             points_per_core: points_per_core.max(1),
             epoch: 0,
         }
@@ -71,12 +74,12 @@ impl Ring {
 
     /// VMs on the ring.
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.len
     }
 
     /// A VM joins, or has another size now.
     pub fn set(&mut self, slot: Slot, vm: VmId, capacity: Resources) {
-        let before = self.members.get(&slot).map_or(0, |member| member.points);
+        let before = self.members.get(slot).map_or(0, |member| member.points);
         let wanted = self.points_for(capacity);
         // Within half to double of what it was weighted for, a harvested VM keeps its points.
         if before > 0 && wanted * 2 > before && wanted < before * 2 {
@@ -85,7 +88,8 @@ impl Ring {
         if wanted == before {
             return;
         }
-        self.members.insert(slot, Member { vm, points: wanted });
+        self.len += usize::from(before == 0);
+        self.members.put(slot, Member { vm, points: wanted });
         if wanted > before {
             self.add_points(slot, vm, before..wanted);
         } else {
@@ -96,7 +100,8 @@ impl Ring {
 
     /// A VM leaves.
     pub fn remove(&mut self, slot: Slot) {
-        if let Some(member) = self.members.remove(&slot) {
+        if let Some(member) = self.members.take(slot) {
+            self.len -= 1;
             self.remove_points(slot, member.vm, 0..member.points);
             self.epoch += 1;
         }

@@ -134,7 +134,7 @@ impl Bucket {
 /// The CPU rate that a run reached, or would have. The kernel counts the time for which it stopped a group on each
 /// processor, so that time over the length of the run is how many more cores would have been busy. A guess from a run
 /// that was stopped all the time is taken in steps: at least a quarter more than it had, and at most four times as much.
-fn wanted(seen: &Seen) -> u64 {
+pub(super) fn wanted(seen: &Seen) -> u64 {
     let peak = u64::from(seen.usage.cpu_peak.max(seen.cpu_mean).0);
     let (stopped, wall) = (seen.usage.throttled.as_micros(), seen.duration.as_micros().max(1));
     if stopped.saturating_mul(HELD_BACK) <= wall {

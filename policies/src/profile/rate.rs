@@ -14,6 +14,8 @@ const BUCKET: Span = Span::seconds(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate {
     counts: [u32; BUCKETS as usize],
+    /// All of them.
+    sum: u64,
     /// Number of the newest bucket since the origin of time.
     newest: u64,
     /// First arrival after a silence of a whole window.
@@ -25,14 +27,18 @@ impl Rate {
     pub fn count(&mut self, now: Moment) {
         let bucket = now.0 / BUCKET.0;
         if self.total(bucket) == 0 {
-            *self = Self { counts: [0; BUCKETS as usize], newest: bucket, since: now };
+            *self = Self { newest: bucket, since: now, ..Self::default() };
         }
         while self.newest < bucket {
             self.newest += 1;
-            self.counts[(self.newest % BUCKETS) as usize] = 0;
+            let left = std::mem::take(&mut self.counts[(self.newest % BUCKETS) as usize]);
+            self.sum -= u64::from(left);
         }
         let count = &mut self.counts[(bucket % BUCKETS) as usize];
-        *count = count.saturating_add(1);
+        if let Some(more) = count.checked_add(1) {
+            *count = more;
+            self.sum += 1;
+        }
     }
 
     /// Arrivals per second, in thousandths.
@@ -50,9 +56,9 @@ impl Rate {
         let age = bucket.saturating_sub(self.newest);
         let oldest = self.newest.saturating_sub(BUCKETS - 1);
         // Buckets that have left the window were not cleared, because nobody touched them.
-        (oldest + age.min(BUCKETS)..=self.newest)
-            .map(|number| u64::from(self.counts[(number % BUCKETS) as usize]))
-            .sum()
+        let left = oldest..(oldest + age.min(BUCKETS)).min(self.newest + 1);
+        let left: u64 = left.map(|number| u64::from(self.counts[(number % BUCKETS) as usize])).sum();
+        self.sum - left
     }
 }
 

@@ -20,8 +20,7 @@ impl Rate {
 
     /// How probable an eviction is within this time, in billionths; small ones add up, so it is the rate times the time.
     pub fn within(self, span: Span) -> u64 {
-        let billionths = u128::from(self.0) * u128::from(span.as_micros()) / 1_000_000;
-        u64::try_from(billionths).unwrap_or(u64::MAX).min(1_000_000_000)
+        span.scaled(self.0, 1_000_000).as_micros().min(1_000_000_000)
     }
 }
 

@@ -94,8 +94,7 @@ fn bucket(duration: Span) -> u8 {
         return 0;
     }
     let octave = millis.ilog2();
-    let micros = u128::from(duration.as_micros());
-    let quarter = (micros * 4 / (1_000 << octave)) as u32 - 4;
+    let quarter = duration.scaled(4, 1_000 << octave).0 as u32 - 4;
     (1 + octave * 4 + quarter.min(3)).min(u32::from(u8::MAX)) as u8
 }
 

@@ -5,6 +5,8 @@
 //! made for nobody; a new one, for which idle ones, the least worth first, are stopped if their memory is needed.
 //! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
 
+use std::collections::hash_map::Entry;
+
 use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
@@ -33,7 +35,9 @@ impl Residency {
             outputs.push(Output::Duplicate { invocation, attempt });
             return;
         }
-        self.supersede(invocation, outputs);
+        if newest_here.is_some() {
+            self.supersede(invocation, outputs);
+        }
         self.keep_alive.called(self.now, run.function.id);
         let released = self.settings.admission.is_released();
         if self.standing == VmStanding::Draining && !released {
@@ -49,11 +53,24 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.is_empty() && self.try_to_begin(run, outputs) {
             // It runs, or its sandbox is being made.
+        } else if !self.may_wait(&run) && !released {
+            outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.len() >= self.settings.queue_limit as usize {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::QueueFull });
         } else {
             self.queue.push_back(run);
         }
+    }
+
+    /// Whether a run that finds no room may wait for some. What is about to be free (runs that were told to end, sandboxes that
+    /// are being made for nobody) its Controller counts on, rightly. Beyond that Controllers that do not know of one another have
+    /// sent more than there is: one of their runs may wait, so that whoever is new here gets a turn; the others go back at once to
+    /// where they can still go anywhere.
+    fn may_wait(&self, run: &Run) -> bool {
+        let ends: Resources =
+            self.runs.values().filter(|(_, run)| run.killed).map(|(_, run)| run.grant.booked).sum();
+        self.queue.is_empty()
+            || (self.all_that_is_asked_for() - ends + run.grant.booked).fits_in(self.capacity)
     }
 
     fn attempt_here(&self, invocation: InvocationId) -> Option<Attempt> {
@@ -220,8 +237,10 @@ impl Residency {
         let Some(Doing::Running(invocation, _)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
             return;
         };
-        if self.runs.get(&invocation).is_some_and(|&(sandbox, _)| sandbox == id) {
-            self.runs.remove(&invocation);
+        if let Entry::Occupied(run) = self.runs.entry(invocation)
+            && run.get().0 == id
+        {
+            run.remove();
         }
         self.end_lending(id);
         if kept {
@@ -240,12 +259,12 @@ impl Residency {
 
     /// A sandbox without a run takes one whose own is still being made, or becomes idle, or ends.
     fn serve_or_rest(&mut self, id: SandboxId, outputs: &mut Vec<Output>) {
-        self.sandboxes.change(id, |sandbox| {
+        let resting = self.sandboxes.change(id, |sandbox| {
             sandbox.doing = Doing::Resting;
             sandbox.booked = Resources::ZERO;
         });
-        let Some(sandbox) = self.sandboxes.get(id).copied() else { return };
-        if self.sandboxes.is_outdated(&sandbox.function) {
+        let Some(&Sandbox { function, ceiling, unused, .. }) = resting else { return };
+        if self.sandboxes.is_outdated(&function) {
             return self.stop(id, StopWhy::Outdated, outputs);
         }
         let released = self.settings.admission.is_released();
@@ -256,7 +275,7 @@ impl Residency {
             .sandboxes
             .making()
             .filter(|_| !released)
-            .filter(|(_, other)| other.serves_build(&sandbox.function))
+            .filter(|(_, other)| other.serves_build(&function))
             .find_map(|(other, making)| match making.doing {
                 Doing::Making(Some((invocation, _))) => Some((other, invocation, making.booked.memory)),
                 _ => None,
@@ -268,9 +287,9 @@ impl Residency {
             self.detach(other);
             return self.execute(id, run, false, outputs);
         }
-        let ceiling = sandbox.ceiling.memory;
+        let ceiling = ceiling.memory;
         if self.make_room(u64::from(ceiling.0), Some(id), outputs) {
-            let rest = self.keep_alive.rests(self.now, &sandbox.function, sandbox.unused);
+            let rest = self.keep_alive.rests(self.now, &function, unused);
             self.sandboxes.change(id, |sandbox| {
                 sandbox.doing = Doing::Idle(self.now);
                 (sandbox.held, sandbox.rest) = (ceiling, rest);

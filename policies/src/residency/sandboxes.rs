@@ -4,7 +4,7 @@
 //! **Promises:** what is booked and held is the sum over all sandboxes, kept up at every change.
 //! **Gives up:** deciding. It finds; the machine chooses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use vocabulary::{
     Attempt, FunctionCard, FunctionId, InvocationId, Mebibytes, Moment, Resources, Revision, WarmOnVm,
@@ -13,6 +13,7 @@ use vocabulary::{
 use super::SandboxId;
 use crate::hash::Map;
 use crate::keep_alive::Rest;
+use crate::sorted::Sorted;
 
 /// What a sandbox does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,29 +52,80 @@ impl Sandbox {
     pub fn serves_build(&self, function: &FunctionCard) -> bool {
         (self.function.id, self.function.revision) == (function.id, function.revision)
     }
+
+    fn part(&self, id: SandboxId) -> Part {
+        let FunctionCard { id: function, revision, .. } = self.function;
+        let stands = match self.doing {
+            Doing::Making(_) => Stands::Making(id),
+            Doing::Idle(since) => Stands::Idle(Idle { function, revision, since, id, rest: self.rest }),
+            Doing::Resting | Doing::Running(..) => Stands::Nowhere,
+        };
+        Part { booked: self.booked, held: self.held, stands }
+    }
+}
+
+/// An idle sandbox. The order of the fields is that in which one is sought: by build, then since when it is idle. What else is
+/// asked of idle ones is asked when memory is short or one has come to its end: then all are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Idle {
+    function: FunctionId,
+    revision: Revision,
+    since: Moment,
+    id: SandboxId,
+    rest: Rest,
+}
+
+impl Idle {
+    fn build(&self) -> (FunctionId, Revision) {
+        (self.function, self.revision)
+    }
+
+    fn end(&self) -> (Moment, SandboxId) {
+        (self.rest.until, self.id)
+    }
 }
 
 /// All sandboxes of this VM.
 #[derive(Debug, Default)]
 pub(super) struct Sandboxes {
     all: Map<SandboxId, Sandbox>,
-    /// Those that are being made.
-    making: BTreeSet<SandboxId>,
-    /// Idle ones by build, then since when.
-    idle: BTreeSet<(FunctionId, Revision, Moment, SandboxId)>,
-    /// The same by worth, then age.
-    idle_by_worth: BTreeSet<(u64, Moment, SandboxId)>,
-    /// The same by when they end.
-    idle_by_end: BTreeSet<(Moment, SandboxId)>,
+    sums: Sums,
     /// How many each function has, idle or not.
-    per_function: BTreeMap<FunctionId, u32>,
+    per_function: Map<FunctionId, u32>,
     /// The newest build seen of each function that has or had a sandbox here.
-    newest: BTreeMap<FunctionId, Revision>,
+    newest: Map<FunctionId, Revision>,
     last_id: u64,
+}
+
+/// What all sandboxes are together, kept up at every change of one.
+#[derive(Debug, Default)]
+struct Sums {
     booked: Resources,
     /// In MiB; wide enough for any number of absurd ceilings.
     held: u64,
     held_idle: u64,
+    /// Those that are being made.
+    making: Sorted<SandboxId>,
+    idle: Sorted<Idle>,
+    /// The idle one that ends next.
+    next_end: Option<(Moment, SandboxId)>,
+}
+
+/// One sandbox's part of them.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    booked: Resources,
+    held: Mebibytes,
+    stands: Stands,
+}
+
+/// In which list it stands.
+#[derive(Debug, Clone, Copy)]
+enum Stands {
+    Making(SandboxId),
+    Idle(Idle),
+    /// It runs, or has just run.
+    Nowhere,
 }
 
 /// Builds of functions without a sandbox that are remembered.
@@ -90,17 +142,17 @@ impl Sandboxes {
 
     /// What runs have booked.
     pub fn booked(&self) -> Resources {
-        self.booked
+        self.sums.booked
     }
 
     /// Memory in MiB that nobody else may have.
     pub fn held(&self) -> u64 {
-        self.held
+        self.sums.held
     }
 
     /// The part of it that stopping all idle ones would free.
     pub fn held_idle(&self) -> u64 {
-        self.held_idle
+        self.sums.held_idle
     }
 
     /// Being made, idle, running.
@@ -144,19 +196,20 @@ impl Sandboxes {
 
     /// The idle one of this build that was used last: the others may grow old and go.
     pub fn last_used(&self, function: FunctionId, revision: Revision) -> Option<SandboxId> {
-        let build = (function, revision, Moment::ORIGIN, SandboxId(0))
-            ..=(function, revision, Moment::NEVER, SandboxId(u64::MAX));
-        self.idle.range(build).next_back().map(|&(.., id)| id)
+        let build = (function, revision);
+        let behind = self.sums.idle.partition_point(|idle| idle.build() <= build);
+        self.sums.idle[..behind].last().filter(|last| last.build() == build).map(|last| last.id)
     }
 
-    /// The idle one that is worth least, but not this one.
+    /// The idle one that is worth least, of equals the longest idle, but not this one. O(idle ones).
     pub fn least_worth(&self, sparing: Option<SandboxId>) -> Option<SandboxId> {
-        self.idle_by_worth.iter().map(|&(.., id)| id).find(|&id| Some(id) != sparing)
+        let others = self.sums.idle.iter().filter(|idle| Some(idle.id) != sparing);
+        others.min_by_key(|idle| (idle.rest.worth, idle.since, idle.id)).map(|least| least.id)
     }
 
     /// The idle one that ends next, and when.
     pub fn next_end(&self) -> Option<(Moment, SandboxId)> {
-        self.idle_by_end.first().copied()
+        self.sums.next_end
     }
 
     /// Whether the function has any sandbox here.
@@ -166,9 +219,9 @@ impl Sandboxes {
 
     /// Idle ones of older builds of a function.
     pub fn outdated(&self, function: FunctionId, newest: Revision) -> Vec<SandboxId> {
-        let older = (function, Revision(0), Moment::ORIGIN, SandboxId(0))
-            ..(function, newest, Moment::ORIGIN, SandboxId(0));
-        self.idle.range(older).map(|&(.., id)| id).collect()
+        let of_function = self.sums.idle.partition_point(|idle| idle.function < function);
+        let of_function = self.sums.idle[of_function..].iter().take_while(|idle| idle.function == function);
+        of_function.take_while(|idle| idle.revision < newest).map(|idle| idle.id).collect()
     }
 
     /// Sandboxes of this build that can serve, now or later.
@@ -178,12 +231,12 @@ impl Sandboxes {
 
     /// Sandboxes that are being made, oldest first.
     pub fn making(&self) -> impl DoubleEndedIterator<Item = (SandboxId, &Sandbox)> {
-        self.making.iter().filter_map(|&id| Some((id, self.all.get(&id)?)))
+        self.sums.making.iter().filter_map(|&id| Some((id, self.all.get(&id)?)))
     }
 
     /// What is idle, by build; appended.
     pub fn list_warm(&self, warm: &mut Vec<WarmOnVm>) {
-        for &(function, revision, ..) in &self.idle {
+        for &Idle { function, revision, .. } in self.sums.idle.iter() {
             match warm.last_mut() {
                 Some(last) if (last.function, last.revision) == (function, revision) => last.idle += 1,
                 _ => warm.push(WarmOnVm { function, revision, idle: 1 }),
@@ -223,9 +276,7 @@ impl Sandboxes {
     /// It is gone.
     pub fn remove(&mut self, id: SandboxId) -> Option<Sandbox> {
         let sandbox = self.all.remove(&id)?;
-        self.booked -= sandbox.booked;
-        self.held -= u64::from(sandbox.held.0);
-        self.unlist(id, &sandbox);
+        self.sums.take(&sandbox.part(id));
         if let Some(count) = self.per_function.get_mut(&sandbox.function.id) {
             *count -= 1;
             if *count == 0 {
@@ -235,55 +286,52 @@ impl Sandboxes {
         Some(sandbox)
     }
 
-    /// Changes one; unknown ones are left alone. Never its function.
-    pub fn change(&mut self, id: SandboxId, change: impl FnOnce(&mut Sandbox)) {
-        let Some(sandbox) = self.all.get_mut(&id) else { return };
-        let before = *sandbox;
+    /// Changes one, and says how it is then; unknown ones are left alone. Never its function.
+    pub fn change(&mut self, id: SandboxId, change: impl FnOnce(&mut Sandbox)) -> Option<&Sandbox> {
+        let sandbox = self.all.get_mut(&id)?;
+        let before = sandbox.part(id);
         change(sandbox);
-        let after = *sandbox;
-        self.booked -= before.booked;
-        self.booked += after.booked;
-        self.held -= u64::from(before.held.0);
-        self.held += u64::from(after.held.0);
-        self.unlist(id, &before);
-        self.list(id, &after);
+        self.sums.take(&before);
+        self.sums.add(&sandbox.part(id));
+        Some(sandbox)
     }
 
     fn put(&mut self, id: SandboxId, sandbox: Sandbox) {
-        self.booked += sandbox.booked;
-        self.held += u64::from(sandbox.held.0);
         *self.per_function.entry(sandbox.function.id).or_insert(0) += 1;
-        self.list(id, &sandbox);
+        self.sums.add(&sandbox.part(id));
         self.all.insert(id, sandbox);
     }
+}
 
-    fn list(&mut self, id: SandboxId, sandbox: &Sandbox) {
-        match sandbox.doing {
-            Doing::Making(_) => {
-                self.making.insert(id);
+impl Sums {
+    fn add(&mut self, part: &Part) {
+        self.booked += part.booked;
+        self.held += u64::from(part.held.0);
+        match part.stands {
+            Stands::Making(id) => self.making.insert(id),
+            Stands::Idle(idle) => {
+                self.held_idle += u64::from(part.held.0);
+                self.idle.insert(idle);
+                let end = idle.end();
+                self.next_end = Some(self.next_end.map_or(end, |next| next.min(end)));
             }
-            Doing::Idle(since) => {
-                self.held_idle += u64::from(sandbox.held.0);
-                self.idle.insert((sandbox.function.id, sandbox.function.revision, since, id));
-                self.idle_by_worth.insert((sandbox.rest.worth, since, id));
-                self.idle_by_end.insert((sandbox.rest.until, id));
-            }
-            Doing::Resting | Doing::Running(..) => {}
+            Stands::Nowhere => {}
         }
     }
 
-    fn unlist(&mut self, id: SandboxId, sandbox: &Sandbox) {
-        match sandbox.doing {
-            Doing::Making(_) => {
-                self.making.remove(&id);
+    fn take(&mut self, part: &Part) {
+        self.booked -= part.booked;
+        self.held -= u64::from(part.held.0);
+        match part.stands {
+            Stands::Making(id) => self.making.remove(&id),
+            Stands::Idle(idle) => {
+                self.held_idle -= u64::from(part.held.0);
+                self.idle.remove(&idle);
+                if self.next_end == Some(idle.end()) {
+                    self.next_end = self.idle.iter().map(Idle::end).min();
+                }
             }
-            Doing::Idle(since) => {
-                self.held_idle -= u64::from(sandbox.held.0);
-                self.idle.remove(&(sandbox.function.id, sandbox.function.revision, since, id));
-                self.idle_by_worth.remove(&(sandbox.rest.worth, since, id));
-                self.idle_by_end.remove(&(sandbox.rest.until, id));
-            }
-            Doing::Resting | Doing::Running(..) => {}
+            Stands::Nowhere => {}
         }
     }
 }

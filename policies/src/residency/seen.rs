@@ -5,6 +5,7 @@
 //! **Gives up:** duplicates that come later than that. By then the Frontend has forgotten the invocation, too.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use vocabulary::{Attempt, InvocationId, Moment, Span};
 
@@ -27,11 +28,19 @@ impl Seen {
 
     /// Notes this attempt; says whether it is newer than all seen of its invocation.
     pub fn note(&mut self, now: Moment, id: InvocationId, attempt: Attempt) -> bool {
-        let known = self.highest.get(&id).map(|&(highest, _)| highest);
-        let highest = known.map_or(attempt, |known| known.max(attempt));
-        self.highest.insert(id, (highest, now));
         self.order.push_back((now, id));
-        known.is_none_or(|known| attempt > known)
+        match self.highest.entry(id) {
+            Entry::Vacant(entry) => {
+                entry.insert((attempt, now));
+                true
+            }
+            Entry::Occupied(mut entry) => {
+                let (highest, noted) = entry.get_mut();
+                let is_newer = attempt > *highest;
+                (*highest, *noted) = (attempt.max(*highest), now);
+                is_newer
+            }
+        }
     }
 
     /// Forgets what is too old or too much.
@@ -40,8 +49,10 @@ impl Seen {
             && (now.since(noted) >= self.kept_for || self.order.len() > self.limit)
         {
             self.order.pop_front();
-            if self.highest.get(&id).is_some_and(|&(_, latest)| latest == noted) {
-                self.highest.remove(&id);
+            if let Entry::Occupied(entry) = self.highest.entry(id)
+                && entry.get().1 == noted
+            {
+                entry.remove();
             }
         }
     }

@@ -110,15 +110,34 @@ fn idle_sandboxes_make_room_the_longest_idle_first() {
 }
 
 #[test]
-fn what_does_not_fit_waits_in_order_and_a_full_queue_says_so() {
-    let settings = Settings { queue_limit: 1, ..Settings::default() };
-    let mut vm = Residency::new(settings, Resources::new(1_000, 1_024));
+fn one_that_does_not_fit_waits_and_whatever_comes_then_goes_back_at_once() {
+    let mut vm = vm(1, 1_024);
     told(&mut vm, at(0), run(1));
     told(&mut vm, at(0), ready(1));
     assert_eq!(said(&told(&mut vm, at(0), run(2))), [""; 0]);
-    assert_eq!(said(&told(&mut vm, at(0), run(3))), ["back 3 QueueFull"]);
+    assert_eq!(said(&told(&mut vm, at(0), run(3))), ["back 3 NoRoom"]);
     assert_eq!(vm.running().len(), 2, "what waits is reported, too");
     assert_eq!(said(&told(&mut vm, at(1), ended(1))), ["execute 2 in 1"]);
+}
+
+#[test]
+fn as_much_may_wait_as_is_about_to_end_and_a_full_queue_says_so() {
+    let settings = Settings { queue_limit: 2, ..Settings::default() };
+    let mut vm = Residency::new(settings, Resources::new(3_000, 1_024));
+    for id in 1..=3 {
+        told(&mut vm, at(0), run(id));
+        told(&mut vm, at(0), ready(id as u64));
+    }
+    for id in 1..=3 {
+        let killed =
+            told(&mut vm, at(1), Input::Cancel { invocation: InvocationId(id), attempt: Attempt(1) });
+        assert_eq!(said(&killed), [format!("kill {id} in {id}")]);
+    }
+    assert_eq!(said(&told(&mut vm, at(1), run(4))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), run(5))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), run(6))), ["back 6 QueueFull"]);
+    let gone = Input::RunEnded { sandbox: SandboxId(1), kept: false };
+    assert_eq!(said(&told(&mut vm, at(1), gone)), ["start 4"]);
 }
 
 #[test]
@@ -128,14 +147,12 @@ fn what_waits_too_long_for_room_that_another_controller_took_goes_back() {
     told(&mut vm, at(0), ready(1));
     assert!(!vm.is_overbooked());
     told(&mut vm, at(0), run(2));
-    let later = at(0) + Span::millis(100);
-    told(&mut vm, later, run(3));
     assert!(vm.is_overbooked());
     let due = at(0) + Settings::default().wait_limit;
     assert_eq!(vm.next_wakeup(), Some(due));
     assert_eq!(said(&told(&mut vm, due, Input::Woke)), ["back 2 NoRoom"]);
-    assert_eq!(vm.next_wakeup(), Some(due + Span::millis(100)));
     // Room in time is room.
+    told(&mut vm, due, run(3));
     assert_eq!(said(&told(&mut vm, due, ended(1))), ["execute 3 in 1"]);
     // A released invoker keeps what it was sent.
     let mut old = released(MEASURED, 2, 1_000);

@@ -286,7 +286,7 @@ impl World {
                 self.noticed.remove(&vm);
             }
             O::Again { why: dispatch::Again::Notice, .. } => self.reruns += 1,
-            O::Stale { .. } | O::Again { .. } => {}
+            O::Stale { .. } | O::Again { .. } | O::Ran(_) => {}
         }
     }
 

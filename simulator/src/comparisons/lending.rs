@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use policies::allocation::{self, Allocator};
 use policies::residency::Lending;
+use serde::Serialize;
 use vocabulary::{Moment, Resources, Span, VmKind};
 
 use super::Seeds;
@@ -119,7 +120,7 @@ pub struct Set {
 }
 
 /// One row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// Whose.
     pub name: String,

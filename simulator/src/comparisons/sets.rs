@@ -7,7 +7,9 @@
 
 use std::path::Path;
 
-use super::lending::{Arrivals, Knowledge, Set};
+use super::lending::{Arrivals, Contender, Knowledge, Set, Unplayed};
+use super::overview::Played;
+use crate::runs::Progress;
 use crate::workload::{Azure2019, Freyr, Lendable, Reserved, S500_JUDGE, Selection, TraceError};
 
 /// The arrivals of Freyr's test, below the folder of traces.
@@ -27,6 +29,38 @@ pub struct Titled {
     pub set: Set,
     /// Whether all contenders are.
     pub with_all: bool,
+}
+
+impl Titled {
+    /// Whether it goes by this name, which may end in the number of nodes: `s500`, or `s500-10`; or has this title.
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.name || name == format!("{}-{}", self.name, self.set.nodes) || name == self.title
+    }
+
+    /// All rows of it, with these beside those that it is played with anyway.
+    pub fn play(
+        &self,
+        trained: &[Contender],
+        seeds: u64,
+        threads: usize,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) -> Result<Played, Unplayed> {
+        let mut contenders = if self.with_all { Contender::all() } else { Contender::few() };
+        contenders.extend(trained.iter().cloned());
+        Ok(Played {
+            set: self.name.to_owned(),
+            title: self.title.clone(),
+            nodes: self.set.nodes,
+            seeds,
+            inputs_vary: self.set.input_spread > 0.0,
+            rows: self.set.rows(&contenders, seeds, threads, progress)?,
+        })
+    }
+
+    /// So many runs for each seed.
+    pub fn contenders(&self, trained: usize) -> usize {
+        (if self.with_all { Contender::all().len() } else { Contender::few().len() }) + trained
+    }
 }
 
 /// Freyr's test: 10 nodes.

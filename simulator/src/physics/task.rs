@@ -202,13 +202,13 @@ impl<P: Copy> Task<P> {
     /// Memory that it touches after what it has done.
     pub fn memory(&self) -> Mebibytes {
         let Work { io, memory, .. } = self.load.work;
-        let done = u128::from(self.io_done) + u128::from(self.cpu_done / CORE_US);
-        let all = u128::from(io.0) + u128::from(cpu_of(&self.load.work) / CORE_US);
-        let grown = u128::from((memory - RUNTIME_MEMORY).0);
-        let ramp = (all * u128::from(RAMP_PERCENT) / 100).max(1);
-        let now = if done >= ramp { grown } else { grown * done / ramp };
+        let done = Span(self.io_done) + Span(self.cpu_done / CORE_US);
+        let all = io + Span(cpu_of(&self.load.work) / CORE_US);
+        let grown = memory - RUNTIME_MEMORY;
+        let ramp = all.scaled(RAMP_PERCENT, 100).max(Span(1));
+        let now = if done >= ramp { grown } else { grown.scaled(done.0, ramp.0) };
         let floor = RUNTIME_MEMORY.min(memory);
-        (floor + Mebibytes(now as u32)).max(self.load.resident).min(self.load.ceiling.memory)
+        (floor + now).max(self.load.resident).min(self.load.ceiling.memory)
     }
 
     /// Accounts for the time until now, at the rate it has had; says what it was given.

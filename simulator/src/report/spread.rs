@@ -54,16 +54,16 @@ impl Spread {
         self.most = self.most.max(value);
         self.count += 1;
         self.sum += u128::from(value);
-        if self.buckets.is_empty() && self.few.len() < self.grain.exact {
+        if !self.buckets.is_empty() {
+            self.bucket(value);
+        } else if self.few.len() < self.grain.exact {
             self.few.push(value);
-            return;
-        }
-        if self.buckets.is_empty() {
+        } else {
             for few in std::mem::take(&mut self.few) {
                 self.bucket(few);
             }
+            self.bucket(value);
         }
-        self.bucket(value);
     }
 
     /// All values of another of the same grain.
@@ -91,12 +91,15 @@ impl Spread {
         }
     }
 
+    #[inline]
     fn bucket(&mut self, value: u64) {
         let index = index(value, self.grain.bits);
-        if self.buckets.len() <= index {
-            self.buckets.resize(index + 1, 0);
+        if let Some(bucket) = self.buckets.get_mut(index) {
+            *bucket = bucket.saturating_add(1);
+        } else {
+            self.buckets.resize(index, 0);
+            self.buckets.push(1);
         }
-        self.buckets[index] = self.buckets[index].saturating_add(1);
     }
 
     /// How many.

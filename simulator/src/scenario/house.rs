@@ -10,13 +10,13 @@ use std::path::Path;
 
 use policies::residency::Lending;
 use policies::{allocation, placement, reliability, residency, safeguard};
-use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span};
+use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmId};
 
-use super::{FleetSource, MachinesSource, Scenario, ScenarioError};
+use super::{FleetSource, MachinesSource, Scenario, ScenarioError, Vms};
 use crate::chance::Chance;
 use crate::house::{House, Network};
 use crate::machines::{Fleet, Launches};
-use crate::plan::{Call, Calls, FunctionPlan, Gone, Machines, VmPlan, Work};
+use crate::plan::{Absence, Call, Calls, FunctionPlan, Gone, Machines, Recall, VmPlan, Work};
 
 /// Callers come when the house has stood for two seconds, as the live demo's do.
 const FIRST_CALL: Span = Span::seconds(2);
@@ -71,6 +71,8 @@ impl Scenario {
             ..Default::default()
         };
         house.keep_alive.clone_from(&self.keep_alive);
+        house.absences = self.absences();
+        house.recalls = self.recalls();
         house.fleet = self.fleet.as_ref().map(FleetSource::fleet);
         house.fleet_rule = self.fleet.as_ref().and_then(FleetSource::rule);
         house.network = Network { delay: Span(self.message_us), jitter: Span(self.message_jitter_us) };
@@ -101,6 +103,43 @@ impl Scenario {
             }
         }
         plans
+    }
+
+    fn absences(&self) -> Vec<(VmId, Absence)> {
+        let at = |after: f64| Moment::ORIGIN + seconds(after);
+        let of_vm = |(vm, vms): (VmId, &'_ Vms)| {
+            let absences = vms.absences.clone().into_iter();
+            absences.map(move |absence| (vm, absence)).collect::<Vec<_>>()
+        };
+        self.numbered_vms()
+            .flat_map(of_vm)
+            .map(|(vm, absence)| {
+                let (from, to) = (at(absence.from_seconds), at(absence.to_seconds));
+                (vm, Absence { from, to, is_frozen: absence.is_frozen })
+            })
+            .collect()
+    }
+
+    fn recalls(&self) -> Vec<(VmId, Recall)> {
+        let at = |after: f64| Moment::ORIGIN + seconds(after);
+        let of_vm = |(vm, vms): (VmId, &'_ Vms)| {
+            let recalls = vms.recalls.clone().into_iter();
+            recalls.map(move |recall| (vm, recall)).collect::<Vec<_>>()
+        };
+        self.numbered_vms()
+            .flat_map(of_vm)
+            .map(|(vm, recall)| {
+                let (deadline, called_off) =
+                    (at(recall.at_seconds + recall.notice_seconds), at(recall.called_off_at_seconds));
+                (vm, Recall { at: at(recall.at_seconds), deadline, called_off })
+            })
+            .collect()
+    }
+
+    /// As the world numbers them: each of those that are alike has a number of its own.
+    fn numbered_vms(&self) -> impl Iterator<Item = (VmId, &Vms)> {
+        let all = self.vms.iter().flat_map(|vms| std::iter::repeat_n(vms, vms.count as usize));
+        all.zip(1..).map(|(vms, number)| (VmId(number), vms))
     }
 
     fn vm_plans(&self) -> Vec<VmPlan> {

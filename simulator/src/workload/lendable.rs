@@ -70,9 +70,7 @@ impl Lendable {
                 cores * if varies { durations.iter().map(seconds).sum() } else { fixed }
             })
             .sum();
-        let minutes = (0..u32::MAX).filter(|&minute| plain.has_minute(minute));
-        let length =
-            minutes.take(self.trace.minutes().len()).filter(|m| self.trace.minutes().contains(m)).count();
+        let length = self.trace.minutes().iter().filter(|&&minute| plain.has_minute(minute)).count();
         let there = f64::from(cores) * length as f64 * plain.minute.as_seconds();
         let rate = f64::from(self.load_permille) / 1e3 * there / asked.max(1e-9);
         let mut table = self.trace.workload(&Selection { rate, ..plain }, &assumptions, seed)?;

@@ -11,103 +11,124 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use vocabulary::Moment;
 
-/// See the module. `R` is what stands in the row, `H` what lies in the heap.
-pub(super) struct Agenda<R, H> {
+/// See the module.
+pub(super) struct Agenda<T> {
     order: u64,
-    row: VecDeque<(Moment, u64, R)>,
-    seconds: VecDeque<(Moment, u64, H)>,
-    heap: BinaryHeap<Planned<H>>,
+    row: VecDeque<Planned<T>>,
+    seconds: VecDeque<Planned<T>>,
+    heap: BinaryHeap<Planned<T>>,
+    /// Of each of the three, when its first one happens: asked for at every event, and changed for one of them.
+    firsts: [Turn; 3],
 }
 
-/// What happens next.
-pub(super) enum Next<R, H> {
-    Row(R),
-    Heap(H),
+/// When, and as the how manieth it was planned.
+type Turn = (Moment, u64);
+
+/// There is none.
+const NONE: Turn = (Moment::NEVER, u64::MAX);
+
+/// Where the next event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Row = 0,
+    Seconds = 1,
+    Heap = 2,
 }
 
-struct Planned<H> {
-    at: Moment,
-    order: u64,
-    what: H,
+/// The next event, as [`Agenda::pop`] wants it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub at: Moment,
+    place: Place,
 }
 
-impl<H> PartialEq for Planned<H> {
+struct Planned<T> {
+    turn: Turn,
+    what: T,
+}
+
+impl<T> PartialEq for Planned<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
+        self.turn == other.turn
     }
 }
 
-impl<H> Eq for Planned<H> {}
+impl<T> Eq for Planned<T> {}
 
-impl<H> PartialOrd for Planned<H> {
+impl<T> PartialOrd for Planned<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<H> Ord for Planned<H> {
+impl<T> Ord for Planned<T> {
     /// The standard heap gives the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.order).cmp(&(self.at, self.order))
+        other.turn.cmp(&self.turn)
     }
 }
 
-impl<R, H> Agenda<R, H> {
+impl<T> Agenda<T> {
     pub fn new() -> Self {
-        Self { order: 0, row: VecDeque::new(), seconds: VecDeque::new(), heap: BinaryHeap::new() }
+        let heap = BinaryHeap::new();
+        Self { order: 0, row: VecDeque::new(), seconds: VecDeque::new(), heap, firsts: [NONE; 3] }
     }
 
     /// At any moment.
     #[inline]
-    pub fn plan(&mut self, at: Moment, what: H) {
-        self.order += 1;
-        self.heap.push(Planned { at, order: self.order, what });
+    pub fn plan(&mut self, at: Moment, what: T) {
+        let planned = self.planned(at, Place::Heap, what);
+        self.heap.push(planned);
     }
 
     /// Never before what already stands in the row.
     #[inline]
-    pub fn follow(&mut self, at: Moment, what: R) {
-        debug_assert!(self.row.back().is_none_or(|&(last, ..)| last <= at), "the row is in order");
-        self.order += 1;
-        self.row.push_back((at, self.order, what));
+    pub fn follow(&mut self, at: Moment, what: T) {
+        debug_assert!(self.row.back().is_none_or(|last| last.turn.0 <= at), "the row is in order");
+        let planned = self.planned(at, Place::Row, what);
+        self.row.push_back(planned);
     }
 
     /// Once more, never before what already stands in that row.
     #[inline]
-    pub fn again(&mut self, at: Moment, what: H) {
-        debug_assert!(self.seconds.back().is_none_or(|&(last, ..)| last <= at), "the row is in order");
+    pub fn again(&mut self, at: Moment, what: T) {
+        debug_assert!(self.seconds.back().is_none_or(|last| last.turn.0 <= at), "the row is in order");
+        let planned = self.planned(at, Place::Seconds, what);
+        self.seconds.push_back(planned);
+    }
+
+    #[inline]
+    fn planned(&mut self, at: Moment, place: Place, what: T) -> Planned<T> {
         self.order += 1;
-        self.seconds.push_back((at, self.order, what));
+        let turn = (at, self.order);
+        let first = &mut self.firsts[place as usize];
+        *first = turn.min(*first);
+        Planned { turn, what }
     }
 
-    /// When the next thing happens; [`Moment::NEVER`] if nothing does.
+    /// What happens next, and when; at [`Moment::NEVER`] if nothing does.
     #[inline]
-    pub fn next_at(&self) -> Moment {
-        let [row, seconds, heap] = self.firsts();
-        row.min(seconds).min(heap).0
-    }
-
-    #[inline]
-    fn firsts(&self) -> [(Moment, u64); 3] {
-        const NONE: (Moment, u64) = (Moment::NEVER, u64::MAX);
-        [
-            self.row.front().map_or(NONE, |&(at, order, _)| (at, order)),
-            self.seconds.front().map_or(NONE, |&(at, order, _)| (at, order)),
-            self.heap.peek().map_or(NONE, |planned| (planned.at, planned.order)),
-        ]
-    }
-
-    /// The next thing that happens.
-    #[inline]
-    pub fn pop(&mut self) -> Option<(Moment, Next<R, H>)> {
-        let [row, seconds, heap] = self.firsts();
+    pub fn next(&self) -> Next {
+        let [row, seconds, heap] = self.firsts;
         if row < seconds && row < heap {
-            self.row.pop_front().map(|(at, _, what)| (at, Next::Row(what)))
+            Next { at: row.0, place: Place::Row }
         } else if seconds < heap {
-            self.seconds.pop_front().map(|(at, _, what)| (at, Next::Heap(what)))
+            Next { at: seconds.0, place: Place::Seconds }
         } else {
-            self.heap.pop().map(|planned| (planned.at, Next::Heap(planned.what)))
+            Next { at: heap.0, place: Place::Heap }
         }
+    }
+
+    /// Takes it out. Nothing may have been planned since [`Agenda::next`] said so.
+    #[inline]
+    pub fn pop(&mut self, next: Next) -> Option<T> {
+        let (popped, first) = match next.place {
+            Place::Row => (self.row.pop_front(), self.row.front()),
+            Place::Seconds => (self.seconds.pop_front(), self.seconds.front()),
+            Place::Heap => (self.heap.pop(), self.heap.peek()),
+        };
+        self.firsts[next.place as usize] = first.map_or(NONE, |first| first.turn);
+        popped.map(|popped| popped.what)
     }
 }
 
@@ -117,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_earliest_comes_first_and_of_equals_the_one_planned_first() {
-        let mut agenda: Agenda<u32, u32> = Agenda::new();
+        let mut agenda: Agenda<u32> = Agenda::new();
         agenda.plan(Moment(5), 1);
         agenda.follow(Moment(5), 2);
         agenda.plan(Moment(3), 3);
@@ -126,15 +147,15 @@ mod tests {
         agenda.again(Moment(5), 7);
         agenda.plan(Moment(5), 6);
         let mut seen = Vec::new();
-        while let at = agenda.next_at()
-            && let Some((popped, what)) = agenda.pop()
+        let mut last = Moment::ORIGIN;
+        while let next = agenda.next()
+            && let Some(what) = agenda.pop(next)
         {
-            assert_eq!(at, popped);
-            seen.push(match what {
-                Next::Row(what) | Next::Heap(what) => what,
-            });
+            assert!(next.at >= last && next.at < Moment::NEVER);
+            last = next.at;
+            seen.push(what);
         }
         assert_eq!(seen, [3, 1, 2, 7, 6, 4, 5]);
-        assert_eq!(agenda.next_at(), Moment::NEVER);
+        assert_eq!(agenda.next().at, Moment::NEVER);
     }
 }

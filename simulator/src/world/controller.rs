@@ -35,7 +35,7 @@ impl World {
             Letter::Starved { vm, ending } => I::Starved { vm, ending },
             Letter::HandedBack { vm, invocation, attempt } => I::HandedBack { vm, invocation, attempt },
             Letter::Bounced { vm, invocation, attempt } => I::Bounced { vm, invocation, attempt },
-            Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline: Some(deadline) },
+            Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline },
             Letter::Lost(vm) => I::VmLost(vm),
         };
         self.tell_controller(input);
@@ -126,6 +126,8 @@ impl World {
                     self.send(Message::ToVm(vm, residency::Input::Prewarm { function, count }));
                 }
                 O::VmGone { .. } => self.tally.vm_given_up(),
+                // Of what was learned a rehearsal needs no record: it knows what is true.
+                O::Ran(_) => {}
                 O::Stale { .. } => self.tally.decisions.stale += 1,
                 O::Again { .. } => self.tally.decisions.again += 1,
             }

@@ -51,15 +51,15 @@ impl World {
     }
 
     pub(super) fn report_to_fleet(&mut self, status: u32) {
-        if self.fleet.is_some() {
-            let status = self.statuses[status as usize].clone();
-            self.tell_fleet(Input::VmReported(status));
-        }
+        let Some(fleet) = &mut self.fleet else { return };
+        let mut outputs = Vec::new();
+        fleet.mind.vm_reports(self.now, &self.statuses[status as usize], &mut outputs);
+        self.carry_out_for_fleet(outputs);
     }
 
-    pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Moment) {
+    pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Option<Moment>) {
         if self.fleet.is_some() {
-            self.send(Message::ToFleet(Input::VmNoticed { vm, deadline: Some(deadline) }));
+            self.send(Message::ToFleet(Input::VmNoticed { vm, deadline }));
         }
     }
 
@@ -84,6 +84,11 @@ impl World {
         let Some(fleet) = &mut self.fleet else { return };
         let mut outputs = Vec::new();
         fleet.mind.handle(self.now, input, &mut outputs);
+        self.carry_out_for_fleet(outputs);
+    }
+
+    fn carry_out_for_fleet(&mut self, outputs: Vec<Output>) {
+        let Some(fleet) = &mut self.fleet else { return };
         if let Some(at) = fleet.mind.next_wakeup()
             && fleet.wakes.is_none_or(|planned| at < planned)
         {

@@ -81,6 +81,25 @@ impl Default for PerFunction {
     }
 }
 
+/// Of a million functions most are never called in a run: nothing is counted for those.
+struct PerFunctions(Vec<Option<Box<PerFunction>>>);
+
+impl PerFunctions {
+    fn of(&mut self, function: u32) -> &mut PerFunction {
+        self.0[function as usize].get_or_insert_default()
+    }
+
+    /// Those that were called, with their plans.
+    fn called<'a>(
+        &'a self,
+        plans: &'a [FunctionPlan],
+    ) -> impl Iterator<Item = (&'a PerFunction, &'a FunctionPlan)> {
+        let known =
+            self.0.iter().zip(plans).filter_map(|(function, plan)| Some((function.as_deref()?, plan)));
+        known.filter(|(function, _)| function.submitted > 0)
+    }
+}
+
 /// A run, as lending had it.
 pub(super) struct Lent {
     pub reservation: Resources,
@@ -118,7 +137,7 @@ pub(super) struct Tally {
     useful: Kinds<u128>,
     wasted: Kinds<u128>,
     making: Kinds<u128>,
-    functions: Vec<PerFunction>,
+    functions: PerFunctions,
     series: Series,
     /// Since the last tick.
     used_lately: Delivered,
@@ -127,8 +146,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub fn new(house: &House) -> Self {
-        let mut functions = Vec::new();
-        functions.resize_with(house.functions.len(), PerFunction::default);
+        let functions = PerFunctions(house.functions.iter().map(|_| None).collect());
         Self {
             from: house.measure_from,
             events: 0,
@@ -171,7 +189,7 @@ impl Tally {
         self.made += 1;
         if measured {
             self.report.submitted += 1;
-            self.functions[function as usize].submitted += 1;
+            self.functions.of(function).submitted += 1;
         }
     }
 
@@ -186,7 +204,7 @@ impl Tally {
 
     pub fn began(&mut self, function: u32, cold: bool, measured: bool) {
         if measured {
-            let function = &mut self.functions[function as usize];
+            let function = self.functions.of(function);
             self.report.runs += 1;
             self.report.cold_runs += u64::from(cold);
             function.runs += 1;
@@ -196,28 +214,28 @@ impl Tally {
 
     pub fn refused(&mut self, function: u32) {
         self.report.refused += 1;
-        self.functions[function as usize].failed += 1;
+        self.functions.of(function).failed += 1;
     }
 
     pub fn waited_too_long(&mut self, function: u32) {
         self.report.waited_too_long += 1;
-        self.functions[function as usize].failed += 1;
+        self.functions.of(function).failed += 1;
     }
 
     pub fn lost_and_never(&mut self, function: u32) {
         self.report.lost_and_never += 1;
-        self.functions[function as usize].lost += 1;
+        self.functions.of(function).lost += 1;
     }
 
     pub fn lost_too_often(&mut self, function: u32) {
         self.report.lost_too_often += 1;
-        self.functions[function as usize].lost += 1;
+        self.functions.of(function).lost += 1;
     }
 
     pub fn answered(&mut self, open: &Open, card: &FunctionCard, took: Span, how: Answered) {
         self.report.answered += 1;
         self.latency.add(took.0);
-        let function = &mut self.functions[open.call.function as usize];
+        let function = self.functions.of(open.call.function);
         match how {
             Answered::OutOfMemory => self.report.out_of_memory += 1,
             Answered::TimedOut => self.report.timed_out += 1,
@@ -308,7 +326,7 @@ impl Tally {
     pub fn run_ended(&mut self, now: Moment, kind: VmKind, function: u32, used: Delivered, useful: bool) {
         if self.is_measured(now) {
             *if useful { self.useful.of(kind) } else { self.wasted.of(kind) } += u128::from(used);
-            *self.functions[function as usize].used.of(kind) += u128::from(used);
+            *self.functions.of(function).used.of(kind) += u128::from(used);
         }
     }
 
@@ -352,12 +370,10 @@ impl Tally {
             making: core_us(self.making),
         };
         let mut apps: std::collections::BTreeMap<u32, PerFunction> = std::collections::BTreeMap::new();
-        for (function, plan) in
-            self.functions.iter().zip(plans).filter(|(function, _)| function.submitted > 0)
-        {
+        for (function, plan) in self.functions.called(plans) {
             apps.entry(plan.app).or_default().merge(function);
         }
-        let called = self.functions.iter().zip(plans).filter(|(function, _)| function.submitted > 0);
+        let called = self.functions.called(plans);
         let functions = called.map(|(function, plan)| function.group(plan.name.clone(), plan.app)).collect();
         let curve = |spread: &Spread| {
             let asked: [u64; 101] = std::array::from_fn(|percent| percent as u64 * 1_000);

@@ -3,8 +3,9 @@
 use policies::hash::Map;
 use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
-use vocabulary::{Mebibytes, MilliCores, Outcome, VmStanding};
+use vocabulary::{Mebibytes, Outcome, VmStanding};
 
+use super::absence::Away;
 use super::callers::Answered;
 use super::tally::Lent;
 use super::watch::Watch;
@@ -44,7 +45,7 @@ pub(super) struct Body {
 pub(super) struct Vm {
     pub residency: Residency,
     pub kind: VmKind,
-    size: Resources,
+    pub size: Resources,
     booked: Resources,
     wakes: Option<Moment>,
     pub machine: Machine<For>,
@@ -58,6 +59,8 @@ pub(super) struct Vm {
     init: Span,
     /// It ends as soon as it runs nothing.
     leaves: bool,
+    /// Nobody hears of it.
+    pub away: Option<Away>,
 }
 
 impl World {
@@ -100,6 +103,7 @@ impl World {
             sampled: self.now,
             init: Span::ZERO,
             leaves: false,
+            away: None,
         };
         let place = id.0 as usize;
         if self.vms.len() <= place {
@@ -112,13 +116,17 @@ impl World {
 
     pub(super) fn vm_changes(&mut self, id: VmId, size: Resources) {
         let now = self.now;
-        if let Some((_, plan)) = self.coming.iter_mut().flatten().find(|(coming, _)| *coming == id) {
-            plan.size = size;
-        }
-        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
+            if let Some((_, plan)) = self.coming.iter_mut().flatten().find(|(coming, _)| *coming == id) {
+                plan.size = size;
+            }
+            return;
+        };
         self.tally.vm_resized(now, vm.kind, vm.size.cpu, size.cpu);
         vm.size = size;
-        vm.machine.set_capacity(now, size.cpu, &mut self.plans);
+        if !vm.away.as_ref().is_some_and(Away::is_frozen) {
+            vm.machine.set_capacity(now, size.cpu, &mut self.plans);
+        }
         self.keep_plans(id);
         self.tell_vm(id, residency::Input::Capacity(size));
         self.reports(id, false);
@@ -129,21 +137,34 @@ impl World {
         if self.vm(id).is_none() {
             return;
         }
-        self.send(Message::ToController(Letter::Noticed { vm: id, deadline }));
-        self.notice_to_fleet(id, deadline);
+        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: Some(deadline) }));
+        self.notice_to_fleet(id, Some(deadline));
         self.tell_vm(id, residency::Input::Standing(VmStanding::Draining));
+        self.reports(id, false);
+    }
+
+    /// Its notice is called off.
+    pub(super) fn vm_may_stay(&mut self, id: VmId) {
+        if self.vm(id).is_none() {
+            return;
+        }
+        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: None }));
+        self.notice_to_fleet(id, None);
+        self.tell_vm(id, residency::Input::Standing(VmStanding::Open));
         self.reports(id, false);
     }
 
     /// It is gone, with all that was on it.
     pub(super) fn vm_gone(&mut self, id: VmId) {
         let now = self.now;
-        if let Some(coming) =
-            self.coming.iter_mut().find(|coming| coming.as_ref().is_some_and(|(of, _)| *of == id))
-        {
-            *coming = None;
-        }
-        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(mut vm) = self.vms.get_mut(id.0 as usize).and_then(Option::take) else {
+            let is_it =
+                |coming: &&mut Option<(VmId, VmPlan)>| coming.as_ref().is_some_and(|(of, _)| *of == id);
+            if let Some(coming) = self.coming.iter_mut().find(is_it) {
+                *coming = None;
+            }
+            return;
+        };
         for lost in vm.machine.lose_all(now) {
             match lost.payload {
                 For::Run(run) => self.tally.run_ended(now, vm.kind, run.number, lost.delivered, false),
@@ -184,6 +205,12 @@ impl World {
     /// It describes itself; `again`: and will in a second.
     pub(super) fn reports(&mut self, id: VmId, again: bool) {
         let now = self.now;
+        if self.is_frozen(id) {
+            if again {
+                self.agenda.again(now + SECOND, Timer::Reports(id));
+            }
+            return;
+        }
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let passed = now.since(vm.sampled);
         if passed >= SECOND {
@@ -217,7 +244,7 @@ impl World {
         let status = &mut self.statuses[index as usize];
         (status.vm, status.kind, status.capacity) = (id, vm.kind, vm.size);
         vm.residency.describe(status);
-        self.send(Message::Report { status: index, used });
+        self.vm_posts(id, Timer::ReportArrives { status: index, used });
         if again {
             self.agenda.again(now + SECOND, Timer::Reports(id));
         }
@@ -273,7 +300,10 @@ impl World {
         }
     }
 
-    fn keep_plans(&mut self, id: VmId) {
+    pub(super) fn keep_plans(&mut self, id: VmId) {
+        if self.plans.is_empty() {
+            return;
+        }
         for plan in self.plans.drain(..) {
             if plan.at < Moment::NEVER {
                 self.agenda.plan(plan.at, Timer::Look(id, plan));
@@ -297,7 +327,7 @@ impl World {
             }
             O::HandBack { invocation, attempt, .. } => {
                 self.tally.decisions.handed_back += 1;
-                self.send(Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
+                self.vm_sends(id, Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
             }
             O::Stop { sandbox, why } => {
                 self.tally.stopped(why);
@@ -419,12 +449,10 @@ impl World {
             Fate::TimedOut => (Some(Outcome::DeveloperError), Some(Answered::TimedOut)),
             Fate::Killed => (None, None),
         };
-        let counts = self
-            .callers
-            .get(run.invocation)
-            .is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
+        let open = self.callers.get(run.invocation);
+        let measured = open.as_ref().is_some_and(|open| open.measured);
+        let counts = open.is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
-        let measured = self.callers.get(run.invocation).is_some_and(|open| open.measured);
         let Running { sandbox, invocation, attempt, function, work, cold, init, grant, .. } = run;
         if measured {
             let (reservation, done) = (function.reservation, kept && counts);
@@ -432,7 +460,7 @@ impl World {
             self.tally.ran(&lent);
         }
         if let Some(how) = how {
-            self.send(Message::Answer { invocation, attempt, how, init });
+            self.vm_sends(id, Message::Answer { invocation, attempt, how, init });
         }
         let ending = Ending {
             invocation,
@@ -449,7 +477,7 @@ impl World {
         };
         let letter =
             if starved { Letter::Starved { vm: id, ending } } else { Letter::Finished { vm: id, ending } };
-        self.send(Message::ToController(letter));
+        self.vm_sends(id, Message::ToController(letter));
         if kept {
             self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
         } else {

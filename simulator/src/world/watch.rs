@@ -7,7 +7,7 @@
 
 use policies::residency::{self, SandboxId};
 use policies::safeguard::Sample;
-use vocabulary::{Mebibytes, MilliCores};
+use vocabulary::Mebibytes;
 
 use super::vm::Vm;
 use super::*;
@@ -68,6 +68,9 @@ impl Watch {
 impl World {
     /// Looks in a moment if anybody lends there.
     pub(super) fn wish_to_look(&mut self, id: VmId) {
+        if self.house.residency.lending == residency::Lending::Off {
+            return;
+        }
         let at = self.now + LOOK;
         if let Some(vm) = self.vm(id)
             && !vm.watch.due

@@ -12,6 +12,10 @@ use super::ProcessSettings;
 use super::ledger::Ledger;
 use super::pidfd::PidFd;
 
+/// Of libfaketime: what turns a process's wall clock. If there is one for us, clocks are meant to be turned
+/// (`windfall up --clocks`), and each VM has one of its own.
+const CLOCK: &str = "FAKETIME_TIMESTAMP_FILE";
+
 pub(super) struct Cradle<'a> {
     pub settings: &'a ProcessSettings,
     pub ledger: &'a Ledger,
@@ -22,7 +26,9 @@ impl Cradle<'_> {
     /// Starts the process. Blocks for the time of a fork and some writes; needs a tokio runtime around it.
     pub fn start(&self, vm: VmId, kind: VmKind, size: Resources) -> io::Result<(Child, PidFd)> {
         let mut pid_file = self.ledger.enter(vm)?;
-        let group = self.house.map(|house| confine(house, vm, size)).transpose().map_err(io::Error::other)?;
+        let with_agent = Resources { memory: size.memory + self.settings.headroom, ..size };
+        let group =
+            self.house.map(|house| confine(house, vm, with_agent)).transpose().map_err(io::Error::other)?;
         let mut doors = match &group {
             // A host stands in the group that is the VM where the kernel lets it: then lxcfs shows that group's size.
             Some(group) if self.settings.own.is_host() && !group.hierarchies().is_v2() => {
@@ -39,6 +45,11 @@ impl Cradle<'_> {
             .envs(self.settings.own.of(vm))
             .stdin(Stdio::null())
             .kill_on_drop(false);
+        if std::env::var_os(CLOCK).is_some() {
+            let file = self.ledger.clock(vm);
+            std::fs::write(&file, "+0\n")?;
+            command.env(CLOCK, file);
+        }
         if self.settings.log_files {
             let log = self.ledger.log(vm)?;
             command.stdout(log.try_clone()?).stderr(log);

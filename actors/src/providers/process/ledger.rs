@@ -99,6 +99,11 @@ impl Ledger {
         self.vm(vm).join("scratch")
     }
 
+    /// The file that turns a VM's wall clock, if anything does.
+    pub fn clock(&self, vm: VmId) -> PathBuf {
+        self.vm(vm).join("clock")
+    }
+
     /// A VM's log file, for appending.
     pub fn log(&self, vm: VmId) -> io::Result<File> {
         OpenOptions::new().create(true).append(true).open(self.folder.join("logs").join(format!("{vm}.log")))

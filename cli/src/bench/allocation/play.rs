@@ -149,6 +149,31 @@ impl Stage {
         Ok(Ran::of(call, latency, &self.record(id).await?))
     }
 
+    /// So many calls of a function by its name, and more until so much time has passed, each as soon as the one before is answered,
+    /// with nothing else going on: so that after the first none finds a quota that has rested.
+    pub async fn in_a_row(
+        &self,
+        name: &str,
+        call: Call,
+        times: usize,
+        length: Duration,
+    ) -> Outcome<Vec<Ran>> {
+        let argument = KINDS[call.function].argument(call.size);
+        let (mut answered, began) = (Vec::new(), Instant::now());
+        while answered.len() < times || began.elapsed() < length {
+            let sent = Instant::now();
+            let id = ask(&self.guest, name, argument.clone()).await.map_err(|error| {
+                Failure::new(Exit::Failed, format!("{name} failed with nothing else going on: {error}"))
+            })?;
+            answered.push((sent.elapsed(), id));
+        }
+        let mut runs = Vec::new();
+        for (latency, id) in answered {
+            runs.push(Ran::of(call, latency, &self.record(id).await?));
+        }
+        Ok(runs)
+    }
+
     /// It is stored behind the answer, on a busy machine a good while behind.
     async fn record(&self, id: InvocationId) -> Outcome<Record> {
         for _ in 0..RECORD_LOOKS {

@@ -141,3 +141,101 @@ fn freyr_chooses_among_what_its_safeguard_allows_and_fixes_it_for_the_run() {
     assert_eq!((grant.booked, grant.ceiling), (Resources::new(2_000, 128), Resources::new(2_000, 128)));
     assert_eq!(last(&offered).len(), 9, "two to four cores times two to four steps of memory");
 }
+
+/// Chooses the option with the most CPU, or the least.
+struct ByCpu {
+    most: bool,
+    answers: bool,
+}
+
+impl Chooser for ByCpu {
+    fn choose(&mut self, _: &Observation, options: &[Resources]) -> Option<usize> {
+        let places = (0..options.len()).filter(|_| self.answers);
+        if self.most {
+            places.max_by_key(|&place| (options[place].cpu, place))
+        } else {
+            places.min_by_key(|&place| (options[place].cpu, place))
+        }
+    }
+}
+
+/// A house in which a run needs nearly all of its four cores now and then, and half of them else.
+fn tried(candidate: ByCpu, in_force: ByCpu, runs: u32) -> (Learned, crate::allocation::trial::Verdict) {
+    let mut allocator = Learned::new(Settings::default(), Box::new(in_force));
+    let reservation = resources(4, 512);
+    let mut profile = Profile::default();
+    let mut number = 0_u64;
+    let mut run = |allocator: &mut Learned| {
+        number += 1;
+        let invocation = InvocationId(number.into());
+        let ask = Request {
+            function: F,
+            invocation,
+            input_bytes: 100,
+            fleet: Fleet { capacity: resources(80, 80_000), free: resources(40, 40_000) },
+            ..Request::new(reservation, &profile)
+        };
+        let grant = allocator.grant(&ask);
+        let cores = if number.is_multiple_of(5) { 3_800 } else { 1_900 };
+        let duration = Span::millis(100);
+        let used = Usage { cpu_time: duration.scaled(cores, 1_000), ..usage(cores as u32, 100) };
+        profile.ended_with(100, duration, None, used);
+        allocator.ended(&Ended {
+            now: Moment::ORIGIN,
+            invocation,
+            function: F,
+            reservation,
+            grant,
+            input_bytes: 100,
+            answered: true,
+            starved: false,
+            waited: Span::ZERO,
+            init: Span::ZERO,
+            duration,
+            usage: used,
+            profile: &profile,
+        });
+        grant
+    };
+    (0..20).for_each(|_| {
+        run(&mut allocator);
+    });
+    allocator.try_out(Box::new(candidate), runs);
+    let before = run(&mut allocator);
+    for _ in 1..runs {
+        assert_eq!(allocator.verdict(), None, "its trial goes on");
+        let grant = run(&mut allocator);
+        assert!(grant.booked.cpu.0.abs_diff(before.booked.cpu.0) < 1_000, "the candidate decides nothing");
+    }
+    let verdict = allocator.verdict().expect("its trial is over");
+    (allocator, verdict)
+}
+
+const MOST: ByCpu = ByCpu { most: true, answers: true };
+const LEAST: ByCpu = ByCpu { most: false, answers: true };
+
+#[test]
+fn a_candidate_that_leaves_runs_too_little_is_worse_by_what_was_measured() {
+    let (_, verdict) = tried(LEAST, MOST, 40);
+    assert!(!verdict.is_not_worse && verdict.candidate > verdict.in_force, "{verdict:?}");
+    assert_eq!((verdict.runs, verdict.unanswered), (40, 0));
+    let (_, other_way_round) = tried(MOST, LEAST, 40);
+    assert!(other_way_round.is_not_worse, "{other_way_round:?}");
+}
+
+#[test]
+fn one_that_chooses_the_same_is_not_worse_and_decides_once_it_is_taken_up() {
+    let (mut allocator, verdict) = tried(MOST, MOST, 10);
+    assert!(verdict.is_not_worse && verdict.agreed == 10, "{verdict:?}");
+    assert!(allocator.take_up());
+    assert_eq!((allocator.verdict(), allocator.judged()), (None, None));
+    assert!(!allocator.take_up(), "there is none any more");
+}
+
+#[test]
+fn one_that_has_no_answer_is_worse_whatever_its_bookings_cost() {
+    let (mut allocator, verdict) = tried(ByCpu { most: true, answers: false }, LEAST, 10);
+    assert!(verdict.unanswered == 10 && !verdict.is_not_worse, "{verdict:?}");
+    allocator.drop_candidate();
+    assert_eq!(allocator.judged(), None);
+}

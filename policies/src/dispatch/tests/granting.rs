@@ -165,3 +165,14 @@ fn a_successor_decides_by_what_its_predecessor_had_learned() {
     }
     assert!(house.mind.functions.len() <= 4 + 2, "{}", house.mind.functions.len());
 }
+
+#[test]
+fn each_run_is_told_with_what_was_known_of_such_runs_before_it_where_that_is_wished_for() {
+    let settings = Settings { settle: Span::ZERO, tells_runs: true, ..Settings::default() };
+    let mut house = House::with(settings, &[2]);
+    for (id, known) in [(1, 0), (2, 1)] {
+        house.submit(id, rerun(1));
+        let told = house.finish(1, id, 1, 1);
+        assert_eq!(told, [format!("{id} ran, of {known} known"), format!("forget {id}")]);
+    }
+}

@@ -39,7 +39,7 @@ impl House {
         for (n, &(cores, used)) in vms.iter().enumerate() {
             let (_, slot) = mws.ring[(home + n) % vms.len()];
             books.set_capacity(slot, Resources::new(cores * 1_000, 10_000));
-            books.uses(books.vm(slot), Resources::new(used, 0));
+            books.uses(slot, Resources::new(used, 0));
         }
         Self { books, mws }
     }
@@ -169,8 +169,8 @@ fn a_set_grows_at_once_and_shrinks_every_thirty_seconds() {
     assert_eq!(house.mws.set_size(F), 3);
     // Idle now: 7 + 7 >= 8, two would do. The first shrink may come at any time.
     for n in 0..2 {
-        let vm = house.books.vm(house.nth(n));
-        house.books.uses(vm, Resources::ZERO);
+        let slot = house.nth(n);
+        house.books.uses(slot, Resources::ZERO);
     }
     house.place(1_000);
     assert_eq!(house.mws.set_size(F), 2);

@@ -1,5 +1,7 @@
 // Who lends what to whom on one VM, step by step, and then at random against a naive count.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use vocabulary::{FunctionId, Mebibytes, OnEviction, Revision};
 
