@@ -99,7 +99,7 @@ fn bar(title: &str, runs: u64) -> ProgressBar {
 }
 
 /// The models in these files, as allocators; those whose file is not there are left out.
-pub fn trained(ours: &Path, freyr: &Path) -> Outcome<Vec<Contender>> {
+pub fn trained(ours: &Path, freyr: &Path) -> Outcome<Vec<lending::Contender>> {
     let models = (model(ours)?, model(freyr)?);
     judged::contenders(models.0.as_deref(), models.1.as_deref())
         .map_err(|error| Failure::usage(format!("{} or {}: {error}", ours.display(), freyr.display())))

@@ -116,6 +116,8 @@ mod tests {
             safeguarded_percent: of(0.0),
             starved: of(0.0),
             used_percent: of(0.0),
+            seeds: 1,
+            curve: Vec::new(),
         }
     }
 
