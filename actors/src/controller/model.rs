@@ -117,7 +117,7 @@ impl ModelInForce {
                 };
                 let standing = if verdict.is_not_worse {
                     Standing::Taken(Some(compared))
-                } else if u64::from(verdict.unanswered) * 100 > u64::from(verdict.runs) {
+                } else if !verdict.answers {
                     let why = format!("it had no answer to {} decisions", verdict.unanswered);
                     Standing::Refused { why, compared: Some(compared) }
                 } else {

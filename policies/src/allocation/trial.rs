@@ -54,7 +54,9 @@ pub struct Verdict {
     pub in_force: u64,
     /// and what it would have cost with the candidate's.
     pub candidate: u64,
-    /// Whether the candidate is not worse, and answered ninety-nine times of a hundred.
+    /// Whether it had an answer ninety-nine times of a hundred. One that a busy machine kept waiting is not held against it.
+    pub answers: bool,
+    /// Whether the candidate is not worse, and answers.
     pub is_not_worse: bool,
 }
 
@@ -135,6 +137,10 @@ impl Trial {
         self.runs >= self.wanted
     }
 
+    fn answers(&self) -> bool {
+        self.unanswered <= 1 || u64::from(self.unanswered) * 100 <= u64::from(self.asked)
+    }
+
     /// How it ended; `None` while it goes on.
     pub fn verdict(&self) -> Option<Verdict> {
         self.is_over().then(|| Verdict {
@@ -143,8 +149,8 @@ impl Trial {
             agreed: self.agreed,
             in_force: self.in_force / u64::from(self.runs),
             candidate: self.of_candidate / u64::from(self.runs),
-            is_not_worse: self.of_candidate <= self.in_force
-                && u64::from(self.unanswered) * 100 <= u64::from(self.asked),
+            answers: self.answers(),
+            is_not_worse: self.of_candidate <= self.in_force && self.answers(),
         })
     }
 }

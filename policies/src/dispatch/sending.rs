@@ -304,9 +304,8 @@ impl Dispatch {
         self.books.vms().find(|&slot| self.books.has_room(slot, ask))
     }
 
-    /// The VM on which it should be running soonest: when as many runs have ended there as make room for it, at the pace at which they
-    /// have ended lately, and when a sandbox has been made, unless one is idle there. Where nothing is known of the pace, the one
-    /// that lacks the least CPU, then memory. The one already kept free stays so.
+    /// The VM that lacks the least CPU (then memory) to hold it. The one already kept free stays so. (By when it should run there, from
+    /// the pace at which runs end, was tried: no figure changed, and two VMs that are alike then differ by how a clock was read.)
     fn soonest_free(&self, ask: &Ask) -> Option<Slot> {
         let large_enough = |&slot: &Slot| {
             self.books.takes_work(slot)
@@ -314,14 +313,10 @@ impl Dispatch {
                 && ask.demand.fits_in(self.books.capacity(slot))
         };
         let held = self.books.held().filter(|&(_, by)| by == ask.function).map(|(slot, _)| slot);
-        let init = self.functions.get(&ask.function).and_then(|function| function.profile.init());
         held.filter(large_enough).or_else(|| {
             self.books.vms().filter(large_enough).min_by_key(|&slot| {
-                let is_warm = self.books.idle(ask.function, ask.revision, slot) > 0;
-                let making = init.filter(|_| !is_warm).unwrap_or(Span::ZERO);
-                let waits = self.until_there_is_room(slot, ask).map_or(Span::FOREVER, |span| span + making);
                 let lacks = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
-                (waits, lacks.cpu, lacks.memory, self.books.vm(slot))
+                (lacks.cpu, lacks.memory, self.books.vm(slot))
             })
         })
     }
