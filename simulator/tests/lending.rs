@@ -208,6 +208,9 @@ fn the_oracle_is_told_the_truth() {
     let fixed = play(busy("fixed", Lending::Off, 1)).0;
     let oracle = play(busy("oracle", Lending::Off, 1)).0;
     assert!(oracle.lending.harvested > 0 && fixed.lending.harvested == 0, "{oracle}");
-    // Nobody is slowed down by leaving what it cannot use.
-    assert!(oracle.slowdown_of_run.max_permille <= fixed.slowdown_of_run.max_permille.max(1_010), "{oracle}");
+    // Leaving what it cannot use slows down no usual run; VMs are fuller for it, so that single ones share cores with a sandbox that is
+    // being made beside them, or with all others on the VM that shrinks.
+    let (of_oracle, of_fixed) = (oracle.slowdown_of_run, fixed.slowdown_of_run);
+    assert!(of_oracle.mean_permille <= of_fixed.mean_permille, "{of_oracle:?} {of_fixed:?}");
+    assert!(of_oracle.p50_permille <= 1_000 && of_oracle.p99_permille < 1_500, "{of_oracle:?}");
 }
