@@ -40,6 +40,9 @@ impl Dispatch {
             self.send(id, choice, outputs);
             return true;
         }
+        if let Some(function) = self.functions.get_mut(&ask.function) {
+            function.declining = None;
+        }
         false
     }
 
@@ -75,9 +78,10 @@ impl Dispatch {
             function.making.pop_front();
         }
         let busy = u64::from(function.in_flight).saturating_sub(function.making.len() as u64);
-        let Some(declined) = self.open.get(&id).map(|open| open.declined.unwrap_or(self.now)) else {
-            return false;
-        };
+        let Some(open) = self.open.get(&id) else { return false };
+        // Who comes to its turn while there is room all along has waited for a sandbox since it came, not for room.
+        let all_along = function.declining.map_or(self.now, |since| since.max(open.since));
+        let declined = open.declined.unwrap_or(all_along);
         if self.now.since(declined) >= init {
             return false;
         }
@@ -85,6 +89,9 @@ impl Dispatch {
             || self.room_beside_an_idle_one(ask).is_some_and(|wait| wait.scaled(ahead, 1) < init);
         if is_better && let Some(open) = self.open.get_mut(&id) {
             open.declined = Some(declined);
+            if let Some(function) = self.functions.get_mut(&ask.function) {
+                function.declining.get_or_insert(self.now);
+            }
         }
         is_better
     }
