@@ -67,6 +67,12 @@ pub async fn tick<M: Message>(actor: ActorRef<M>, every: Duration, make: impl Fn
     }
 }
 
+/// One message into a mailbox, for a credit; false where the actor has ended.
+async fn hand_over<M: Message>(actor: &ActorRef<M>, credits: &Credits, message: M) -> bool {
+    credits.take().await;
+    actor.cast(message).is_ok()
+}
+
 /// Tasks that live as long as their actor's state.
 #[derive(Default)]
 pub struct Tasks(Vec<JoinHandle<()>>);
@@ -80,47 +86,40 @@ impl Tasks {
     /// Every message of a subscription, wrapped, for a credit each. Ends when the actor has.
     pub fn forward<M: Message>(
         &mut self,
-        subscription: async_nats::Subscriber,
+        mut subscription: async_nats::Subscriber,
         actor: &ActorRef<M>,
         credits: &Credits,
         wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
     ) {
-        self.forward_in_turn(subscription, actor, credits, wrap, false);
+        let (actor, credits) = (actor.clone(), credits.clone());
+        self.spawn(async move {
+            while let Some(message) = subscription.next().await {
+                if !hand_over(&actor, &credits, wrap(message)).await {
+                    break;
+                }
+            }
+        });
     }
 
     /// As [`Tasks::forward`], after everything else that the same wake-up has brought: for what nobody waits for, so that an
     /// answer which came with it is passed on first.
     pub fn forward_last<M: Message>(
         &mut self,
-        subscription: async_nats::Subscriber,
-        actor: &ActorRef<M>,
-        credits: &Credits,
-        wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
-    ) {
-        self.forward_in_turn(subscription, actor, credits, wrap, true);
-    }
-
-    fn forward_in_turn<M: Message>(
-        &mut self,
         mut subscription: async_nats::Subscriber,
         actor: &ActorRef<M>,
         credits: &Credits,
         wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
-        last: bool,
     ) {
         let (actor, credits) = (actor.clone(), credits.clone());
         self.spawn(async move {
             while let Some(message) = subscription.next().await {
+                tokio::task::yield_now().await;
                 let mut next = Some(message);
-                if last {
-                    tokio::task::yield_now().await;
-                }
-                // What has come meanwhile need not wait for another turn.
                 while let Some(message) = next {
-                    credits.take().await;
-                    if actor.cast(wrap(message)).is_err() {
+                    if !hand_over(&actor, &credits, wrap(message)).await {
                         return;
                     }
+                    // What has come meanwhile need not wait for another turn.
                     next = subscription.next().now_or_never().flatten();
                 }
             }
