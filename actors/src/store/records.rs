@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{Context, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectStore;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DiscardPolicy, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use messages::{Answer, LogLine, Record, subjects};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -131,18 +131,13 @@ impl Records {
     pub(super) async fn open(context: &Context, settings: &settings::Store) -> Result<Self, StoreError> {
         let age = Duration::from_secs(settings.record_age_h.saturating_mul(3600));
         let size = streams::mebibytes(settings.record_size_mib);
-        let config = Config {
-            name: "WINDFALL_RECORDS".into(),
-            subjects: vec![subjects::RECORD_ALL.into()],
-            max_age: age,
-            max_bytes: size,
-            discard: DiscardPolicy::Old,
-            max_messages_per_subject: -1,
-            duplicate_window: Duration::from_secs(120).min(age.max(Duration::from_secs(1))),
-            num_replicas: settings.replicas,
-            allow_direct: true,
-            ..Default::default()
-        };
+        let config = streams::history(
+            "WINDFALL_RECORDS",
+            subjects::RECORD_ALL,
+            age,
+            settings.record_size_mib,
+            settings.replicas,
+        );
         let stream = streams::ensure(context, config).await?;
         let config = streams::objects(LOG_BUCKET, settings.replicas, size, age, DiscardPolicy::Old);
         streams::ensure(context, config).await?;

@@ -129,6 +129,22 @@ async fn pause(attempt: u32) {
     tokio::time::sleep(Duration::from_millis(100 << attempt.min(4))).await;
 }
 
+/// A stream of what has happened: over its size, and after its age, the oldest go.
+pub(super) fn history(name: &str, subjects: &str, age: Duration, size_mib: u64, replicas: usize) -> Config {
+    Config {
+        name: name.into(),
+        subjects: vec![subjects.into()],
+        max_age: age,
+        max_bytes: mebibytes(size_mib),
+        discard: DiscardPolicy::Old,
+        max_messages_per_subject: -1,
+        duplicate_window: Duration::from_secs(120).min(age.max(Duration::from_secs(1))),
+        num_replicas: replicas,
+        allow_direct: true,
+        ..Default::default()
+    }
+}
+
 /// A key-value bucket's stream, laid out as every NATS client expects it.
 pub(super) fn key_value(bucket: &str, replicas: usize) -> Config {
     Config {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Stream};
+use async_nats::jetstream::stream::Stream;
 use futures::StreamExt;
 use messages::{UsageBatch, subjects};
 
@@ -49,18 +49,13 @@ impl Store {
             return Ok(None);
         }
         let age = Duration::from_secs(settings.usage_age_h.saturating_mul(3_600));
-        let config = Config {
-            name: "WINDFALL_USAGE".into(),
-            subjects: vec![subjects::USAGE_ALL.into()],
-            max_age: age,
-            max_bytes: streams::mebibytes(settings.usage_size_mib),
-            discard: DiscardPolicy::Old,
-            max_messages_per_subject: -1,
-            duplicate_window: Duration::from_secs(120).min(age.max(Duration::from_secs(1))),
-            num_replicas: settings.replicas,
-            allow_direct: true,
-            ..Default::default()
-        };
+        let config = streams::history(
+            "WINDFALL_USAGE",
+            subjects::USAGE_ALL,
+            age,
+            settings.usage_size_mib,
+            settings.replicas,
+        );
         let stream = streams::ensure(&self.kept.context, config).await?;
         Ok(Some(UsageStream { context: self.kept.context.clone(), stream }))
     }
