@@ -30,7 +30,7 @@ pub use balancers::Balancers;
 pub use cells::{Cell, Cells, Played};
 pub use chart::{Chart, Line};
 pub use document::{Files, WriteError, markdown, write};
-pub use reading::{Crossing, Summary, crossing};
+pub use reading::{Crossing, Summary, crossing, percent};
 
 use crate::comparisons::lending::{Contender, Unplayed};
 use crate::runs::Progress;
@@ -101,7 +101,7 @@ pub struct Stage<'a> {
 }
 
 /// What a figure comes to.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Drawn {
     /// The figure's name.
     pub name: &'static str,
@@ -123,6 +123,11 @@ pub struct Drawn {
     pub charts: Vec<Chart>,
     /// For programs: by cluster or workload, then by policy.
     pub values: Values,
+}
+
+/// Whose policy a number is of, for programs.
+pub fn whose(is_ours: bool) -> &'static str {
+    if is_ours { "ours" } else { "the paper's, played again" }
 }
 
 /// By cluster or workload, then by policy.

@@ -10,7 +10,7 @@ use policies::provisioning::{self, Target};
 use serde_json::json;
 use vocabulary::{Moment, Resources, Span, VmKind};
 
-use super::{Cell, Cells, Drawn, Goal, Played, Size, Summary, Table, Values, sosp};
+use super::{Cell, Cells, Drawn, Goal, Played, Size, Summary, Table, Values, percent, sosp, whose};
 use crate::house::{Fleet, House};
 use crate::machines::{Harvest, Lifetime};
 use crate::workload::{Assumptions, Azure2019, S500_JUDGE, Selection, Synthetic, TraceError, Workload};
@@ -59,8 +59,7 @@ impl Cells for Azure {
 
     fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
         let length = Span::seconds(u64::from(minutes(size)) * 60);
-        let vms = vms(workload(size, length, cell.seed)?, length);
-        let Workload { functions, calls, mut notes } = workload(size, length, cell.seed)?;
+        let (Workload { functions, calls, mut notes }, vms) = workload(size, length, cell.seed)?;
         let harvest = Harvest {
             lifetime: Lifetime::harvest().times(EVICTIONS),
             until: Moment::ORIGIN + length + AFTERMATH,
@@ -138,35 +137,37 @@ impl Cells for Azure {
             about: Cells::about(self),
             notes,
             goals,
-            findings: Vec::new(),
-            broken: Vec::new(),
             tables: vec![table],
-            charts: Vec::new(),
             values,
+            ..Drawn::default()
         }
     }
 }
 
-/// As many VMs as its calls need.
+/// The workload, and as many VMs as its calls need. They are drawn twice, because they are gone once they have been counted.
+fn workload(size: &Size, length: Span, seed: u64) -> Result<(Workload, u32), TraceError> {
+    let assumptions = Assumptions::default();
+    let Some(traces) = &size.traces else {
+        let synthetic = Synthetic::new(500, size.pick(105.0, 105.0, 5.0), length);
+        let vms = vms(synthetic.workload(&assumptions, seed), length);
+        let mut workload = synthetic.workload(&assumptions, seed);
+        workload.notes.push("instead of Azure's minutes, which need --traces".into());
+        return Ok((workload, vms));
+    };
+    let file = |what: &str| traces.join(format!("functions/azure2019_s500_{what}.csv.gz"));
+    let trace = Azure2019::read(&file("functions"), &file("invocations_per_min"))?;
+    let from = S500_JUDGE.start;
+    let selection = Selection::minutes(from..from + minutes(size));
+    let vms = vms(trace.workload(&selection, &assumptions, seed)?, length);
+    Ok((trace.workload(&selection, &assumptions, seed)?, vms))
+}
+
 fn vms(mut workload: Workload, length: Span) -> u32 {
     let mut busy_us = 0;
     while workload.calls.next_at().is_some() {
         busy_us += workload.calls.take().work.cpu.as_micros();
     }
     (busy_us as f64 / length.as_micros() as f64 / BUSY_CORES_OF_A_VM).ceil().max(2.0) as u32
-}
-
-fn workload(size: &Size, length: Span, seed: u64) -> Result<Workload, TraceError> {
-    let Some(traces) = &size.traces else {
-        let synthetic = Synthetic::new(500, size.pick(105.0, 105.0, 5.0), length);
-        let mut workload = synthetic.workload(&Assumptions::default(), seed);
-        workload.notes.push("instead of Azure's minutes, which need --traces".into());
-        return Ok(workload);
-    };
-    let file = |what: &str| traces.join(format!("functions/azure2019_s500_{what}.csv.gz"));
-    let trace = Azure2019::read(&file("functions"), &file("invocations_per_min"))?;
-    let from = S500_JUDGE.start;
-    trace.workload(&Selection::minutes(from..from + minutes(size)), &Assumptions::default(), seed)
 }
 
 /// What the seeds of one policy come to.
@@ -184,20 +185,16 @@ struct Row {
 
 impl Row {
     fn of(of: &[&Played]) -> Self {
-        let sum = |value: &dyn Fn(&Played) -> f64| {
-            Summary::of(&of.iter().map(|one| value(one)).collect::<Vec<_>>())
-        };
-        let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
         Self {
-            calls: sum(&|one| one.report.submitted as f64),
-            succeeded: sum(&|one| 100.0 - share(one.report.failed(), one.report.submitted)),
-            p50_ms: sum(&|one| one.report.latency.p50_us as f64 / 1e3),
-            p99_s: sum(&|one| one.report.latency.p99_us as f64 / 1e6),
-            slowdown: sum(&|one| one.report.slowdown.mean_permille as f64 / 1e3),
-            slowdown_p99: sum(&|one| one.report.slowdown.p99_permille as f64 / 1e3),
-            cold: sum(&|one| share(one.report.cold_runs, one.report.runs)),
-            used: sum(&|one| one.report.cores.used_permille() as f64 / 10.0),
-            wasted: sum(&|one| share(one.report.cores.wasted.sum(), one.report.cores.used.sum())),
+            calls: Played::over(of, |report| report.submitted as f64),
+            succeeded: Played::over(of, |report| 100.0 - percent(report.failed(), report.submitted)),
+            p50_ms: Played::over(of, |report| report.latency.p50_us as f64 / 1e3),
+            p99_s: Played::over(of, |report| report.latency.p99_us as f64 / 1e6),
+            slowdown: Played::over(of, |report| report.slowdown.mean_permille as f64 / 1e3),
+            slowdown_p99: Played::over(of, |report| report.slowdown.p99_permille as f64 / 1e3),
+            cold: Played::over(of, |report| percent(report.cold_runs, report.runs)),
+            used: Played::over(of, |report| report.cores.used_permille() as f64 / 10.0),
+            wasted: Played::over(of, |report| percent(report.cores.wasted.sum(), report.cores.used.sum())),
         }
     }
 
@@ -218,7 +215,7 @@ impl Row {
 
     fn json(&self, policy: &str) -> serde_json::Value {
         json!({
-            "whose": if policy.contains("sosp21") || policy == "vanilla" { "the paper's, played again" } else { "ours" },
+            "whose": whose(!policy.contains("sosp21") && policy != "vanilla"),
             "paper": null,
             "calls": self.calls, "succeeded_percent": self.succeeded, "latency_ms_p50": self.p50_ms, "latency_s_p99": self.p99_s,
             "slowdown_mean": self.slowdown, "slowdown_p99": self.slowdown_p99, "cold_percent": self.cold,

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Drawn, Figure, FigureError, Size, Stage};
+use super::{Drawn, Figure, FigureError, Size, Stage, Summary};
 use crate::house::House;
 use crate::report::Report;
 use crate::runs::{Job, Progress, play_all};
@@ -32,6 +32,13 @@ pub struct Played {
     pub cell: Cell,
     /// What.
     pub report: Report,
+}
+
+impl Played {
+    /// A number of each of these, over their seeds.
+    pub fn over(played: &[&Self], value: impl Fn(&Report) -> f64) -> Summary {
+        Summary::of(&played.iter().map(|one| value(&one.report)).collect::<Vec<_>>())
+    }
 }
 
 /// A figure that is made of cells.

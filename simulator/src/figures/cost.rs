@@ -9,7 +9,7 @@
 use serde_json::json;
 
 use super::curve::{self, Curve};
-use super::{Cell, Cells, Chart, Drawn, Goal, Line, Played, Size, Table, Values, sosp};
+use super::{Cell, Cells, Chart, Drawn, Goal, Line, Played, Size, Table, Values, sosp, whose};
 use crate::house::House;
 use crate::machines::{Prices, SospSet};
 use crate::plan::Machines;
@@ -221,7 +221,7 @@ impl Cells for Cost {
             ]);
             let is_ours = curve.policy.starts_with("mws+");
             let value = json!({
-                "whose": if is_ours { "ours" } else { "the paper's, played again" },
+                "whose": whose(is_ours),
                 "cores": cores, "cost_in_regular_cores": cost, "calls_per_second_at_p99_50s": curve.at_limit,
                 "is_a_bound": curve.bound, "times_own_baseline": own, "times_vanilla_baseline": of_vanilla,
                 "paper_times": paper, "same_cores_cheaper_percent": cheaper, "paper_cheaper_percent": paper_cheaper,

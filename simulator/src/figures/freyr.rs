@@ -10,7 +10,7 @@ use policies::residency::Lending;
 use serde_json::json;
 use vocabulary::Span;
 
-use super::{Chart, Drawn, Figure, FigureError, Goal, Line, Size, Stage, Summary, Table, Values};
+use super::{Chart, Drawn, Figure, FigureError, Goal, Line, Size, Stage, Summary, Table, Values, whose};
 use crate::comparisons::Seeds;
 use crate::comparisons::lending::{Arrivals, Contender, Knowledge, Row, Set};
 use crate::comparisons::sets;
@@ -215,16 +215,16 @@ fn summary(seeds: &Seeds, of: usize) -> Summary {
 fn json(row: &Row, key: &str) -> serde_json::Value {
     let paper = published(key);
     let of = |seeds: &Seeds| summary(seeds, row.seeds);
-    let whose = match key {
-        "fixed" | "greedy-freyr22" | "ensure-freyr22" | "freyr" => "the paper's, played again",
+    let of_whom = match key {
+        "fixed" | "greedy-freyr22" | "ensure-freyr22" | "freyr" => whose(false),
         key if key.starts_with("greedy") || key.starts_with("ensure") || key.starts_with("libra") => {
             "published elsewhere or mended"
         }
         key if key.starts_with("oracle") => "a bound",
-        _ => "ours",
+        _ => whose(true),
     };
     json!({
-        "whose": whose,
+        "whose": of_whom,
         "paper": paper.map(|(mean, p99, worst)| json!({"mean_slowdown": mean, "latency_s_p99": p99, "worst_degradation_percent": worst})),
         "mean_slowdown": of(&row.mean_slowdown), "slowdown_p99": of(&row.p99_slowdown),
         "worst_degradation_percent": of(&row.worst_percent), "latency_s_p99": of(&row.p99_latency_s),

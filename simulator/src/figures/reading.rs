@@ -41,6 +41,11 @@ pub fn crossing(points: &[(f64, f64)], limit: f64) -> Option<Crossing> {
     points.last().map(|last| Crossing::After(last.0))
 }
 
+/// A part of a whole; of nothing, nothing.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
 /// One number under several seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Summary {

@@ -13,7 +13,7 @@ use policies::provisioning::{self, Target};
 use serde_json::json;
 use vocabulary::{Moment, Resources, Span, VmKind};
 
-use super::{Drawn, Figure, FigureError, Goal, Size, Stage, Table, Values};
+use super::{Drawn, Figure, FigureError, Goal, Size, Stage, Table, Values, percent, whose};
 use crate::house::{Fleet, House};
 use crate::machines::{Harvest, MEMORY_PER_CORE};
 use crate::report::Report;
@@ -171,15 +171,14 @@ impl Scale {
         let mut goals = Vec::new();
         for came in all {
             let Came { asked, report, decisions, seconds, memory_mib } = came;
-            let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
             let events_per_s = report.events as f64 / seconds;
             let memory = memory_mib.map_or_else(|| "-".into(), |mib| format!("{mib:.0}"));
             table.rows.push(vec![
                 asked.name(),
                 report.submitted.to_string(),
                 report.functions.len().to_string(),
-                format!("{:.2}", share(report.answered, report.submitted)),
-                format!("{:.1}", share(report.cold_runs, report.runs)),
+                format!("{:.2}", percent(report.answered, report.submitted)),
+                format!("{:.1}", percent(report.cold_runs, report.runs)),
                 format!("{:.1}", report.latency.p99_us as f64 / 1e6),
                 report.events.to_string(),
                 format!("{seconds:.1}"),
@@ -191,7 +190,7 @@ impl Scale {
                 memory.clone(),
             ]);
             let value = json!({
-                "whose": "ours",
+                "whose": whose(true),
                 "paper": null,
                 "calls": report.submitted, "functions_called": report.functions.len(), "answered": report.answered,
                 "cold_runs": report.cold_runs, "events": report.events, "decisions": decisions.count(),
@@ -217,11 +216,9 @@ impl Scale {
             about: self.about(),
             notes,
             goals,
-            findings: Vec::new(),
-            broken: Vec::new(),
             tables: vec![table],
-            charts: Vec::new(),
             values,
+            ..Drawn::default()
         }
     }
 }

@@ -8,7 +8,7 @@ use policies::provisioning::{self, Target};
 use serde_json::json;
 use vocabulary::{Moment, Resources, Span, VmKind};
 
-use super::{Cell, Cells, Drawn, Goal, Played, Size, Summary, Table, Values, sosp};
+use super::{Cell, Cells, Drawn, Goal, Played, Size, Summary, Table, Values, percent, sosp, whose};
 use crate::house::{Fleet, House};
 use crate::machines::{Harvest, Lifetime, SospSet};
 use crate::workload::{SospMix, TraceError};
@@ -163,11 +163,9 @@ impl Cells for Sensitivity {
             about: Cells::about(self),
             notes,
             goals,
-            findings: Vec::new(),
-            broken: Vec::new(),
             tables: vec![table],
-            charts: Vec::new(),
             values,
+            ..Drawn::default()
         }
     }
 }
@@ -183,16 +181,12 @@ struct Row {
 
 impl Row {
     fn of(of: &[&Played]) -> Self {
-        let sum = |value: &dyn Fn(&Played) -> f64| {
-            Summary::of(&of.iter().map(|one| value(one)).collect::<Vec<_>>())
-        };
-        let share = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
         Self {
-            evicted: sum(&|one| one.report.vms_evicted as f64),
-            succeeded: sum(&|one| 100.0 - share(one.report.failed(), one.report.submitted)),
-            wasted: sum(&|one| share(one.report.cores.wasted.sum(), one.report.cores.used.sum())),
-            p99: sum(&|one| one.report.latency.p99_us as f64 / 1e6),
-            cold: sum(&|one| share(one.report.cold_runs, one.report.runs)),
+            evicted: Played::over(of, |report| report.vms_evicted as f64),
+            succeeded: Played::over(of, |report| 100.0 - percent(report.failed(), report.submitted)),
+            wasted: Played::over(of, |report| percent(report.cores.wasted.sum(), report.cores.used.sum())),
+            p99: Played::over(of, |report| report.latency.p99_us as f64 / 1e6),
+            cold: Played::over(of, |report| percent(report.cold_runs, report.runs)),
         }
     }
 
@@ -204,7 +198,7 @@ impl Row {
 
     fn json(&self, policy: &str) -> serde_json::Value {
         json!({
-            "whose": if policy == POLICIES[0] { "the paper's, played again" } else { "ours" },
+            "whose": whose(policy != POLICIES[0]),
             "paper": null,
             "vms_evicted": self.evicted, "succeeded_percent": self.succeeded, "cpu_wasted_percent": self.wasted,
             "latency_s_p99": self.p99, "cold_percent": self.cold,

@@ -13,7 +13,7 @@ use policies::reliability::{self, Case, Hazard, Rate, Tails};
 use serde_json::json;
 use vocabulary::{FunctionCard, FunctionId, OnEviction, Resources, Revision, Span, VmKind};
 
-use super::{Drawn, Figure, FigureError, Goal, Size, Stage, Summary, Table, Values};
+use super::{Drawn, Figure, FigureError, Goal, Size, Stage, Summary, Table, Values, whose};
 use crate::runs::Progress;
 use traffic::{Traffic, Workload};
 
@@ -153,7 +153,7 @@ impl Row {
 
     fn json(&self) -> serde_json::Value {
         json!({
-            "whose": if self.strategy == OURS { "ours" } else { "the paper's, played again" },
+            "whose": whose(self.strategy == OURS),
             "paper_harvest_share_percent": self.published(),
             "harvest_share_percent": self.share,
             "lost_where_nothing_runs_again": self.hit,
@@ -285,10 +285,9 @@ impl Strategies {
             notes,
             goals,
             findings,
-            broken: Vec::new(),
             tables: vec![table],
-            charts: Vec::new(),
             values,
+            ..Drawn::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::curve::{Curve, Point, find};
 use super::super::sosp::POLICIES;
-use super::super::{Cells, Chart, Drawn, Goal, Line, Played, Table, Values};
+use super::super::{Cells, Chart, Drawn, Goal, Line, Played, Table, Values, whose};
 use super::{Balancers, PLACES, published};
 
 /// The released policy that the goals are measured against.
@@ -190,7 +190,7 @@ fn values(curves: &[Curve]) -> Values {
         let plain = curve.cluster.split(',').next().unwrap_or_default();
         let points: Vec<_> = curve.points.iter().map(Point::json).collect();
         let value = json!({
-            "whose": if OURS.contains(&curve.policy.as_str()) { "ours" } else { "the paper's, played again" },
+            "whose": whose(OURS.contains(&curve.policy.as_str())),
             "calls_per_second_at_p99_50s": curve.at_limit,
             "calls_per_second_at_p99_50s_of_all": curve.at_limit_of_all,
             "is_a_bound": curve.bound.map(str::trim),
