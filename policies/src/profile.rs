@@ -183,7 +183,8 @@ pub fn wanted_cpu(duration: Span, usage: &Usage) -> MilliCores {
     MilliCores(narrow(wanted(&Seen { duration, cpu_mean: cpu_mean(duration, usage), usage: *usage })))
 }
 
-fn cpu_mean(duration: Span, usage: &Usage) -> MilliCores {
+/// The CPU rate of a run over all of its time.
+pub fn cpu_mean(duration: Span, usage: &Usage) -> MilliCores {
     MilliCores(narrow(usage.cpu_time.scaled(1_000, duration.as_micros().max(1)).as_micros()))
 }
 

@@ -92,21 +92,22 @@ impl Kind {
         let used = f64::from(self.reserved.cpu.0).min(self.saturation) / 1e3;
         self.seconds * (1.0 - self.io) * used * (self.spread * self.spread / 2.0).exp()
     }
+}
 
-    fn plan(&self, number: u32) -> FunctionPlan {
-        FunctionPlan {
-            name: format!("f{number}"),
-            app: number,
-            card: FunctionCard {
-                id: FunctionId(u64::from(number) + 1),
-                revision: Revision(1),
-                reservation: self.reserved,
-                timeout: Span::seconds(3_600),
-                on_eviction: OnEviction::default(),
-                application: None,
-            },
-            cold_start: self.cold,
-        }
+/// A function of a lesson: what it reserves, and how long its sandbox takes to make.
+pub(crate) fn plan(number: u32, reservation: Resources, cold_start: Span) -> FunctionPlan {
+    FunctionPlan {
+        name: format!("f{number}"),
+        app: number,
+        card: FunctionCard {
+            id: FunctionId(u64::from(number) + 1),
+            revision: Revision(1),
+            reservation,
+            timeout: Span::seconds(3_600),
+            on_eviction: OnEviction::default(),
+            application: None,
+        },
+        cold_start,
     }
 }
 
@@ -146,7 +147,11 @@ pub fn house(seed: u64, allocator: Box<dyn Allocator>) -> House {
     calls.sort_by_key(|&(at, call)| (at, call.function, call.work.cpu));
     let shrinks = chance.happens(0.3);
     let vms = (0..nodes).map(|_| vm(&mut chance, node, shrinks)).collect();
-    let functions = kinds.iter().enumerate().map(|(number, kind)| kind.plan(number as u32)).collect();
+    let functions = kinds
+        .iter()
+        .enumerate()
+        .map(|(number, kind)| plan(number as u32, kind.reserved, kind.cold))
+        .collect();
     let calls = Box::new(Listed::new(calls));
     let mut house = House::new(format!("course {seed}"), functions, calls, Box::new(Given(vms)));
     house.seed = seed;

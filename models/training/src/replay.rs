@@ -9,17 +9,14 @@
 use std::collections::BTreeMap;
 
 use policies::allocation::Allocator;
-use policies::profile::wanted_cpu;
+use policies::profile::{cpu_mean, wanted_cpu};
 use policies::residency::Lending;
 use simulator::House;
 use simulator::plan::{Call, FunctionPlan, VmPlan, Work};
-use vocabulary::{
-    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, OnEviction, Resources, Revision, Span, Usage,
-    VmKind,
-};
+use vocabulary::{FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, Usage, VmKind};
 
 use crate::chance::Chance;
-use crate::course::{Given, Listed};
+use crate::course::{Given, Listed, plan};
 
 /// The first calls come when the VMs have reported.
 const BEGINS: Span = Span::seconds(2);
@@ -92,7 +89,7 @@ impl Recorded {
         let mut calls = Vec::with_capacity(runs.len());
         for run in &runs {
             let number = *numbers.entry(run.function).or_insert_with(|| {
-                functions.push(plan(run, functions.len() as u32));
+                functions.push(plan(functions.len() as u32, run.reservation, COLD));
                 functions.len() as u32 - 1
             });
             let function = &mut functions[number as usize];
@@ -157,27 +154,9 @@ impl Recorded {
     }
 }
 
-fn plan(run: &Ran, number: u32) -> FunctionPlan {
-    FunctionPlan {
-        name: format!("f{number}"),
-        app: number,
-        card: FunctionCard {
-            id: FunctionId(u64::from(number) + 1),
-            revision: Revision(1),
-            reservation: run.reservation,
-            timeout: Span::seconds(3_600),
-            on_eviction: OnEviction::default(),
-            application: None,
-        },
-        cold_start: COLD,
-    }
-}
-
 /// It computed at the rate that it reached, and waited for the rest of its time.
 fn work(run: &Ran) -> Work {
-    let wall = run.duration.as_micros().max(1);
-    let mean = u128::from(run.usage.cpu_time.as_micros()) * 1_000 / u128::from(wall);
-    let mean = MilliCores(u32::try_from(mean).unwrap_or(u32::MAX));
+    let mean = cpu_mean(run.duration, &run.usage);
     let reached = run.usage.cpu_peak.max(mean).max(MilliCores(1));
     let computing = run.usage.cpu_time.scaled(1_000, reached.0.into()).min(run.duration);
     Work {
