@@ -200,9 +200,9 @@ mod tests {
         events.iter().map(|&(at, event)| Entry { at: Span::millis(at), event }).collect()
     }
 
-    #[test]
-    fn two_controllers_may_overbook_for_one_report_and_one_may_not() {
-        let both = log(&[
+    /// Two Controllers send to one VM between two reports, the second of which shows 400 more than it has.
+    fn two_send_to_one() -> Vec<(u64, Event)> {
+        vec![
             (0, held(1, 400)),
             (0, offered(1_000)),
             (600, sent(2, 500, 1)),
@@ -211,7 +211,12 @@ mod tests {
             (1_000, held(2, 500)),
             (1_000, held(3, 500)),
             (1_000, offered(1_000)),
-        ]);
+        ]
+    }
+
+    #[test]
+    fn two_controllers_may_overbook_for_one_report_and_one_may_not() {
+        let both = log(&two_send_to_one());
         assert_eq!(no_controller_overbooks_a_vm_after_one_report(&both, &[]), vec![]);
         let most = Resources::new(400, 0);
         assert_eq!(overbooking(&both), Overbooking { reports: 1, beyond: 1, most });
@@ -238,16 +243,7 @@ mod tests {
 
     #[test]
     fn one_run_may_wait_on_a_vm_and_two_may_not() {
-        let mut events = vec![
-            (0, held(1, 400)),
-            (0, offered(1_000)),
-            (600, sent(2, 500, 1)),
-            (700, sent(3, 500, 2)),
-            (1_000, held(1, 400)),
-            (1_000, held(2, 500)),
-            (1_000, held(3, 500)),
-            (1_000, offered(1_000)),
-        ];
+        let mut events = two_send_to_one();
         assert_eq!(no_vm_holds_more_than_one_run_too_many(&log(&events)), vec![]);
         events.insert(7, (1_000, held(4, 500)));
         let found = no_vm_holds_more_than_one_run_too_many(&log(&events));
