@@ -25,8 +25,6 @@ pub(super) struct Function {
     pub in_flight: u32,
     /// When those of them were sent for which a sandbox is probably still being made.
     pub making: VecDeque<Moment>,
-    /// Since when there has been room for another whenever one was looked for, and the first in turn waited all the same.
-    pub declining: Option<Moment>,
     pub last_used: Moment,
     /// Since when somebody has waited whom no VM could hold.
     pub unplaceable_since: Option<Moment>,
