@@ -29,7 +29,7 @@ impl Dispatch {
         let (granted, starved) = (open.grant, open.starved);
         let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
-        let kinds = self.kinds(&card);
+        let kinds = self.kinds_after(&card, open.ran);
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {

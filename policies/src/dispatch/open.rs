@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub also_valid: Option<Attempt>,
     /// How many of its attempts were lost.
     pub losses: u32,
+    /// How long one of them had run at least, or one that should not end in time.
+    pub ran: Span,
     /// Nobody wants its answer any more.
     pub withdrawn: bool,
     /// Since when it has waited for a sandbox of its function although another could have been made.
@@ -77,6 +79,7 @@ impl Open {
             oldest_valid: submission.first_attempt,
             also_valid: None,
             losses: 0,
+            ran: Span::ZERO,
             withdrawn: false,
             declined: None,
             grant: None,

@@ -15,9 +15,14 @@ const EVICTIONS_LOOK: Span = Span::seconds(10);
 impl Dispatch {
     /// Where this function may run, by the strategy in force.
     pub(super) fn kinds(&self, function: &FunctionCard) -> Kinds {
+        self.kinds_after(function, Span::ZERO)
+    }
+
+    /// Where an invocation of it may run of which an attempt has run for so long without an end.
+    pub(super) fn kinds_after(&self, function: &FunctionCard, ran: Span) -> Kinds {
         static UNKNOWN: Tails = Tails::NOTHING;
         let application = self.applications.get(&function.application()).unwrap_or(&UNKNOWN);
-        self.reliability.kinds(Case { function, application, evictions: self.evictions })
+        self.reliability.kinds(Case { function, application, ran, evictions: self.evictions })
     }
 
     /// The kinds to try now, in their order.

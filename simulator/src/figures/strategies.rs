@@ -82,7 +82,7 @@ fn outcome(strategy: &str, never: Never, traffic: &Traffic) -> Outcome {
         if at >= traffic.learned {
             let function = card(app, never);
             let application = &tails[app as usize];
-            let kinds = strategy.kinds(Case { function: &function, application, evictions });
+            let kinds = strategy.kinds(Case { function: &function, application, ran: Span::ZERO, evictions });
             let cost = traffic.cost(app, seconds);
             (all, calls) = (all + cost.seconds, calls + 1);
             if kinds.first() == VmKind::Harvest {
