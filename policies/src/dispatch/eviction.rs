@@ -108,7 +108,7 @@ impl Dispatch {
         let begun = begun(&running, function);
         let ran = self.now.since(begun);
         let left = deadline.since(self.now.max(begun));
-        in_time::miss_milli(&function.tails, ran, left) >= self.settings.rerun_risk_milli
+        in_time::miss_milli(self.tails(function), ran, left) >= self.settings.rerun_risk_milli
     }
 
     /// An attempt of it will not end: so long it has run, when it was known to.

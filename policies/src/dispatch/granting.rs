@@ -109,9 +109,11 @@ impl Dispatch {
             let init = ending.cold.then_some(ending.init);
             let Ending { function: id, duration, usage, input_bytes, .. } = *ending;
             function.profile.ended_with(input_bytes, duration, init, usage);
-            function.tails.learn(duration);
             if let Some(card) = function.card {
                 self.applications.entry(card.application()).or_default().learn(duration);
+            }
+            if function.card.is_none_or(|card| card.application.is_some()) {
+                function.tails.learn(duration);
             }
             self.placement.ended(self.now, &Ran { function: id, duration, usage });
         } else {

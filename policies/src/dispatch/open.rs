@@ -19,7 +19,7 @@ pub(super) struct Function {
     /// As it came with its newest submission or report.
     pub card: Option<FunctionCard>,
     pub profile: Profile,
-    /// How long its runs have taken.
+    /// How long its runs have taken, where it is not an application by itself; else that application's are its own.
     pub tails: Tails,
     /// Its attempts that were sent out.
     pub in_flight: u32,

@@ -6,6 +6,7 @@
 
 use vocabulary::{FunctionCard, FunctionId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding};
 
+use super::open::Function;
 use super::{Dispatch, GivenUp, Output, Refusal, Submission};
 use crate::reliability::{Case, Kinds, Tails, other};
 
@@ -20,9 +21,22 @@ impl Dispatch {
 
     /// Where an invocation of it may run of which an attempt has run for so long without an end.
     pub(super) fn kinds_after(&self, function: &FunctionCard, ran: Span) -> Kinds {
-        static UNKNOWN: Tails = Tails::NOTHING;
-        let application = self.applications.get(&function.application()).unwrap_or(&UNKNOWN);
+        let application = self.application(function);
         self.reliability.kinds(Case { function, application, ran, evictions: self.evictions })
+    }
+
+    /// How long the invocations of this function's application have taken.
+    fn application(&self, function: &FunctionCard) -> &Tails {
+        static UNKNOWN: Tails = Tails::NOTHING;
+        self.applications.get(&function.application()).unwrap_or(&UNKNOWN)
+    }
+
+    /// How long its own have taken.
+    pub(super) fn tails<'a>(&'a self, function: &'a Function) -> &'a Tails {
+        match &function.card {
+            Some(card) if card.application.is_none() => self.application(card),
+            _ => &function.tails,
+        }
     }
 
     /// The kinds to try now, in their order.
