@@ -129,6 +129,7 @@ impl Strategies {
             });
             goals.extend(frontier::goals(rows, workload));
             charts.push(frontier::chart(rows, workload));
+            findings.extend(frontier::second_runs(rows, workload));
             if let (Some(ours), Some(bounded)) =
                 (find(rows, workload, OURS, Never::All), find(rows, workload, BOUNDED, Never::All))
             {
