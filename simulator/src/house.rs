@@ -10,6 +10,7 @@ use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
 use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{FunctionId, Moment, Span, VmId};
 
+use crate::physics::Quotas;
 use crate::plan::{Absence, Calls, FunctionPlan, Machines, Recall};
 
 /// See the module. Build one with [`House::new`] and change what should be otherwise.
@@ -46,6 +47,8 @@ pub struct House {
     pub recalls: Vec<(VmId, Recall)>,
     /// How messages travel.
     pub network: Network,
+    /// How ceilings of CPU are kept.
+    pub quotas: Quotas,
     /// How long a call may wait for a place.
     pub patience: Span,
     /// Calls made before are played but not measured.
@@ -113,6 +116,7 @@ impl House {
             absences: Vec::new(),
             recalls: Vec::new(),
             network: Network { delay: Span::micros(200), jitter: Span::ZERO },
+            quotas: Quotas::Flow,
             patience: Span::seconds(60),
             measure_from: Moment::ORIGIN,
             read_at: Moment::NEVER,

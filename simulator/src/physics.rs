@@ -3,8 +3,8 @@
 //! **Knows:** how many cores a VM has, and what each run and each sandbox in the making still needs.
 //! **Promises:** CPU that is delivered never exceeds what the VM has, and a run that succeeds has had all that its
 //! [`Work`](crate::plan::Work) asks for. Whole numbers only. While nobody is in another's way, nothing is recomputed.
-//! **Gives up:** caches, memory bandwidth, disks, hyper-threads and the network's width; time slices (a share of a core is a
-//! slower core); memory that is short on the VM as a whole (bookings see to that).
+//! **Gives up:** caches, memory bandwidth, disks, hyper-threads and the network's width; time slices of a few milliseconds; memory that is
+//! short on the VM as a whole (bookings see to that). And quota periods, unless asked for: a share of a core is a slower core then.
 //!
 //! | what is assumed | where it comes from |
 //! | --- | --- |
@@ -17,18 +17,33 @@
 //! | Making a sandbox needs one core for all of its time, outside the run's ceiling | a cold start is mostly computing (starting the runtime, imports): Wang et al. (ATC'18) see it become shorter with a larger share of CPU, SOCK (ATC'18) sees imports dominate |
 //! | CPU peaks are seen in samples of 100 ms, none in runs shorter than 20 ms | the live meter (`sandbox/src/measure.rs`) |
 //! | Throttled time is the part of each period in which the quota is used up | `sched-bwc.rst` (`throttled_usec`); with all threads running until then |
+//!
+//! With [`Quotas::InPeriods`] besides, which costs an event for each pause:
+//!
+//! | what is assumed | where it comes from |
+//! | --- | --- |
+//! | A group, the VM's own too, runs at full speed until its quota of the period is used up and then not at all until the next; what is left over is gone | `sched-bwc.rst` ("at each given period, a task group is allocated up to quota microseconds of CPU time"; no `cpu.max.burst`) |
+//! | The next run of a sandbox finds what the one before has left | the quota is the group's, and a sandbox is one (`sandbox/src/start.rs`) |
+//! | A quota that is written is whole at once, in the middle of a period too | `tg_set_cfs_bandwidth` calls `__refill_cfs_bandwidth_runtime` (`kernel/sched/core.c`); six writes in 1.5 s at a quarter of a core gave 35 and 86 ms more than fifteen periods |
+//! | Each group's periods begin elsewhere | drawn by the kernel since 6.3 (`init_cfs_bandwidth`, `kernel/sched/fair.c`) |
+//! | Nobody is faster than its threads and the machine's cores | a thread is on one core at a time |
+//! | Who can use less than a core works at a pace, and makes up for a pause | so do the functions of our own that are paced (`cli/src/bench/allocation/functions`) |
 
 mod machine;
+mod periods;
+mod pulse;
+mod quota;
 mod share;
 mod task;
 mod window;
 
 pub use machine::{Machine, Plan, Reading};
+pub use quota::{PERIOD, Quota, Quotas};
 pub use share::{Want, share};
 pub use task::{Counters, Ended, Fate, Load, TaskId};
 pub use window::Window;
 
-use vocabulary::Mebibytes;
+use vocabulary::{Mebibytes, MilliCores};
 
 /// CPU rates in millionths of a core. A division that is rounded down loses a core's millionth, not its thousandth.
 pub type Rate = u64;
@@ -44,3 +59,7 @@ pub const RAMP_PERCENT: u64 = 50;
 
 /// What a runtime without a run holds: a Python that has forked from its zygote and loaded its launcher.
 pub const RUNTIME_MEMORY: Mebibytes = Mebibytes(16);
+
+fn rate_of(cpu: MilliCores) -> Rate {
+    u64::from(cpu.0) * 1_000
+}

@@ -1,63 +1,16 @@
 //! What a VM does to the work on it, against hand-computed cases and against a naive integrator.
 
+#[path = "physics/bench.rs"]
+mod bench;
+
+use bench::{Bench, load};
 use proptest::prelude::*;
-use simulator::physics::{CORE_US, Ended, Fate, Load, Machine, Plan, RUNTIME_MEMORY, TaskId};
-use simulator::plan::Work;
+use simulator::physics::{CORE_US, Fate, Load, Quotas, RUNTIME_MEMORY};
 use vocabulary::{Mebibytes, MilliCores, Moment, Resources, Span};
 
-/// A machine with its own small agenda.
-struct Bench {
-    machine: Machine<usize>,
-    plans: Vec<Plan>,
-    ended: Vec<(u64, Ended<usize>)>,
-}
-
-impl Bench {
-    fn new(millicores: u32) -> Self {
-        let machine = Machine::new(Moment::ORIGIN, MilliCores(millicores));
-        Self { machine, plans: Vec::new(), ended: Vec::new() }
-    }
-
-    /// Everything that is due before `at`.
-    fn until(&mut self, at: u64) {
-        while let Some(next) = (0..self.plans.len()).min_by_key(|&index| self.plans[index].at)
-            && self.plans[next].at.0 <= at
-        {
-            let plan = self.plans.swap_remove(next);
-            while let Some(ended) = self.machine.look(plan.at, plan, &mut self.plans) {
-                self.ended.push((plan.at.0, ended));
-            }
-        }
-    }
-
-    fn begin_as(&mut self, at: u64, load: Load, number: usize) -> TaskId {
-        self.until(at);
-        self.machine.begin(Moment(at), load, number, &mut self.plans)
-    }
-
-    fn ends(&mut self) -> Vec<(usize, u64, Fate)> {
-        self.until(u64::MAX - 1);
-        let mut ends: Vec<_> = self.ended.iter().map(|(at, e)| (e.payload, *at, e.fate)).collect();
-        ends.sort_unstable_by_key(|&(number, ..)| number);
-        ends
-    }
-}
-
-/// So long waiting, then computing; times in milliseconds, sizes in thousandths of a core.
-fn load(io: u64, cpu: u64, saturation: u32, ceiling: u32) -> Load {
-    Load {
-        work: Work {
-            io: Span::millis(io),
-            cpu: Span::millis(cpu),
-            saturation: MilliCores(saturation),
-            memory: Mebibytes(100),
-            input_bytes: 0,
-        },
-        ceiling: Resources::new(ceiling, 100),
-        weight: u64::from(ceiling),
-        timeout: Span::seconds(1_000),
-        resident: Mebibytes::ZERO,
-    }
+/// Quotas flow.
+fn vm(millicores: u32) -> Bench {
+    Bench::with_quotas(millicores, Quotas::Flow)
 }
 
 #[test]
@@ -65,7 +18,7 @@ fn alone_a_run_takes_its_waiting_and_its_computing_at_what_it_may_and_can_use() 
     for (saturation, ceiling, expected) in
         [(1_000, 1_000, 300), (4_000, 1_000, 300), (1_000, 4_000, 300), (2_000, 4_000, 200), (500, 250, 900)]
     {
-        let mut bench = Bench::new(8_000);
+        let mut bench = vm(8_000);
         bench.begin_as(0, load(100, 200, saturation, ceiling), 0);
         assert_eq!(bench.ends(), [(0, expected * 1_000, Fate::Done)], "{saturation} {ceiling}");
     }
@@ -73,7 +26,7 @@ fn alone_a_run_takes_its_waiting_and_its_computing_at_what_it_may_and_can_use() 
 
 #[test]
 fn two_on_one_core_share_it_and_who_is_left_has_it_alone() {
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     bench.begin_as(0, load(0, 100, 1_000, 1_000), 0);
     bench.begin_as(50_000, load(0, 100, 1_000, 1_000), 1);
     // The first has 50 ms left when the second comes: both at half speed until 150 ms; then 50 ms are left of the second.
@@ -82,7 +35,7 @@ fn two_on_one_core_share_it_and_who_is_left_has_it_alone() {
 
 #[test]
 fn a_weight_of_three_has_three_quarters() {
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     let heavy = Load { weight: 3, ..load(0, 75, 1_000, 1_000) };
     let light = Load { weight: 1, ..load(0, 75, 1_000, 1_000) };
     bench.begin_as(0, heavy, 0);
@@ -93,7 +46,7 @@ fn a_weight_of_three_has_three_quarters() {
 
 #[test]
 fn who_waits_is_in_nobodys_way() {
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     bench.begin_as(0, load(0, 100, 1_000, 1_000), 0);
     bench.begin_as(0, load(100, 100, 1_000, 1_000), 1);
     assert_eq!(bench.ends(), [(0, 100_000, Fate::Done), (1, 200_000, Fate::Done)]);
@@ -101,7 +54,7 @@ fn who_waits_is_in_nobodys_way() {
 
 #[test]
 fn a_shrunken_vm_is_slower_and_a_grown_one_fast_again() {
-    let mut bench = Bench::new(2_000);
+    let mut bench = vm(2_000);
     bench.begin_as(0, load(0, 200, 1_000, 1_000), 0);
     bench.begin_as(0, load(0, 200, 1_000, 1_000), 1);
     bench.until(100_000);
@@ -114,7 +67,7 @@ fn a_shrunken_vm_is_slower_and_a_grown_one_fast_again() {
 
 #[test]
 fn what_is_killed_frees_its_cpu_at_once() {
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     let first = bench.begin_as(0, load(0, 100, 1_000, 1_000), 0);
     bench.begin_as(0, load(0, 100, 1_000, 1_000), 1);
     bench.until(100_000);
@@ -126,14 +79,14 @@ fn what_is_killed_frees_its_cpu_at_once() {
 #[test]
 fn too_little_memory_kills_where_the_ramp_crosses_the_ceiling_and_a_larger_ceiling_in_time_saves() {
     let small = Load { ceiling: Resources::new(1_000, 58), ..load(0, 1_000, 1_000, 1_000) };
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     bench.begin_as(0, small, 0);
     // From 16 to 100 MiB in the first half of 1,000 ms; 58 is half of the way.
     assert_eq!(RUNTIME_MEMORY, Mebibytes(16));
     assert_eq!(bench.ends(), [(0, 250_000, Fate::OutOfMemory)]);
     assert_eq!(bench.ended[0].1.usage.memory_peak, Mebibytes(58));
 
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     let task = bench.begin_as(0, small, 0);
     bench.until(200_000);
     let ceiling = Resources::new(1_000, 100);
@@ -145,10 +98,10 @@ fn too_little_memory_kills_where_the_ramp_crosses_the_ceiling_and_a_larger_ceili
 #[test]
 fn a_run_that_takes_too_long_is_ended_crowded_or_not() {
     let hasty = Load { timeout: Span::millis(150), ..load(0, 100, 1_000, 1_000) };
-    let mut bench = Bench::new(500);
+    let mut bench = vm(500);
     bench.begin_as(0, hasty, 0);
     assert_eq!(bench.ends(), [(0, 150_000, Fate::TimedOut)]);
-    let mut bench = Bench::new(1_000);
+    let mut bench = vm(1_000);
     bench.begin_as(0, Load { timeout: Span::millis(50), ..hasty }, 0);
     assert_eq!(bench.ends(), [(0, 50_000, Fate::TimedOut)]);
 }
@@ -156,7 +109,7 @@ fn a_run_that_takes_too_long_is_ended_crowded_or_not() {
 #[test]
 fn usage_is_what_the_live_meter_would_see() {
     // 100 ms of waiting and 200 ms at two cores, of four that it could use.
-    let mut bench = Bench::new(8_000);
+    let mut bench = vm(8_000);
     bench.begin_as(0, load(100, 400, 4_000, 2_000), 0);
     bench.ends();
     let usage = bench.ended[0].1.usage;
@@ -165,7 +118,7 @@ fn usage_is_what_the_live_meter_would_see() {
     assert_eq!(usage.throttled, Span::millis(100), "half of each period it had used up its quota");
     assert_eq!(usage.memory_peak, Mebibytes(100));
     // Too short to be sampled: the peak is the mean.
-    let mut bench = Bench::new(8_000);
+    let mut bench = vm(8_000);
     bench.begin_as(0, load(5, 10, 1_000, 1_000), 0);
     bench.ends();
     assert_eq!(bench.ended[0].1.usage.cpu_peak, MilliCores(666));
@@ -279,7 +232,7 @@ proptest! {
 
     #[test]
     fn the_machine_agrees_with_a_naive_integrator_and_gives_no_more_than_it_has(steps in steps()) {
-        let mut bench = Bench::new(2_000);
+        let mut bench = vm(2_000);
         let (mut at, mut tasks) = (0, Vec::new());
         let mut asked = 0;
         for (after, step) in &steps {

@@ -6,6 +6,7 @@
 //! are measured lets each learn. What a run is compared with is the same run alone, measured here just before.
 //! **Gives up:** absolute numbers; they belong to the machine.
 
+mod again;
 mod alone;
 mod functions;
 mod play;
@@ -18,12 +19,13 @@ use std::time::Duration;
 
 use clap::Args;
 use policies::residency::Lending;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use simulator::workload::Freyr;
-use vocabulary::Span;
+use vocabulary::{MilliCores, Span};
 
 use self::functions::size_of;
 use self::play::{Call, Stage};
+use self::rehearsal::Rehearsal;
 use self::table::{Figures, Row};
 use super::cluster::Cluster;
 use crate::configuration::Flags;
@@ -78,6 +80,9 @@ pub struct Allocation {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Play nothing: foretell anew the run that wrote this file with --json, from what it had measured
+    #[arg(long, value_name = "FILE")]
+    again: Option<PathBuf>,
     /// Data folder in which `deploy/up.sh` has put nats-server
     #[arg(long, value_name = "DIR", env = "WINDFALL_DATA", default_value = ".windfall")]
     data: PathBuf,
@@ -93,10 +98,11 @@ Confinement needs root: without it nothing is lent and nothing means anything.
 Examples:
   windfall bench allocation --quick
   windfall bench allocation --allocators greedy,libra,profile --traces traces --json figures.json
-  windfall bench allocation --allocators profile --shrinking";
+  windfall bench allocation --allocators profile --shrinking
+  windfall bench allocation --traces traces --again figures.json";
 
 /// Who is compared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 struct Contender {
     placement: String,
     allocator: String,
@@ -110,7 +116,7 @@ impl Contender {
 }
 
 /// What each cluster has.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Fleet {
     vms: u32,
     vm_cpu: u32,
@@ -133,6 +139,10 @@ struct Figured<'a> {
 
 /// Carries it out.
 pub async fn run(asked: Allocation, flags: Flags) -> Outcome {
+    if let Some(file) = asked.again.clone() {
+        println!("{}", table::markdown(&again::foretell(asked, &file)?));
+        return Ok(());
+    }
     let contenders = asked.contenders()?;
     if asked.vms == 0 || asked.vm_cpu < 80 || asked.slot_ms == 0 || asked.rounds == Some(0) {
         return Err(Failure::usage(
@@ -175,6 +185,12 @@ pub async fn run(asked: Allocation, flags: Flags) -> Outcome {
         failed if failed > 0.0 => Err(Failure::new(Exit::Failed, format!("{failed} calls failed"))),
         _ => Ok(()),
     }
+}
+
+/// What the machine that carries the VMs has.
+fn host() -> MilliCores {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    MilliCores::cores(u32::try_from(cores).unwrap_or(u32::MAX / 1_000))
 }
 
 impl Allocation {
@@ -309,12 +325,18 @@ impl Allocation {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
-        let constants = self.constants().constants();
+        let rehearsal = Rehearsal {
+            constants: self.constants().constants(),
+            fleet: self.fleet(),
+            needs: &needs,
+            rounds,
+            changes: &changes,
+            host: host(),
+        };
         let rows = contenders.iter().zip(figures).map(|(contender, rounds_of_it)| {
-            let foretold =
-                rehearsal::foretell(contender, &constants, &self.fleet(), &needs, rounds, &changes);
-            Row::new(contender, rounds_of_it, foretold)
+            Row::new(contender, rounds_of_it, rehearsal.foretell(contender))
         });
-        Ok((needs.clone(), rows.collect()))
+        let rows = rows.collect();
+        Ok((needs, rows))
     }
 }

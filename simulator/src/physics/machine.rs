@@ -6,11 +6,13 @@
 //! what somebody does is worked out anew, for this VM alone.
 //! **Gives up:** time. It says when to look again, and is asked.
 
-use vocabulary::{Mebibytes, MilliCores, Moment, Resources};
+use vocabulary::{Mebibytes, MilliCores, Moment, Resources, Span};
 
+use super::periods::Books;
+use super::quota::Quotas;
 use super::share::{Want, share};
 use super::task::Task;
-use super::{Counters, Delivered, Ended, Fate, Load, Rate, TaskId};
+use super::{Counters, Delivered, Ended, Fate, Load, Rate, TaskId, rate_of};
 
 /// When to call [`Machine::look`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,30 +37,35 @@ pub struct Reading {
 }
 
 /// A look at everybody.
-const ALL: u32 = u32::MAX;
+pub(super) const ALL: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Machine<P> {
     capacity: Rate,
-    tasks: Vec<Option<Task<P>>>,
+    pub(super) tasks: Vec<Option<Task<P>>>,
     free: Vec<u32>,
     /// All limits together.
     limits: u64,
-    crowded: bool,
+    pub(super) crowded: bool,
     /// Grows whenever plans that were made are no longer good.
-    epoch: u32,
-    /// Since the last reading.
-    delivered: Delivered,
+    pub(super) epoch: u32,
+    /// What was given since the last reading, and what could have been.
+    pub(super) books: Books,
     could: Delivered,
     counted: Moment,
-    wants: Vec<Want>,
-    wanting: Vec<u32>,
+    pub(super) wants: Vec<Want>,
+    pub(super) wanting: Vec<u32>,
 }
 
 impl<P: Copy> Machine<P> {
-    /// Without tasks.
+    /// Without tasks, with quotas that flow evenly.
     pub fn new(now: Moment, cpu: MilliCores) -> Self {
+        Self::with_quotas(now, cpu, Quotas::Flow, Span::ZERO)
+    }
+
+    /// Without tasks. Where quotas are handed out in periods, its own begin so long after those of the clock.
+    pub fn with_quotas(now: Moment, cpu: MilliCores, quotas: Quotas, phase: Span) -> Self {
         Self {
             capacity: rate_of(cpu),
             tasks: Vec::new(),
@@ -66,7 +73,7 @@ impl<P: Copy> Machine<P> {
             limits: 0,
             crowded: false,
             epoch: 0,
-            delivered: 0,
+            books: Books::new(now, cpu, quotas, phase),
             could: 0,
             counted: now,
             wants: Vec::new(),
@@ -78,7 +85,10 @@ impl<P: Copy> Machine<P> {
     pub fn begin(&mut self, now: Moment, load: Load, payload: P, plans: &mut Vec<Plan>) -> TaskId {
         let mut task = Task::new(now, load, payload);
         self.limits += task.limit;
-        let fits = self.limits <= self.capacity;
+        if self.books.goes_in_periods() {
+            task.goes_in_periods();
+        }
+        let fits = self.limits <= self.capacity && !self.books.goes_in_periods();
         if fits {
             task.set_rate(task.limit);
         }
@@ -100,6 +110,7 @@ impl<P: Copy> Machine<P> {
     pub fn set_capacity(&mut self, now: Moment, cpu: MilliCores, plans: &mut Vec<Plan>) {
         self.count_what_could_be_given(now);
         self.capacity = rate_of(cpu);
+        self.could += self.books.resize(now, cpu);
         if self.crowded || self.limits > self.capacity {
             self.share_anew(now, plans);
         }
@@ -115,7 +126,7 @@ impl<P: Copy> Machine<P> {
         plans: &mut Vec<Plan>,
     ) {
         let Some(task) = &mut self.tasks[id.0 as usize] else { return };
-        self.delivered += task.settle(now);
+        self.books.settle(task, now);
         self.limits -= task.limit;
         task.resize(ceiling, weight);
         self.limits += task.limit;
@@ -125,7 +136,7 @@ impl<P: Copy> Machine<P> {
     /// What a task has used, as counters on the machine would tell at this moment.
     pub fn sample(&mut self, now: Moment, id: TaskId) -> Option<Counters> {
         let task = self.tasks.get_mut(id.0 as usize)?.as_mut()?;
-        self.delivered += task.settle(now);
+        self.books.settle(task, now);
         Some(task.counters())
     }
 
@@ -146,13 +157,13 @@ impl<P: Copy> Machine<P> {
         if plan.task != ALL {
             // An older plan for another task that was here ends before this one does.
             let task = self.tasks[plan.task as usize].as_mut()?;
-            self.delivered += task.settle(now);
+            self.books.settle(task, now);
             let fate = task.fate()?;
             return self.take(now, plan.task, fate);
         }
         for index in 0..self.tasks.len() {
             if let Some(task) = &mut self.tasks[index] {
-                self.delivered += task.settle(now);
+                self.books.settle(task, now);
                 if let Some(fate) = task.fate() {
                     let ended = self.take(now, index as u32, fate);
                     // Until nothing has ended, this look is not over.
@@ -173,12 +184,13 @@ impl<P: Copy> Machine<P> {
     pub fn read(&mut self, now: Moment) -> Reading {
         let mut memory = Mebibytes::ZERO;
         for task in self.tasks.iter_mut().flatten() {
-            self.delivered += task.settle(now);
+            self.books.settle(task, now);
             memory += task.memory();
         }
         self.count_what_could_be_given(now);
-        let delivered = std::mem::take(&mut self.delivered);
-        Reading { delivered, could: std::mem::take(&mut self.could), memory }
+        let delivered = self.books.take();
+        // What was handed out shortly before the last reading could be used after it.
+        Reading { delivered, could: std::mem::take(&mut self.could) + self.books.in_a_period(), memory }
     }
 
     fn count_what_could_be_given(&mut self, now: Moment) {
@@ -193,7 +205,7 @@ impl<P: Copy> Machine<P> {
 
     fn take(&mut self, now: Moment, index: u32, fate: Fate) -> Option<Ended<P>> {
         let mut task = self.tasks.get_mut(index as usize)?.take()?;
-        self.delivered += task.settle(now);
+        self.books.settle(&mut task, now);
         self.limits -= task.limit;
         self.free.push(index);
         Some(task.end(fate))
@@ -201,12 +213,15 @@ impl<P: Copy> Machine<P> {
 
     fn share_anew(&mut self, now: Moment, plans: &mut Vec<Plan>) {
         self.epoch = self.epoch.wrapping_add(1);
+        if self.books.goes_in_periods() {
+            return self.share_in_periods(now, plans);
+        }
         self.crowded = self.limits > self.capacity;
         self.wants.clear();
         self.wanting.clear();
         for (index, slot) in self.tasks.iter_mut().enumerate() {
             let Some(task) = slot else { continue };
-            self.delivered += task.settle(now);
+            self.books.settle(task, now);
             if !self.crowded {
                 task.set_rate(task.limit);
                 plans.push(Plan { at: task.ends_alone(), task: index as u32, epoch: self.epoch });
@@ -231,8 +246,4 @@ impl<P: Copy> Machine<P> {
             plans.push(Plan { at: next.max(now), task: ALL, epoch: self.epoch });
         }
     }
-}
-
-fn rate_of(cpu: MilliCores) -> Rate {
-    u64::from(cpu.0) * 1_000
 }

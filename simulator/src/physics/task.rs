@@ -6,7 +6,9 @@
 
 use vocabulary::{Mebibytes, MilliCores, Moment, Resources, Span, Usage};
 
-use super::{CORE_US, Delivered, RAMP_PERCENT, RUNTIME_MEMORY, Rate};
+use super::pulse::Pulse;
+use super::quota::{PERIOD, Quota};
+use super::{CORE_US, Delivered, RAMP_PERCENT, RUNTIME_MEMORY, Rate, rate_of};
 use crate::plan::Work;
 
 /// A task's place on its machine; given to another when it has ended.
@@ -26,6 +28,8 @@ pub struct Load {
     pub timeout: Span,
     /// What its sandbox holds already.
     pub resident: Mebibytes,
+    /// Its sandbox's quota, as the task before has left it. Of no matter where quotas flow evenly.
+    pub quota: Quota,
 }
 
 impl Load {
@@ -44,12 +48,13 @@ impl Load {
             weight: u64::from(one_core.0),
             timeout: Span::FOREVER,
             resident: Mebibytes::ZERO,
+            quota: Quota::NONE,
         }
     }
 
     /// The most CPU it can use.
     pub(super) fn limit(&self) -> Rate {
-        u64::from(self.ceiling.cpu.min(self.work.saturation).0) * 1_000
+        rate_of(self.ceiling.cpu.min(self.work.saturation))
     }
 }
 
@@ -79,6 +84,8 @@ pub struct Ended<P> {
     pub usage: Usage,
     /// CPU that it was given, exactly.
     pub delivered: Delivered,
+    /// Its sandbox's quota, for the next one.
+    pub quota: Quota,
 }
 
 /// What counters on the machine tell of a task while it runs.
@@ -92,12 +99,9 @@ pub struct Counters {
     pub memory: Mebibytes,
 }
 
-/// The kernel hands out a quota once in so long.
-const PERIOD_US: u64 = 100_000;
-
 /// Runs that end before this are not sampled; see `sandbox/src/measure.rs`, also for the next.
-const FIRST_SAMPLE: Span = Span::millis(20);
-const BETWEEN_SAMPLES: Span = Span::millis(100);
+pub(super) const FIRST_SAMPLE: Span = Span::millis(20);
+pub(super) const BETWEEN_SAMPLES: Span = Span::millis(100);
 
 #[derive(Debug, Clone)]
 pub(super) struct Task<P> {
@@ -120,6 +124,8 @@ pub(super) struct Task<P> {
     throttled_us: u64,
     /// For how long it has computed at this rate.
     segment_us: u64,
+    /// Where quotas are handed out in periods.
+    pub pulse: Option<Box<Pulse>>,
 }
 
 impl<P: Copy> Task<P> {
@@ -139,6 +145,7 @@ impl<P: Copy> Task<P> {
             cpu_peak: 0,
             throttled_us: 0,
             segment_us: 0,
+            pulse: None,
         };
         task.see_its_doom();
         task
@@ -153,11 +160,21 @@ impl<P: Copy> Task<P> {
         self.io_done < self.io_until
     }
 
+    /// From now on its quota is handed out in periods. Must not have begun yet.
+    pub fn goes_in_periods(&mut self) {
+        let mut quota = self.load.quota;
+        quota.write(self.settled, self.load.ceiling.cpu);
+        self.pulse = Some(Box::new(Pulse::new(self.began, quota)));
+    }
+
     /// Another ceiling and weight from now on. Must be settled.
     pub fn resize(&mut self, ceiling: Resources, weight: u64) {
         self.load.ceiling = ceiling;
         self.load.weight = weight;
         self.limit = self.load.limit();
+        if let Some(pulse) = &mut self.pulse {
+            pulse.quota.write(self.settled, ceiling.cpu);
+        }
         self.see_its_doom();
     }
 
@@ -185,17 +202,20 @@ impl<P: Copy> Task<P> {
     /// used up, so in the middle of a period more has been given than the same rate without pauses would have been.
     pub fn counters(&self) -> Counters {
         let (given, memory) = (self.cpu_done, self.memory());
+        if let Some(pulse) = &self.pulse {
+            return Counters { given, stopped: pulse.stopped(), memory };
+        }
         let wants = u64::from(self.load.work.saturation.0) * 1_000;
         let held_back = self.rate == self.limit && wants > self.limit && self.limit > 0;
         if !held_back || self.waits() {
             return Counters { given, stopped: Span::ZERO, memory };
         }
-        let runs = self.limit * PERIOD_US / wants;
-        let (periods, into) = (self.segment_us / PERIOD_US, self.segment_us % PERIOD_US);
+        let runs = self.limit * PERIOD.0 / wants;
+        let (periods, into) = (self.segment_us / PERIOD.0, self.segment_us % PERIOD.0);
         let early = wants * into.min(runs);
         let left = self.cpu_until - self.cpu_done;
         let given = given + (early - (self.rate * into).min(early)).min(left);
-        let stopped = Span(periods * (PERIOD_US - runs) + into.saturating_sub(runs));
+        let stopped = Span(periods * (PERIOD.0 - runs) + into.saturating_sub(runs));
         Counters { given, stopped, memory }
     }
 
@@ -214,6 +234,18 @@ impl<P: Copy> Task<P> {
     /// Accounts for the time until now, at the rate it has had; says what it was given.
     #[inline]
     pub fn settle(&mut self, now: Moment) -> Delivered {
+        let (from, before) = (self.settled, self.cpu_done);
+        let given = self.go_on(now);
+        if let Some(pulse) = &mut self.pulse
+            && now > from
+        {
+            pulse.pass(from, now, before, given);
+        }
+        given
+    }
+
+    #[inline]
+    fn go_on(&mut self, now: Moment) -> Delivered {
         let mut passed = now.since(self.settled).0;
         self.settled = now;
         let waits = (self.io_until - self.io_done).min(passed);
@@ -251,6 +283,24 @@ impl<P: Copy> Task<P> {
             self.cpu_peak = self.cpu_peak.max(self.rate * seen / BETWEEN_SAMPLES.0);
             self.segment_us = 0;
         }
+    }
+
+    /// What it would take at most of a machine of this size if it were let: nothing while it waits or is held back. Must be settled.
+    pub fn wish(&mut self, host: Rate) -> Rate {
+        let (now, waits, saturation) = (self.settled, self.waits(), rate_of(self.load.work.saturation));
+        let Some(pulse) = self.pulse.as_mut().filter(|_| !waits) else { return 0 };
+        pulse.wish(now, host.min(saturation), self.cpu_done)
+    }
+
+    /// When it should be looked at again for its quota's sake, at the rate that it has. Must be settled.
+    pub fn next_beat(&self) -> Moment {
+        let Some(pulse) = self.pulse.as_ref().filter(|_| !self.waits()) else { return Moment::NEVER };
+        pulse.next(self.settled, self.rate, rate_of(self.load.work.saturation), self.cpu_done)
+    }
+
+    /// Up to then everything is accounted for.
+    pub fn settled(&self) -> Moment {
+        self.settled
     }
 
     /// When it ends or, if it still waits, stops waiting, at the rate it has. Must be settled.
@@ -298,15 +348,20 @@ impl<P: Copy> Task<P> {
         let cpu_time = Span(self.cpu_done.div_ceil(CORE_US));
         let mean = self.cpu_done / (1_000 * duration.0.max(1));
         let sampled = duration >= FIRST_SAMPLE;
-        let peak = if sampled { mean.max(self.cpu_peak / 1_000) } else { mean };
+        let (cpu_peak, throttled) = match &self.pulse {
+            Some(pulse) => (pulse.peak(self.settled, self.cpu_done), pulse.stopped()),
+            None => (self.cpu_peak, Span(self.throttled_us)),
+        };
+        let peak = if sampled { mean.max(cpu_peak / 1_000) } else { mean };
         let usage = Usage {
             cpu_time,
             cpu_peak: MilliCores(u32::try_from(peak).unwrap_or(u32::MAX)),
             memory_peak: self.memory(),
-            throttled: if sampled { Span(self.throttled_us) } else { Span::ZERO },
+            throttled: if sampled { throttled } else { Span::ZERO },
             safeguarded: false,
         };
-        Ended { payload: self.payload, fate, duration, usage, delivered: self.cpu_done }
+        let quota = self.pulse.map_or(self.load.quota, |pulse| pulse.quota);
+        Ended { payload: self.payload, fate, duration, usage, delivered: self.cpu_done, quota }
     }
 }
 

@@ -10,7 +10,9 @@ use super::callers::Answered;
 use super::tally::Lent;
 use super::watch::Watch;
 use super::*;
-use crate::physics::{CORE_US, Ended, Fate, Load, Machine, RUNTIME_MEMORY, Reading, TaskId, Window};
+use crate::physics::{
+    CORE_US, Ended, Fate, Load, Machine, PERIOD, Quota, Quotas, RUNTIME_MEMORY, Reading, TaskId, Window,
+};
 use crate::plan::Work;
 
 /// What a task is for.
@@ -39,6 +41,8 @@ pub(super) struct Body {
     pub task: Option<TaskId>,
     /// What it holds while it is idle.
     memory: Mebibytes,
+    /// Its quota, as the last run has left it.
+    quota: Quota,
 }
 
 /// A VM that is up.
@@ -89,13 +93,14 @@ impl World {
         let settings = self.house.residency.clone();
         let keep_alive = keep_alive::by_name(&self.house.keep_alive, settings.keep_alive);
         let keep_alive = keep_alive.expect("a house names a rule for idle sandboxes that there is");
+        let (quotas, phase) = (self.house.quotas, self.phase(id, None));
         let vm = Vm {
             residency: Residency::with_keep_alive(settings, plan.size, keep_alive),
             kind: plan.kind,
             size: plan.size,
             booked: Resources::ZERO,
             wakes: None,
-            machine: Machine::new(self.now, plan.size.cpu),
+            machine: Machine::with_quotas(self.now, plan.size.cpu, quotas, phase),
             bodies: Map::default(),
             watch: Watch::default(),
             idle: Mebibytes::ZERO,
@@ -112,6 +117,16 @@ impl World {
         self.vms[place] = Some(Box::new(vm));
         self.tally.vm_started(self.now, plan.kind, plan.size.cpu);
         self.reports(id, true);
+    }
+
+    /// Where the quota periods of a VM begin, or of a sandbox on it: the kernel draws it for each group
+    /// (`init_cfs_bandwidth`, `kernel/sched/fair.c`), so that not all of them go on at once.
+    fn phase(&self, id: VmId, sandbox: Option<SandboxId>) -> Span {
+        if self.house.quotas == Quotas::Flow {
+            return Span::ZERO;
+        }
+        let which = id.0 << 32 | sandbox.map_or(0, |sandbox| sandbox.0 + 1);
+        Span(Chance::one_of_many(self.house.seed, 0x0070_6861_7365, which).below(PERIOD.0))
     }
 
     pub(super) fn vm_changes(&mut self, id: VmId, size: Resources) {
@@ -314,13 +329,18 @@ impl World {
     fn vm_says(&mut self, id: VmId, output: residency::Output) {
         use residency::Output as O;
         let now = self.now;
+        let phase = match output {
+            O::Start { sandbox, .. } => self.phase(id, Some(sandbox)),
+            _ => Span::ZERO,
+        };
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         match output {
             O::Start { sandbox, function, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
                 let alone = self.house.function(function.id).cold_start;
                 let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
-                vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY });
+                let quota = Quota::new(phase);
+                vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY, quota });
             }
             O::Execute { sandbox, invocation, attempt, grant, cold } => {
                 self.executes(id, sandbox, invocation, attempt, grant, cold);
@@ -382,6 +402,7 @@ impl World {
             weight: u64::from(grant.cpu_weight().0),
             timeout: function.timeout,
             resident: body.memory,
+            quota: body.quota,
         };
         let run = Running { sandbox, invocation, attempt, function, number, work, cold, init, grant };
         body.task = Some(vm.machine.begin(now, load, For::Run(run), &mut self.plans));
@@ -430,6 +451,7 @@ impl World {
             if let Some(body) = vm.bodies.get_mut(&run.sandbox) {
                 body.task = None;
                 body.memory = body.memory.max(ended.usage.memory_peak);
+                body.quota = ended.quota;
                 vm.idle += body.memory;
             }
         } else {

@@ -6,11 +6,11 @@
 //! does with a whole VM, which tells how much CPU it can use.
 //!
 //! Means, and without pauses, because the kernel hands out a quota every 100 ms: a short run that finds a rested quota takes less than
-//! its reservation would give it for long, and the next one stops until the period is over. The median of runs with pauses is that of
-//! rested ones, which a busy function never sees, and the simulator, in which quotas flow evenly, never foretells.
+//! its reservation would give it for long, and the next one stops until the period is over. What runs in a row take on average is what the
+//! same core, as much slower, would take: the one length that does not hang on where periods began.
 //! **Gives up:** what it could use beyond a VM.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vocabulary::{Mebibytes, MilliCores, Span};
 
 use super::functions::{KINDS, SIZES};
@@ -26,7 +26,7 @@ const ANY: MilliCores = MilliCores(4_000);
 const PERIODS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What one function takes with one input.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Alone {
     /// At its reservation.
     pub duration_us: u64,

@@ -8,9 +8,10 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use simulator::Report;
 use simulator::comparisons::Seeds;
+use vocabulary::Span;
 
 use super::alone::Needs;
 use super::functions::{KINDS, SIZES};
@@ -21,7 +22,7 @@ use super::{Contender, Fleet};
 const ACCELERATED: f64 = 0.9;
 
 /// One round, or what is foretold of all.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Figures {
     /// The run against the same run alone at its reservation.
     pub mean_slowdown: f64,
@@ -77,12 +78,14 @@ impl Figures {
         }
     }
 
-    /// Of a rehearsal.
-    pub fn of_report(report: &Report) -> Self {
+    /// Of a rehearsal in which calls came for so long, the pauses between rounds left out.
+    pub fn of_report(report: &Report, fleet: &Fleet, length: Span) -> Self {
         let times = |permille: u64| permille as f64 / 1e3;
         let share = |part: u64| 100.0 * part as f64 / report.lending.runs.max(1) as f64;
         // The curve has the slowdown below which so many per cent of runs are.
         let curve = &report.slowdown_of_run_curve;
+        let used = report.cores.used.sum() as f64 / 1e6;
+        let there = f64::from(fleet.vms) * f64::from(fleet.vm_cpu) / 1e3 * length.as_seconds();
         let accelerated = curve.iter().filter(|&&slowdown| times(slowdown) < ACCELERATED).count();
         Self {
             mean_slowdown: times(report.slowdown_of_run.mean_permille),
@@ -96,8 +99,27 @@ impl Figures {
                 / curve.len().saturating_sub(1).max(1) as f64,
             safeguarded_percent: share(report.lending.safeguarded),
             again: report.further_attempts as f64,
-            used_percent: report.cores.used_permille() as f64 / 10.0,
+            used_percent: 100.0 * used / there.max(1e-9),
             failed: report.failed() as f64,
+        }
+    }
+
+    /// Of several.
+    pub fn mean(all: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| mean(&all.iter().map(figure).collect::<Vec<_>>());
+        Self {
+            mean_slowdown: of(|f| f.mean_slowdown),
+            p99_slowdown: of(|f| f.p99_slowdown),
+            worst_percent: of(|f| f.worst_percent),
+            p99_run_s: of(|f| f.p99_run_s),
+            p99_latency_s: of(|f| f.p99_latency_s),
+            mean_slowdown_of_latency: of(|f| f.mean_slowdown_of_latency),
+            harvested_percent: of(|f| f.harvested_percent),
+            accelerated_percent: of(|f| f.accelerated_percent),
+            safeguarded_percent: of(|f| f.safeguarded_percent),
+            again: of(|f| f.again),
+            used_percent: of(|f| f.used_percent),
+            failed: of(|f| f.failed),
         }
     }
 }
@@ -222,7 +244,7 @@ pub(super) fn needs(needs: &Needs, vm_cpu: u32) -> String {
 mod tests {
     use std::time::Duration;
 
-    use vocabulary::{Mebibytes, MilliCores, Span};
+    use vocabulary::{Mebibytes, MilliCores};
 
     use super::super::alone::Alone;
     use super::super::play::{Call, Ran};
