@@ -130,7 +130,7 @@ mod tests {
         for name in ["no-failure", "bounded(99.9)", "bounded(99)", "live-and-let-die", "expected-loss(0.1)"] {
             assert_eq!(by_name(name).unwrap().name(), name);
         }
-        assert_eq!(by_name("expected-loss").unwrap().name(), "expected-loss(0.1)");
+        assert_eq!(by_name("expected-loss").unwrap().name(), "expected-loss(0.0001)");
         assert_eq!(by_name("bounded(099.90)").unwrap().name(), "bounded(99.9)");
     }
 

@@ -21,7 +21,7 @@ const EXPECTED: [(&str, &[&str], &[&str]); 7] = [
     (
         "strategies",
         &["F_Large, made", "F_Small, made", "F_Large, made, none may run twice"],
-        &["no-failure", "bounded(99.9)", "bounded(99)", "live-and-let-die", "expected-loss(0.1)"],
+        &["no-failure", "bounded(99.9)", "bounded(99)", "live-and-let-die", "expected-loss(0.0001)"],
     ),
     (
         "freyr",

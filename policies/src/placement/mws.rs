@@ -159,7 +159,6 @@ impl<'a> Walk<'a> {
         self.set.start = self.ring.start(function);
         self.set.walked = 0;
         self.set.all_round = false;
-        debug_assert_eq!(self.ring.home(function), self.ring.owner_after(self.set.start, 0));
     }
 
     /// The VM `steps` after home; walks the ring no further than needed, and never twice.

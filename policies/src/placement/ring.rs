@@ -8,9 +8,9 @@
 //! **Gives up:** exact balance (one point per core is a coarse weight), and points that collide: among 160,000 points
 //! of 64 bits that happens once in a billion rings, and costs one point.
 //!
-//! The crate answers "who owns this key" but cannot be walked, and sorts all points anew for each VM. So the same points stand, under
-//! the same hasher, in a sorted vector, on which all walks go; the crate's ring is made of them when it is asked
-//! ([`Ring::home`]), which debug builds do wherever a walk begins.
+//! The crate answers "who owns this key" but cannot be walked. So the same points stand, under the same hasher, in a sorted vector. A
+//! walk begins at the point that the crate names as the owner and goes on along the vector; the crate's ring is made anew when a walk begins
+//! for the first time after VMs have come or gone.
 
 use std::cell::OnceCell;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -139,22 +139,26 @@ impl Ring {
         self.owners = OnceCell::new();
     }
 
-    /// The VM at which a function is at home, by the crate.
+    /// The VM at which a function is at home.
     pub fn home(&self, function: FunctionId) -> Option<Slot> {
+        self.owner(function).map(|owner| owner.slot)
+    }
+
+    fn owner(&self, function: FunctionId) -> Option<&Owner> {
         let owners = self.owners.get_or_init(|| {
             let mut owners = Owners::with_hasher(BuildHasherDefault::default());
             owners.batch_add(self.members.iter().flat_map(|(slot, member)| member.owners(slot, 0)).collect());
             owners
         });
-        owners.get(&function).map(|owner| owner.slot)
+        owners.get(&function)
     }
 
     /// Where in the sorted points a function's walk begins; it goes on with [`Ring::owner_after`] until the epoch changes.
     pub fn start(&mut self, function: FunctionId) -> usize {
         self.merge();
-        let key = fixed(&function);
-        let start = self.points.partition_point(|point| point.hash < key);
-        if start == self.points.len() { 0 } else { start }
+        let Some(owner) = self.owner(function) else { return 0 };
+        let hash = fixed(owner);
+        self.points.partition_point(|point| point.hash < hash)
     }
 
     /// The owner of the point `steps` after `start`; `None` after a full turn.

@@ -76,7 +76,7 @@ fn expected_loss_prefers_harvest_vms_and_uses_regular_ones_when_those_are_full()
 fn expected_loss_needs_a_regular_vm_for_what_is_long_and_must_not_run_twice() {
     let never = patient(1, OnEviction::Never);
     // A day of life, 570 s beyond the grace: one in 150 would be lost.
-    let mut house = mixed("expected-loss", &[VmKind::Harvest, REGULAR]);
+    let mut house = mixed("expected-loss(0.1)", &[VmKind::Harvest, REGULAR]);
     assert_eq!(house.submit(1, never), ["run 1.1 on vm-2"]);
     took(&mut house, 2, 1, 40);
     assert_eq!(house.submit(2, never), ["run 2.1 on vm-1"], "ten seconds: one in 8,640");

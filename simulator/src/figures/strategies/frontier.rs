@@ -148,7 +148,7 @@ pub fn chart(rows: &[Row], workload: Workload) -> Chart {
         Line { name, points, published }
     };
     let ours = |never| {
-        let name = format!("{OURS} to (0); must not run twice: {}", whom(never));
+        let name = format!("expected-loss(0.1) to (0); must not run twice: {}", whom(never));
         line(name, false, never, &STRATEGIES[PAPERS..], |row| row.lost_here.mean)
     };
     let papers =
