@@ -12,6 +12,7 @@ use vocabulary::{FunctionId, Moment, Span, VmId};
 
 use crate::physics::Quotas;
 use crate::plan::{Absence, Calls, FunctionPlan, Machines, Recall};
+use crate::trouble::Trouble;
 
 /// See the module. Build one with [`House::new`] and change what should be otherwise.
 pub struct House {
@@ -19,6 +20,11 @@ pub struct House {
     pub name: String,
     /// All chance of the world itself comes from it (that of the calls and machines is theirs).
     pub seed: u64,
+    /// How many keep the doors; calls come to each as often.
+    pub doors: u32,
+    /// How many decide. Those beside the first, and those that come in the place of one that is gone, have the policies of these
+    /// names with their default constants.
+    pub controllers: u32,
     /// On which VM.
     pub placement: Box<dyn Placement>,
     /// With how much.
@@ -45,6 +51,8 @@ pub struct House {
     pub absences: Vec<(VmId, Absence)>,
     /// Of the given machines: notices that are called off.
     pub recalls: Vec<(VmId, Recall)>,
+    /// Trouble whose victims the moment decides.
+    pub troubles: Vec<Trouble>,
     /// How messages travel.
     pub network: Network,
     /// How ceilings of CPU are kept.
@@ -98,6 +106,8 @@ impl House {
         Self {
             name: name.into(),
             seed: 0,
+            doors: 1,
+            controllers: 1,
             placement: Box::new(placement::mws::Mws::new(placement::Settings::default())),
             allocator: Box::new(Fixed),
             reliability: Box::new(ExpectedLoss::default()),
@@ -115,6 +125,7 @@ impl House {
             machines,
             absences: Vec::new(),
             recalls: Vec::new(),
+            troubles: Vec::new(),
             network: Network { delay: Span::micros(200), jitter: Span::ZERO },
             quotas: Quotas::Flow,
             patience: Span::seconds(60),

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod report;
 pub mod runs;
 mod scenario;
+pub mod trouble;
 pub mod workload;
 mod world;
 

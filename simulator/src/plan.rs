@@ -70,6 +70,11 @@ pub trait Calls {
     fn next_at(&self) -> Option<Moment>;
     /// The call that is made at [`Calls::next_at`].
     fn take(&mut self) -> Call;
+    /// Whether what this user calls is durable: once taken it waits for a place for as long as it must.
+    fn is_durable(&self, user: u32) -> bool {
+        let _ = user;
+        false
+    }
     /// A caller has its answer, or was refused; closed-loop users think of their next call then.
     fn answered(&mut self, user: u32, now: Moment) {
         let _ = (user, now);

@@ -13,6 +13,7 @@ use std::fmt;
 use serde::Serialize;
 use vocabulary::Span;
 
+use crate::trouble::Troubles;
 pub use series::{POINTS, Point, Series};
 pub use spread::Spread;
 
@@ -256,8 +257,10 @@ pub struct Report {
     pub vms_started: u64,
     /// VMs that were evicted or vanished.
     pub vms_evicted: u64,
-    /// VMs that the Controller gave up.
+    /// VMs that a Controller gave up.
     pub vms_lost: u64,
+    /// Trouble whose victims the moment decided.
+    pub troubles: Troubles,
     /// From submission to answer.
     pub latency: Latency,
     /// As SOSP'21's script counts.

@@ -3,26 +3,31 @@
 //! **Knows:** everything, unlike those who live in it.
 //! **Promises:** events happen in the order of their moments, then of their causes; equal houses have equal histories. What must
 //! stay true is checked after every event. One event costs no allocation once the world has its size.
-//! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), more than one Controller, and
-//! the Frontend's own work.
+//! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), but for those to a Controller that is
+//! gone; and the Frontend's own work.
 //!
-//! The files beside: `absence` (VMs that are cut off or frozen), `agenda` (what will happen), `mail` (what is on its way), `callers` (who
-//! waits for an answer), `controller`, `vm` and `fleet`
-//! (the three machines and what they are told), `watch` (what is seen
-//! of runs that lend), `tally` (what is counted).
+//! The files beside: `agenda` (what will happen), `mail` (what is on its way), `callers` (who waits for an answer), `doors` (which Controller
+//! has a call), `controller`, `vm` and `fleet` (the three machines and what they are told), `reports` (what VMs say of themselves),
+//! `watch` (what is seen of runs that lend), `absence` (VMs that are cut off, frozen or heard late), `controllers` (what becomes
+//! of those), `trouble` (who is hit by what), `tally` (what is counted).
 
 mod absence;
 mod agenda;
 mod callers;
 mod controller;
+mod controllers;
 mod decisions;
+mod doors;
 mod fleet;
 mod mail;
+mod reports;
 mod tally;
+mod trouble;
 mod vm;
 mod watch;
 
 use policies::dispatch::{self, Dispatch, Ending, Submission};
+use policies::hash::Map;
 use policies::placement::Binding;
 use policies::residency::{self, Admission};
 use vocabulary::{
@@ -36,6 +41,8 @@ use crate::plan::VmPlan;
 use crate::report::Report;
 use agenda::Agenda;
 use callers::Callers;
+use controllers::{Controller, Seat};
+use doors::Doors;
 use fleet::Fleet;
 use mail::Mail;
 use tally::Tally;
@@ -47,7 +54,7 @@ const SECOND: Span = Span::seconds(1);
 
 /// A message on its way.
 enum Message {
-    ToController(Letter),
+    ToController(Seat, Letter),
     ToVm(VmId, residency::Input),
     ToFleet(policies::provisioning::Input),
     /// An answer reaches its caller.
@@ -58,23 +65,50 @@ enum Message {
         /// Making its sandbox took so long.
         init: Span,
     },
+    /// A door hears late whose answers count.
+    Fence {
+        invocation: InvocationId,
+        oldest_valid: Attempt,
+        also: Option<Attempt>,
+    },
+    /// The door looks for what a Controller has forgotten.
+    Missed(InvocationId),
 }
 
-/// To the Controller.
+/// To a Controller.
 enum Letter {
-    Submitted(InvocationId),
-    Finished { vm: VmId, ending: Ending },
-    Starved { vm: VmId, ending: Ending },
-    HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
-    Bounced { vm: VmId, invocation: InvocationId, attempt: Attempt },
-    Noticed { vm: VmId, deadline: Option<Moment> },
+    Submitted(InvocationId, Attempt),
+    Finished {
+        vm: VmId,
+        ending: Ending,
+    },
+    Starved {
+        vm: VmId,
+        ending: Ending,
+    },
+    HandedBack {
+        vm: VmId,
+        invocation: InvocationId,
+        attempt: Attempt,
+    },
+    Bounced {
+        vm: VmId,
+        invocation: InvocationId,
+        attempt: Attempt,
+    },
+    Noticed {
+        vm: VmId,
+        deadline: Option<Moment>,
+    },
     Lost(VmId),
+    /// Of one who hears late: all others read what there is in one place.
+    Reported(Box<(VmStatus, Resources)>),
 }
 
 /// Something that happens at a moment.
 #[derive(Clone, Copy)]
 enum Timer {
-    WakeController,
+    WakeController(Seat),
     WakeFleet,
     WakeVm(VmId),
     /// Something may have ended on a VM.
@@ -97,6 +131,13 @@ enum Timer {
     Returns(VmId),
     /// A message, by its number in the mail.
     Arrives(u32),
+    /// The same, to somebody who hears late, after all that.
+    Comes(u32),
+    /// A Controller has not announced itself for too long, or does.
+    Silent(Seat),
+    Announced(Seat),
+    /// Trouble, by its number.
+    Trouble(u32, trouble::Turn),
     /// A VM's report, by its number among those that are on their way; to the Controller and the Resource Monitor.
     ReportArrives {
         status: u32,
@@ -110,13 +151,17 @@ enum Timer {
 pub struct World {
     now: Moment,
     house: House,
-    placement_name: &'static str,
-    allocation_name: &'static str,
+    names: Names,
     agenda: Agenda<Timer>,
     mail: Mail<Message>,
     jitter: Chance,
-    dispatch: Dispatch,
-    controller_wakes: Option<Moment>,
+    lateness: Chance,
+    controllers: Vec<Controller>,
+    doors: Doors,
+    /// Controllers are several, or do not stay the same: it is kept who sent which run.
+    has_trouble: bool,
+    senders: Map<(VmId, InvocationId, Attempt), Seat>,
+    hits: Vec<trouble::Hit>,
     fleet: Option<Fleet>,
     vms: Vec<Option<Box<Vm>>>,
     /// VMs that will start.
@@ -124,13 +169,18 @@ pub struct World {
     statuses: Vec<VmStatus>,
     statuses_free: Vec<u32>,
     callers: Callers,
-    /// What each VM said it has, in the report that the Controller saw last.
-    offered: Vec<Resources>,
     decisions: Option<Decisions>,
     tally: Tally,
     controller_outputs: Vec<dispatch::Output>,
     vm_outputs: Vec<residency::Output>,
     plans: Vec<Plan>,
+}
+
+/// What the policies are called.
+#[derive(Debug, Clone, Copy)]
+struct Names {
+    placement: &'static str,
+    allocation: &'static str,
 }
 
 /// Plays a house to its end: until every invocation has ended, or for its `aftermath` after the last call. The decisions
@@ -142,7 +192,7 @@ pub fn play(house: House) -> (Report, Option<Decisions>) {
 impl World {
     fn new(mut house: House) -> Self {
         let given = house.machines.given();
-        let (placement_name, allocation_name) = (house.placement.name(), house.allocator.name());
+        let names = Names { placement: house.placement.name(), allocation: house.allocator.name() };
         let placement = std::mem::replace(&mut house.placement, Box::new(policies::placement::jsq::Jsq));
         let allocator = std::mem::replace(&mut house.allocator, Box::new(policies::allocation::fixed::Fixed));
         house.checks_bookings &=
@@ -151,23 +201,25 @@ impl World {
         let reliability = std::mem::replace(&mut house.reliability, Box::new(default));
         let rule = house.fleet_rule.take();
         let fleet = house.fleet.clone().map(|fleet| Fleet::new(fleet, rule, given.len() as u64 + 1));
+        let first = Dispatch::new(house.dispatch.clone(), placement, allocator).with_reliability(reliability);
         let mut world = Self {
             now: Moment::ORIGIN,
-            placement_name,
-            allocation_name,
+            names,
             agenda: Agenda::new(),
             mail: Mail::new(),
             jitter: Chance::new(house.seed, 0x6a69_7474_6572),
-            dispatch: Dispatch::new(house.dispatch.clone(), placement, allocator)
-                .with_reliability(reliability),
-            controller_wakes: None,
+            lateness: Chance::new(house.seed, 0x6c61_7465),
+            controllers: vec![Controller::new(Seat::FIRST, first, Moment::ORIGIN)],
+            doors: Doors::new(&house),
+            has_trouble: house.controllers > 1 || !house.troubles.is_empty(),
+            senders: Map::default(),
+            hits: Vec::new(),
             fleet,
             vms: Vec::new(),
             coming: Vec::new(),
             statuses: Vec::new(),
             statuses_free: Vec::new(),
             callers: Callers::default(),
-            offered: Vec::new(),
             decisions: house.keeps_decisions.then(Decisions::default),
             tally: Tally::new(&house),
             controller_outputs: Vec::new(),
@@ -178,7 +230,10 @@ impl World {
         for (index, plan) in given.into_iter().enumerate() {
             world.plan_vm(VmId(index as u64 + 1), plan);
         }
+        world.doors.hears_of(Seat::FIRST);
+        world.plan_controllers();
         world.plan_absences();
+        world.plan_troubles();
         world.begin_fleet();
         world.agenda.plan(Moment::ORIGIN + SECOND, Timer::Tick);
         world
@@ -229,18 +284,36 @@ impl World {
 
     fn arrives(&mut self, message: Message) {
         match message {
-            Message::ToController(letter) => self.controller_reads(letter),
+            Message::ToController(seat, letter) => self.controller_hears(seat, letter),
             Message::ToVm(vm, input) => self.vm_hears(vm, input),
             Message::ToFleet(input) => self.tell_fleet(input),
-            Message::Answer { invocation, attempt, how, init } => {
-                self.answered(invocation, attempt, how, init);
+            Message::Answer { invocation, .. } => {
+                if let Some(Message::Answer { attempt, how, init, .. }) =
+                    self.door_passes_on(invocation, message)
+                {
+                    self.answered(invocation, attempt, how, init);
+                }
             }
+            Message::Fence { invocation, oldest_valid, also } => self.fenced(invocation, oldest_valid, also),
+            Message::Missed(invocation) => self.asks_after(invocation),
+        }
+    }
+
+    /// To somebody who hears late, after all that.
+    fn comes(&mut self, message: Message) {
+        match message {
+            Message::ToController(seat, letter) => match self.seated(seat) {
+                Some(_) => self.controller_reads(seat, letter),
+                None => self.nobody_hears(seat, letter),
+            },
+            Message::ToVm(vm, input) => self.tell_vm(vm, input),
+            other => self.arrives(other),
         }
     }
 
     fn happens(&mut self, timer: Timer) {
         match timer {
-            Timer::WakeController => self.wake_controller(),
+            Timer::WakeController(seat) => self.wake_controller(seat),
             Timer::WakeFleet => self.wake_fleet(),
             Timer::WakeVm(vm) => self.wake_vm(vm),
             Timer::Look(vm, plan) => self.look(vm, plan),
@@ -260,14 +333,21 @@ impl World {
                 let message = self.mail.take(number);
                 self.arrives(message);
             }
+            Timer::Comes(number) => {
+                let message = self.mail.take(number);
+                self.comes(message);
+            }
+            Timer::Silent(seat) => self.door_counts(seat),
+            Timer::Announced(seat) => self.door_hears(seat),
+            Timer::Trouble(number, turn) => self.trouble(number, turn),
             Timer::ReportArrives { status, used } => self.report_arrives(status, used),
             Timer::Tick => self.tick(),
         }
     }
 
     fn tick(&mut self) {
-        let waiting = self.dispatch.waiting();
-        self.tally.tick(u64::from(waiting));
+        let waiting = self.controllers.iter().map(|controller| u64::from(controller.dispatch.waiting()));
+        self.tally.tick(waiting.sum());
         self.ask_of_fleet();
         self.agenda.plan(self.now + SECOND, Timer::Tick);
     }
@@ -288,8 +368,8 @@ impl World {
         let mut report = self.tally.report(self.now, &self.house.functions);
         report.name = self.house.name;
         report.seed = self.house.seed;
-        report.placement = self.placement_name.to_owned();
-        report.allocation = self.allocation_name.to_owned();
+        report.placement = self.names.placement.to_owned();
+        report.allocation = self.names.allocation.to_owned();
         (report, self.decisions)
     }
 }

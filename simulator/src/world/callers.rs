@@ -1,12 +1,13 @@
 //! Those who have called and wait for an answer.
 //!
-//! **Knows:** each call until both its caller and the Controller are done with it.
+//! **Knows:** each call until its caller and every Controller that was given it are done with it.
 //! **Promises:** an invocation's id says where its call is kept, and ids grow with time; a call that has ended is not taken for
 //! the next one in its place.
 //! **Gives up:** remembering.
 
 use vocabulary::{Attempt, InvocationId, Moment};
 
+use super::controllers::Seat;
 use crate::plan::Call;
 
 /// What an answer says.
@@ -28,12 +29,24 @@ pub(super) struct Open {
     /// Besides, those of this one count.
     pub also_valid: Option<Attempt>,
     pub sent: bool,
-    /// The Controller has said its last word.
-    pub closed: bool,
+    /// At which door its caller stands.
+    pub door: u16,
+    /// Who was asked last to have it run; none while nobody is known.
+    pub controller: Option<Seat>,
+    /// The same, whatever has become of him.
+    pub asked: Option<Seat>,
+    /// Somebody else was asked before, or the door hears late which answers count: what a Controller does may be void.
+    pub contested: bool,
+    /// Controllers that have not said their last word on it, by their places.
+    pub held_by: u32,
+    /// The attempt to begin with.
+    pub first_attempt: Attempt,
     /// It was answered, refused or given up: its caller is done.
     pub done: bool,
     /// It counts.
     pub measured: bool,
+    /// Its caller waits for as long as it takes.
+    pub durable: bool,
 }
 
 impl Open {
@@ -74,7 +87,14 @@ impl Callers {
         all
     }
 
-    pub fn open(&mut self, now: Moment, call: Call, measured: bool) -> InvocationId {
+    pub fn open(
+        &mut self,
+        now: Moment,
+        call: Call,
+        door: u16,
+        measured: bool,
+        durable: bool,
+    ) -> InvocationId {
         self.made += 1;
         self.open += 1;
         let open = Open {
@@ -84,9 +104,15 @@ impl Callers {
             oldest_valid: Attempt::FIRST,
             also_valid: None,
             sent: false,
-            closed: false,
+            door,
+            controller: None,
+            asked: None,
+            contested: false,
+            held_by: 0,
+            first_attempt: Attempt::FIRST,
             done: false,
             measured,
+            durable,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -102,9 +128,19 @@ impl Callers {
         (open.serial == serial(id)).then_some(open)
     }
 
+    /// Whoever sat there knows of nothing any more.
+    pub fn without(&mut self, seat: Seat) {
+        for invocation in self.all() {
+            if let Some(open) = self.get(invocation) {
+                open.held_by &= !seat.bit();
+            }
+            self.forget_if_done(invocation);
+        }
+    }
+
     /// Forgets it if nobody will ask for it any more.
     pub fn forget_if_done(&mut self, id: InvocationId) {
-        if self.get(id).is_some_and(|open| open.closed && open.done) {
+        if self.get(id).is_some_and(|open| open.held_by == 0 && open.done) {
             let slot = id.0 as u32;
             self.slots[slot as usize] = None;
             self.free.push(slot);

@@ -3,6 +3,7 @@
 use policies::dispatch::{self, GivenUp};
 
 use super::callers::{Answered, serial};
+use super::controllers::{Controller, Seat, Way};
 use super::*;
 
 impl World {
@@ -10,24 +11,25 @@ impl World {
     pub(super) fn call(&mut self) {
         let call = self.house.calls.take();
         let measured = self.now >= self.house.measure_from;
-        let invocation = self.callers.open(self.now, call, measured);
+        let durable = self.house.calls.is_durable(call.user);
+        let invocation = self.callers.open(self.now, call, self.doors.any(), measured, durable);
         self.tally.submitted(call.function, measured);
-        self.send(Message::ToController(Letter::Submitted(invocation)));
+        self.submit(invocation);
     }
 
-    pub(super) fn controller_reads(&mut self, letter: Letter) {
+    pub(super) fn controller_reads(&mut self, seat: Seat, letter: Letter) {
         use dispatch::Input as I;
         let input = match letter {
-            Letter::Submitted(invocation) => {
+            Letter::Submitted(invocation, first_attempt) => {
                 let Some(open) = self.callers.get(invocation) else { return };
                 let function = self.house.functions[open.call.function as usize].card;
                 I::Submitted(Submission {
                     invocation,
                     function,
-                    first_attempt: Attempt::FIRST,
+                    first_attempt,
                     input_bytes: open.call.work.input_bytes,
-                    give_up_at: self.now + self.house.patience,
-                    durable: false,
+                    give_up_at: if open.durable { Moment::NEVER } else { self.now + self.house.patience },
+                    durable: open.durable,
                     truth: Some(open.call.work.truth(function.reservation.cpu)),
                 })
             }
@@ -37,67 +39,64 @@ impl World {
             Letter::Bounced { vm, invocation, attempt } => I::Bounced { vm, invocation, attempt },
             Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline },
             Letter::Lost(vm) => I::VmLost(vm),
+            Letter::Reported(report) => return self.controller_reads_report(seat, &report.0, report.1),
         };
-        self.tell_controller(input);
+        self.tell_controller(seat, input);
     }
 
-    pub(super) fn wake_controller(&mut self) {
-        // An earlier wish may have been overtaken by one that was more urgent.
-        if self.controller_wakes == Some(self.now) {
-            self.controller_wakes = None;
-            self.tell_controller(dispatch::Input::Woke);
-        }
-    }
-
-    /// A VM's report reaches the Controller, with what it uses.
-    pub(super) fn report_arrives(&mut self, status: u32, used: Resources) {
-        let mut outputs = std::mem::take(&mut self.controller_outputs);
-        let told = &self.statuses[status as usize];
-        let vm = told.vm;
-        *self.offered_by(vm) = self.statuses[status as usize].capacity;
-        self.dispatch.vm_reports(self.now, &self.statuses[status as usize], used, &mut outputs);
-        self.carry_out(&mut outputs);
-        self.controller_outputs = outputs;
-        self.keep_the_controllers_wish();
-        self.report_to_fleet(status);
-        self.statuses_free.push(status);
-    }
-
-    fn offered_by(&mut self, vm: VmId) -> &mut Resources {
-        let index = vm.0 as usize;
-        if self.offered.len() <= index {
-            self.offered.resize(index + 1, Resources::ZERO);
-        }
-        &mut self.offered[index]
-    }
-
-    fn tell_controller(&mut self, input: dispatch::Input) {
-        let mut outputs = std::mem::take(&mut self.controller_outputs);
-        self.dispatch.handle(self.now, input, &mut outputs);
-        self.carry_out(&mut outputs);
-        self.controller_outputs = outputs;
-        self.keep_the_controllers_wish();
-    }
-
-    fn keep_the_controllers_wish(&mut self) {
-        if let Some(at) = self.dispatch.next_wakeup()
-            && self.controller_wakes.is_none_or(|planned| at < planned)
+    pub(super) fn wake_controller(&mut self, seat: Seat) {
+        let now = self.now;
+        // An earlier wish may have been overtaken by one that was more urgent, and who is frozen hears no alarm.
+        if let Some(controller) = self.seated(seat)
+            && controller.wakes == Some(now)
+            && !matches!(controller.way, Way::Away { is_frozen: true, .. })
         {
-            let at = at.max(self.now);
-            self.controller_wakes = Some(at);
-            self.agenda.plan(at, Timer::WakeController);
+            controller.wakes = None;
+            self.tell_controller(seat, dispatch::Input::Woke);
         }
     }
 
-    fn carry_out(&mut self, outputs: &mut Vec<dispatch::Output>) {
+    /// A VM's report, with what it uses.
+    pub(super) fn controller_reads_report(&mut self, seat: Seat, told: &VmStatus, used: Resources) {
+        let (now, mut outputs) = (self.now, std::mem::take(&mut self.controller_outputs));
+        let Some(controller) = self.seated(seat) else { return };
+        *controller.offered_by(told.vm) = told.capacity;
+        controller.dispatch.vm_reports(now, told, used, &mut outputs);
+        self.carry_out(seat, &mut outputs);
+        self.controller_outputs = outputs;
+        self.keep_the_wish_of(seat);
+    }
+
+    pub(super) fn tell_controller(&mut self, seat: Seat, input: dispatch::Input) {
+        let (now, mut outputs) = (self.now, std::mem::take(&mut self.controller_outputs));
+        let Some(controller) = self.seated(seat) else { return };
+        controller.dispatch.handle(now, input, &mut outputs);
+        self.carry_out(seat, &mut outputs);
+        self.controller_outputs = outputs;
+        self.keep_the_wish_of(seat);
+    }
+
+    pub(super) fn keep_the_wish_of(&mut self, seat: Seat) {
+        let now = self.now;
+        let Some(Controller { dispatch, wakes, .. }) = self.seated(seat) else { return };
+        if let Some(at) = dispatch.next_wakeup()
+            && wakes.is_none_or(|planned| at < planned)
+        {
+            let at = at.max(now);
+            *wakes = Some(at);
+            self.agenda.plan(at, Timer::WakeController(seat));
+        }
+    }
+
+    fn carry_out(&mut self, seat: Seat, outputs: &mut Vec<dispatch::Output>) {
         use dispatch::Output as O;
         for output in outputs.drain(..) {
             match output {
                 O::Run { vm, invocation, attempt, grant, .. } => {
-                    self.run_is_sent(vm, invocation, attempt, grant)
+                    self.run_is_sent(seat, vm, invocation, attempt, grant)
                 }
                 O::Refuse { invocation, .. } => {
-                    self.closes(invocation, Some(|tally, call| tally.refused(call)));
+                    self.closes(seat, invocation, Some(|tally, call| tally.refused(call)));
                 }
                 O::GiveUp { invocation, why, .. } => {
                     let count: fn(&mut Tally, u32) = match why {
@@ -108,24 +107,24 @@ impl World {
                         GivenUp::TooManyAttempts { .. } => |tally, call| tally.lost_too_often(call),
                         GivenUp::TooLarge { .. } => |tally, call| tally.refused(call),
                     };
-                    self.closes(invocation, Some(count));
+                    self.closes(seat, invocation, Some(count));
                 }
                 O::Fence { invocation, oldest_valid, also } => {
                     self.tally.decisions.fences += 1;
-                    if let Some(open) = self.callers.get(invocation) {
-                        (open.oldest_valid, open.also_valid) = (oldest_valid, also);
-                    }
+                    self.controller_fences(seat, invocation, oldest_valid, also);
                 }
-                O::Forget(invocation) => self.closes(invocation, None),
+                O::Forget(invocation) => self.closes(seat, invocation, None),
                 O::Cancel { vm, invocation, attempt } => {
                     self.tally.decisions.cancels += 1;
-                    self.send(Message::ToVm(vm, residency::Input::Cancel { invocation, attempt }));
+                    let cancel = residency::Input::Cancel { invocation, attempt };
+                    self.controller_sends(seat, Message::ToVm(vm, cancel));
                 }
                 O::Prewarm { vm, function, count } => {
                     self.tally.decisions.prewarms += 1;
-                    self.send(Message::ToVm(vm, residency::Input::Prewarm { function, count }));
+                    let prewarm = residency::Input::Prewarm { function, count };
+                    self.controller_sends(seat, Message::ToVm(vm, prewarm));
                 }
-                O::VmGone { .. } => self.tally.vm_given_up(),
+                O::VmGone { vm, .. } => self.tally.vm_given_up(vm),
                 // Of what was learned a rehearsal needs no record: it knows what is true.
                 O::Ran(_) => {}
                 O::Stale { .. } => self.tally.decisions.stale += 1,
@@ -134,18 +133,30 @@ impl World {
         }
     }
 
-    fn run_is_sent(&mut self, vm: VmId, invocation: InvocationId, attempt: Attempt, grant: Grant) {
+    fn run_is_sent(
+        &mut self,
+        seat: Seat,
+        vm: VmId,
+        invocation: InvocationId,
+        attempt: Attempt,
+        grant: Grant,
+    ) {
         self.tally.decisions.runs += 1;
-        if self.house.checks_bookings {
-            let offers = *self.offered_by(vm);
-            let fits = self.dispatch.booked_on(vm).is_some_and(|books| books.booked_by_us.fits_in(offers));
+        if self.house.checks_bookings
+            && let Some(controller) = self.seated(seat)
+        {
+            let offers = *controller.offered_by(vm);
+            let fits =
+                controller.dispatch.booked_on(vm).is_none_or(|books| books.booked_by_us.fits_in(offers));
             self.must(fits, || format!("{vm} is promised more than it offers, with {invocation} {attempt}"));
         }
         let now = self.now;
-        let Some(open) = self.callers.get(invocation).filter(|open| !open.closed) else {
+        let Some(open) = self.callers.get(invocation).filter(|open| open.held_by & seat.bit() != 0) else {
             return self.must(false, || format!("{invocation} was sent out after its end"));
         };
-        let is_valid = open.oldest_valid == attempt;
+        let is_valid = open.contested
+            || open.oldest_valid == attempt
+            || (open.first_attempt == attempt && open.counts(attempt));
         let (first, measured, waited) = (!open.sent, open.measured, now.since(open.since));
         open.sent = true;
         let function = self.house.functions[open.call.function as usize].card;
@@ -156,24 +167,30 @@ impl World {
             decisions.0.push(Decision { at: now, call, attempt, function: function.id, vm, grant });
         }
         if self.vm(vm).is_some() {
-            self.send(Message::ToVm(vm, residency::Input::Run { invocation, attempt, function, grant }));
+            if self.has_trouble {
+                self.senders.entry((vm, invocation, attempt)).or_insert(seat);
+            }
+            let run = residency::Input::Run { invocation, attempt, function, grant };
+            self.controller_sends(seat, Message::ToVm(vm, run));
         } else {
             // NATS knows that nobody listens there.
             self.tally.decisions.bounced += 1;
-            self.send(Message::ToController(Letter::Bounced { vm, invocation, attempt }));
+            self.send(Message::ToController(seat, Letter::Bounced { vm, invocation, attempt }));
         }
     }
 
-    /// The Controller's last word on an invocation; `failed` where there will be no answer.
-    fn closes(&mut self, invocation: InvocationId, failed: Option<fn(&mut Tally, u32)>) {
-        let Some(open) = self.callers.get(invocation).filter(|open| !open.closed) else {
+    /// A Controller's last word on an invocation; `failed` where there will be no answer.
+    fn closes(&mut self, seat: Seat, invocation: InvocationId, failed: Option<fn(&mut Tally, u32)>) {
+        let Some(open) = self.callers.get(invocation).filter(|open| open.held_by & seat.bit() != 0) else {
             return self.must(false, || format!("{invocation} ended twice"));
         };
-        open.closed = true;
-        let (call, measured, was_done) = (open.call, open.measured, open.done);
+        open.held_by &= !seat.bit();
+        let (call, measured, waits) = (open.call, open.measured, !open.done);
+        let is_owner = open.controller == Some(seat);
         // Where its answer was faster than the news that its VM is lost, its caller has that.
         if let Some(count) = failed
-            && !was_done
+            && waits
+            && is_owner
         {
             open.done = true;
             self.tally.ended += 1;
@@ -181,6 +198,8 @@ impl World {
                 count(&mut self.tally, call.function);
             }
             self.house.calls.answered(call.user, self.now);
+        } else if waits && open.held_by == 0 {
+            self.will_ask_after(invocation);
         }
         self.callers.forget_if_done(invocation);
     }

@@ -1,23 +1,27 @@
 //! The Resource Monitor, where a house has one.
 
 use policies::provisioning::{Input, Output, Provisioning, RetireWhy};
-use vocabulary::{ControllerId, VmStanding};
+use vocabulary::VmStanding;
 
 use super::*;
 use crate::house;
 
 pub(super) struct Fleet {
     mind: Provisioning,
-    retire_grace: Span,
+    /// As it was asked for.
+    house: house::Fleet,
     wakes: Option<Moment>,
-    given: u64,
+    /// No VM has had this id, or a higher one.
+    first_free: u64,
+    /// Until then nobody keeps it.
+    pub away: bool,
     /// Its rule goes by what Controllers ask for.
     asks: bool,
 }
 
 impl Fleet {
     pub fn new(fleet: house::Fleet, rule: Option<Box<dyn policies::fleet::Fleet>>, first_free: u64) -> Self {
-        let mind = Provisioning::new(fleet.settings, fleet.target, first_free);
+        let mind = Provisioning::new(fleet.settings.clone(), fleet.target, first_free);
         let asks = rule.is_some();
         Self {
             mind: match rule {
@@ -25,9 +29,10 @@ impl Fleet {
                 None => mind,
             },
             asks,
-            retire_grace: fleet.retire_grace,
+            house: fleet,
             wakes: None,
-            given: first_free,
+            first_free,
+            away: false,
         }
     }
 }
@@ -36,7 +41,7 @@ impl World {
     /// The provider lists what there is before anything else.
     pub(super) fn begin_fleet(&mut self) {
         if let Some(fleet) = &self.fleet {
-            let listed = (1..fleet.given).map(VmId).collect();
+            let listed = (1..fleet.first_free).map(VmId).collect();
             self.send(Message::ToFleet(Input::Listed(listed)));
         }
     }
@@ -45,16 +50,37 @@ impl World {
     pub(super) fn ask_of_fleet(&mut self) {
         let is_due = (self.now.0 / SECOND.0).is_multiple_of(2);
         if is_due && self.fleet.as_ref().is_some_and(|fleet| fleet.asks) {
-            let demand = self.dispatch.demand();
-            self.send(Message::ToFleet(Input::Demanded { controller: ControllerId(1), demand }));
+            for place in 0..self.controllers.len() {
+                let Controller { seat, dispatch, .. } = &self.controllers[place];
+                let (controller, demand) = (seat.id(), dispatch.demand());
+                self.send(Message::ToFleet(Input::Demanded { controller, demand }));
+            }
         }
     }
 
-    pub(super) fn report_to_fleet(&mut self, status: u32) {
-        let Some(fleet) = &mut self.fleet else { return };
+    pub(super) fn report_to_fleet(&mut self, status: &VmStatus) {
+        let Some(fleet) = self.fleet.as_mut().filter(|fleet| !fleet.away) else { return };
         let mut outputs = Vec::new();
-        fleet.mind.vm_reports(self.now, &self.statuses[status as usize], &mut outputs);
+        fleet.mind.vm_reports(self.now, status, &mut outputs);
         self.carry_out_for_fleet(outputs);
+    }
+
+    /// Nobody keeps the fleet any more: what is said to him is lost.
+    pub(super) fn fleet_goes(&mut self) -> bool {
+        // Who follows a rule has more in mind than can be asked of a provider.
+        let found = self.fleet.as_mut().filter(|fleet| !fleet.away && !fleet.asks);
+        found.map(|fleet| fleet.away = true).is_some()
+    }
+
+    /// Somebody else does. He asks the provider what there is.
+    pub(super) fn fleet_comes(&mut self) {
+        let there = (0..self.vms.len()).filter(|&vm| self.vms[vm].is_some()).map(|vm| VmId(vm as u64));
+        let coming = self.coming.iter().flatten().map(|&(vm, _)| vm);
+        let listed: Vec<VmId> = there.chain(coming).collect();
+        let Some(fleet) = &mut self.fleet else { return };
+        fleet.mind = Provisioning::new(fleet.house.settings.clone(), fleet.house.target, fleet.first_free);
+        (fleet.away, fleet.wakes) = (false, None);
+        self.tell_fleet(Input::Listed(listed));
     }
 
     pub(super) fn notice_to_fleet(&mut self, vm: VmId, deadline: Option<Moment>) {
@@ -65,9 +91,11 @@ impl World {
 
     /// The provider sees that a VM has ended; the Resource Monitor tells the Controller.
     pub(super) fn vm_end_to_fleet(&mut self, vm: VmId) {
-        if self.fleet.is_some() {
+        if self.fleet.as_ref().is_some_and(|fleet| !fleet.away) {
             self.send(Message::ToFleet(Input::VmEnded(vm)));
-            self.send(Message::ToController(Letter::Lost(vm)));
+            for seat in self.seats() {
+                self.send(Message::ToController(seat, Letter::Lost(vm)));
+            }
         }
     }
 
@@ -81,7 +109,7 @@ impl World {
     }
 
     pub(super) fn tell_fleet(&mut self, input: Input) {
-        let Some(fleet) = &mut self.fleet else { return };
+        let Some(fleet) = self.fleet.as_mut().filter(|fleet| !fleet.away) else { return };
         let mut outputs = Vec::new();
         fleet.mind.handle(self.now, input, &mut outputs);
         self.carry_out_for_fleet(outputs);
@@ -96,7 +124,7 @@ impl World {
             fleet.wakes = Some(at);
             self.agenda.plan(at, Timer::WakeFleet);
         }
-        let grace = fleet.retire_grace;
+        let grace = fleet.house.retire_grace;
         for output in outputs {
             match output {
                 Output::Launch { vm, kind, size } => self.launch(vm, kind, size),
@@ -116,6 +144,9 @@ impl World {
 
     fn launch(&mut self, vm: VmId, kind: VmKind, size: Resources) {
         self.tally.decisions.launches += 1;
+        if let Some(fleet) = &mut self.fleet {
+            fleet.first_free = fleet.first_free.max(vm.0 + 1);
+        }
         match self.house.machines.launch(self.now, kind, size) {
             Some(plan) => self.plan_vm(vm, plan),
             None => {

@@ -5,7 +5,9 @@
 //! grows with the number of calls.
 //! **Gives up:** deciding what it means.
 
-use vocabulary::{FunctionCard, Grant, MilliCores, Moment, Resources, Span, VmKind};
+use std::collections::BTreeSet;
+
+use vocabulary::{FunctionCard, Grant, MilliCores, Moment, Resources, Span, VmId, VmKind};
 
 use super::callers::{Answered, Open};
 use crate::house::House;
@@ -14,6 +16,7 @@ use crate::plan::{FunctionPlan, Work};
 use crate::report::{
     ByKind, Cores, Decisions, Group, Latency, Lending, Point, Read, Report, Series, Slowdown, Spread,
 };
+use crate::trouble::Troubles;
 
 /// A run that takes less than this, in thousandths of what it takes alone at its reservation, was accelerated.
 const ACCELERATED: u64 = 990;
@@ -139,6 +142,8 @@ pub(super) struct Tally {
     making: Kinds<u128>,
     functions: PerFunctions,
     series: Series,
+    /// VMs that were given up and have not been heard of since.
+    given_up: BTreeSet<VmId>,
     /// Since the last tick.
     used_lately: Delivered,
     lost_lately: u64,
@@ -171,6 +176,7 @@ impl Tally {
             making: Kinds::default(),
             functions,
             series: Series::default(),
+            given_up: BTreeSet::new(),
             used_lately: 0,
             lost_lately: 0,
         }
@@ -307,8 +313,25 @@ impl Tally {
         self.lost_lately += 1;
     }
 
-    pub fn vm_given_up(&mut self) {
-        self.report.vms_lost += 1;
+    /// By one Controller, or by another after it.
+    pub fn vm_given_up(&mut self, vm: VmId) {
+        self.report.vms_lost += u64::from(self.given_up.insert(vm));
+    }
+
+    /// It reports, so it may be given up once more.
+    pub fn vm_reported(&mut self, vm: VmId) {
+        if !self.given_up.is_empty() {
+            self.given_up.remove(&vm);
+        }
+    }
+
+    pub fn troubled(&mut self, made: bool) {
+        let Troubles { made: all, left_out, .. } = &mut self.report.troubles;
+        *if made { all } else { left_out } += 1;
+    }
+
+    pub fn resubmitted(&mut self) {
+        self.report.troubles.resubmitted += 1;
     }
 
     pub fn booked(&mut self, now: Moment, kind: VmKind, before: MilliCores, after: MilliCores) {

@@ -5,13 +5,13 @@ use policies::keep_alive;
 use policies::residency::{self, Residency, SandboxId, StopWhy};
 use vocabulary::{Mebibytes, Outcome, VmStanding};
 
-use super::absence::Away;
+use super::absence::{Away, Late};
 use super::callers::Answered;
 use super::tally::Lent;
 use super::watch::Watch;
 use super::*;
 use crate::physics::{
-    CORE_US, Ended, Fate, Load, Machine, PERIOD, Quota, Quotas, RUNTIME_MEMORY, Reading, TaskId, Window,
+    CORE_US, Ended, Fate, Load, Machine, PERIOD, Quota, Quotas, RUNTIME_MEMORY, TaskId, Window,
 };
 use crate::plan::Work;
 
@@ -56,15 +56,21 @@ pub(super) struct Vm {
     pub bodies: Map<SandboxId, Body>,
     pub watch: Watch,
     /// Memory of idle sandboxes.
-    idle: Mebibytes,
-    window: Window,
-    sampled: Moment,
+    pub idle: Mebibytes,
+    pub window: Window,
+    pub sampled: Moment,
     /// How long the sandbox that is just ready took.
     init: Span,
     /// It ends as soon as it runs nothing.
-    leaves: bool,
+    pub leaves: bool,
+    /// It has been given notice.
+    pub noticed: bool,
     /// Nobody hears of it.
     pub away: Option<Away>,
+    /// It is heard late, or was.
+    pub late: Option<Late>,
+    /// A fault has it.
+    pub busy: bool,
 }
 
 impl World {
@@ -108,7 +114,10 @@ impl World {
             sampled: self.now,
             init: Span::ZERO,
             leaves: false,
+            noticed: false,
             away: None,
+            late: None,
+            busy: false,
         };
         let place = id.0 as usize;
         if self.vms.len() <= place {
@@ -149,10 +158,9 @@ impl World {
 
     /// It will be gone at the deadline.
     pub(super) fn vm_noticed(&mut self, id: VmId, deadline: Moment) {
-        if self.vm(id).is_none() {
-            return;
-        }
-        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: Some(deadline) }));
+        let Some(vm) = self.vm(id) else { return };
+        vm.noticed = true;
+        self.vm_tells_all(id, || Letter::Noticed { vm: id, deadline: Some(deadline) });
         self.notice_to_fleet(id, Some(deadline));
         self.tell_vm(id, residency::Input::Standing(VmStanding::Draining));
         self.reports(id, false);
@@ -160,10 +168,9 @@ impl World {
 
     /// Its notice is called off.
     pub(super) fn vm_may_stay(&mut self, id: VmId) {
-        if self.vm(id).is_none() {
-            return;
-        }
-        self.vm_sends(id, Message::ToController(Letter::Noticed { vm: id, deadline: None }));
+        let Some(vm) = self.vm(id) else { return };
+        vm.noticed = false;
+        self.vm_tells_all(id, || Letter::Noticed { vm: id, deadline: None });
         self.notice_to_fleet(id, None);
         self.tell_vm(id, residency::Input::Standing(VmStanding::Open));
         self.reports(id, false);
@@ -214,54 +221,6 @@ impl World {
     fn leave_if_empty(&mut self, id: VmId) {
         if self.vm(id).is_some_and(|vm| vm.leaves && vm.booked == Resources::ZERO) {
             self.agenda.plan(self.now, Timer::Gone(id));
-        }
-    }
-
-    /// It describes itself; `again`: and will in a second.
-    pub(super) fn reports(&mut self, id: VmId, again: bool) {
-        let now = self.now;
-        if self.is_frozen(id) {
-            if again {
-                self.agenda.again(now + SECOND, Timer::Reports(id));
-            }
-            return;
-        }
-        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
-        let passed = now.since(vm.sampled);
-        if passed >= SECOND {
-            let Reading { delivered, could, memory } = vm.machine.read(now);
-            let cpu = MilliCores(u32::try_from(delivered / (1_000 * passed.0)).unwrap_or(u32::MAX));
-            let used = Resources { cpu, memory: memory + vm.idle };
-            vm.window.see(used);
-            vm.sampled = now;
-            self.tally.used(now, vm.kind, delivered);
-            if delivered > could {
-                self.tally.violated(now, format!("{id} gave {delivered} of CPU and had {could}"));
-            }
-            // Only an Invoker that admits by measured use looks at it.
-            if matches!(self.house.residency.admission, residency::Admission::Measured { .. }) {
-                self.tell_vm(id, residency::Input::Uses(used));
-            }
-        }
-        let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
-        let used = vm.window.most();
-        let index = self.statuses_free.pop().unwrap_or_else(|| {
-            self.statuses.push(VmStatus {
-                vm: id,
-                kind: vm.kind,
-                capacity: Resources::ZERO,
-                standing: VmStanding::Open,
-                warm: Vec::new(),
-                running: Vec::new(),
-            });
-            (self.statuses.len() - 1) as u32
-        });
-        let status = &mut self.statuses[index as usize];
-        (status.vm, status.kind, status.capacity) = (id, vm.kind, vm.size);
-        vm.residency.describe(status);
-        self.vm_posts(id, Timer::ReportArrives { status: index, used });
-        if again {
-            self.agenda.again(now + SECOND, Timer::Reports(id));
         }
     }
 
@@ -347,7 +306,8 @@ impl World {
             }
             O::HandBack { invocation, attempt, .. } => {
                 self.tally.decisions.handed_back += 1;
-                self.vm_sends(id, Message::ToController(Letter::HandedBack { vm: id, invocation, attempt }));
+                let letter = Letter::HandedBack { vm: id, invocation, attempt };
+                self.vm_answers(id, invocation, attempt, letter);
             }
             O::Stop { sandbox, why } => {
                 self.tally.stopped(why);
@@ -499,7 +459,7 @@ impl World {
         };
         let letter =
             if starved { Letter::Starved { vm: id, ending } } else { Letter::Finished { vm: id, ending } };
-        self.vm_sends(id, Message::ToController(letter));
+        self.vm_answers(id, invocation, attempt, letter);
         if kept {
             self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
         } else {

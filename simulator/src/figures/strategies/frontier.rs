@@ -9,7 +9,7 @@ use super::super::{Chart, Goal, Line, Summary, Table};
 use super::outcome::{Never, Played};
 use super::row::{Row, find, small};
 use super::traffic::Workload;
-use super::{BOUNDED, OURS, PAPERS, STRATEGIES};
+use super::{BOUNDED, PAPERS, STRATEGIES};
 
 /// What the column "as this house runs again" counts, and what it leaves out.
 pub const WHAT_THIS_HOUSE_DOES: [&str; 3] = [
