@@ -98,7 +98,7 @@ impl Default for Settings {
             vm_silence: Span::seconds(3),
             queue_limit: 100_000,
             function_queue_limit: 10_000,
-            attempts_limit: 5,
+            attempts_limit: 10,
             lost_after: Span::seconds(2),
             lost_reports: 2,
             settle: Span::millis(1_200),

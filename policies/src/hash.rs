@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_types, reason = "the one place where a HashMap gets its fixed hasher")]
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::marker::PhantomData;
 
 /// A map for the hot path. Its order means nothing: look up, insert and remove, but never let what comes out of
 /// an iteration reach an output or a choice.
@@ -18,82 +19,94 @@ pub(crate) fn fixed(thing: &impl Hash) -> u64 {
     BuildHasherDefault::<Fixed>::default().hash_one(thing)
 }
 
-/// The hasher of maps, which are looked into a few dozen times per invocation. One multiplication per word, of which the upper
-/// half is folded into the lower: all bits depend on all, as a map needs it, which is less than a ring does.
-#[derive(Debug, Clone, Copy)]
-pub struct Folded {
-    state: u64,
-}
-
-impl Default for Folded {
-    fn default() -> Self {
-        Self { state: PI }
-    }
-}
-
 /// The first digits of pi behind the point: something to begin with that is not 0, which no multiplication changes.
 const PI: u64 = 0x243f_6a88_85a3_08d3;
-
-impl Folded {
-    fn word(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(GOLDEN);
-        self.state = product as u64 ^ (product >> 64) as u64;
-    }
-}
-
-impl Hasher for Folded {
-    fn write(&mut self, bytes: &[u8]) {
-        words(bytes).for_each(|word| self.word(word));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.word(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.word(value);
-    }
-
-    fn write_u128(&mut self, value: u128) {
-        self.word(value as u64);
-        self.word((value >> 64) as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
-}
-
-/// Eight bytes each, and how many there were.
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    };
-    bytes.chunks(8).map(word).chain([bytes.len() as u64])
-}
-
-/// A 64-bit hasher without a key: each word is multiplied and folded, the end is mixed thoroughly
-/// (the finaliser of SplitMix64), so that neighbouring ids land far apart on a ring.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Fixed {
-    state: u64,
-}
 
 /// 2^64 divided by the golden ratio, odd; the increment of SplitMix64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Fixed {
-    fn word(&mut self, word: u64) {
-        self.state = (self.state.rotate_left(23) ^ word).wrapping_mul(GOLDEN);
-        self.state ^= self.state >> 29;
+/// How words are mixed.
+pub trait Mix {
+    /// Before the first word.
+    const BEGIN: u64;
+    /// One more word.
+    fn word(state: u64, word: u64) -> u64;
+    /// After the last.
+    fn end(state: u64) -> u64;
+}
+
+/// The mixing of maps, which are looked into a few dozen times per invocation. One multiplication per word, of which the upper
+/// half is folded into the lower: all bits depend on all, as a map needs it, which is less than a ring does.
+#[derive(Debug, Clone, Copy)]
+pub struct Folding;
+
+impl Mix for Folding {
+    const BEGIN: u64 = PI;
+
+    fn word(state: u64, word: u64) -> u64 {
+        let product = u128::from(state ^ word) * u128::from(GOLDEN);
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    fn end(state: u64) -> u64 {
+        state
     }
 }
 
-impl Hasher for Fixed {
+/// The mixing of a ring: each word is multiplied and folded, the end is mixed thoroughly (the finaliser of SplitMix64), so that
+/// neighbouring ids land far apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Thorough;
+
+impl Mix for Thorough {
+    const BEGIN: u64 = 0;
+
+    fn word(state: u64, word: u64) -> u64 {
+        let state = (state.rotate_left(23) ^ word).wrapping_mul(GOLDEN);
+        state ^ (state >> 29)
+    }
+
+    fn end(state: u64) -> u64 {
+        let mut mixed = state.wrapping_add(GOLDEN);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A 64-bit hasher without a key, word by word.
+#[derive(Debug, Clone, Copy)]
+pub struct Words<M> {
+    state: u64,
+    mix: PhantomData<M>,
+}
+
+/// The hasher of maps.
+pub type Folded = Words<Folding>;
+
+/// The hasher of rings.
+pub type Fixed = Words<Thorough>;
+
+impl<M: Mix> Default for Words<M> {
+    fn default() -> Self {
+        Self { state: M::BEGIN, mix: PhantomData }
+    }
+}
+
+impl<M: Mix> Words<M> {
+    fn word(&mut self, word: u64) {
+        self.state = M::word(self.state, word);
+    }
+}
+
+impl<M: Mix> Hasher for Words<M> {
     fn write(&mut self, bytes: &[u8]) {
-        words(bytes).for_each(|word| self.word(word));
+        bytes.chunks(8).for_each(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        });
+        self.word(bytes.len() as u64);
     }
 
     fn write_u32(&mut self, value: u32) {
@@ -110,10 +123,7 @@ impl Hasher for Fixed {
     }
 
     fn finish(&self) -> u64 {
-        let mut mixed = self.state.wrapping_add(GOLDEN);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        M::end(self.state)
     }
 }
 

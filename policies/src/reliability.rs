@@ -32,6 +32,9 @@ pub struct Case<'a> {
     pub function: &'a FunctionCard,
     /// How long the invocations of its application have taken.
     pub application: &'a Tails,
+    /// How long an attempt of this invocation has run that will not end, or did not: its next one lasts longer than that. Zero for
+    /// the first.
+    pub ran: Span,
     /// How often harvest VMs of the ages they have now are evicted.
     pub evictions: Rate,
 }

@@ -104,7 +104,8 @@ fn play(strategy: &str, never: Never, seed: u64) -> Outcome {
         let (_, median, sigma) = apps[app];
         let seconds = (median * (sigma * chance.normal()).exp()).min(LIMIT);
         let function = card(app, never);
-        let kinds = strategy.kinds(Case { function: &function, application: &tails[app], evictions });
+        let (application, ran) = (&tails[app], Span::ZERO);
+        let kinds = strategy.kinds(Case { function: &function, application, ran, evictions });
         all += seconds;
         if kinds.first() == VmKind::Harvest {
             on_harvest += seconds;

@@ -8,10 +8,11 @@
 use policies::residency::{Admission, Lending};
 use policies::{allocation, fleet, placement, provisioning};
 use simulator::house::{Fleet, Network};
-use simulator::machines::{Harvest, Lifetime, MEMORY_PER_CORE};
+use simulator::machines::{Fleet as MachineFleet, Harvest, Lifetime, MEMORY_PER_CORE};
+use simulator::plan::{Machines, VmPlan};
 use simulator::workload::{Assumptions, SospMix, Synthetic};
 use simulator::{House, play};
-use vocabulary::{Moment, Resources, Span, VmKind};
+use vocabulary::{Moment, OnEviction, Resources, Span, VmKind};
 
 const VMS: u32 = 12;
 const LENGTH: Span = Span::seconds(400);
@@ -45,6 +46,32 @@ fn rough(seed: u64) -> House {
         retire_grace: Span::seconds(30),
     });
     house
+}
+
+/// The same with some regular VMs, and functions of which some must not run twice, or only once their VM is gone.
+fn mixed(seed: u64) -> House {
+    let mut house = rough(seed);
+    house.name = "mixed".into();
+    for (at, function) in house.functions.iter_mut().enumerate() {
+        function.card.on_eviction = [OnEviction::Rerun, OnEviction::RerunAtLoss, OnEviction::Never][at % 3];
+    }
+    house.machines = Box::new(WithRegular(house.machines));
+    house
+}
+
+struct WithRegular(Box<dyn Machines>);
+
+impl Machines for WithRegular {
+    fn given(&mut self) -> Vec<VmPlan> {
+        let size = Resources::new(8_000, 8 * MEMORY_PER_CORE.0);
+        let mut given = MachineFleet::constant(3, VmKind::Regular, size).given();
+        given.extend(self.0.given());
+        given
+    }
+
+    fn launch(&mut self, now: Moment, kind: VmKind, size: Resources) -> Option<VmPlan> {
+        self.0.launch(now, kind, size)
+    }
 }
 
 /// Closed-loop users and what SOSP'21's authors had them call, on fewer VMs than they need.
@@ -109,6 +136,7 @@ fn houses() -> Vec<House> {
         house.fleet_rule = fleet::by_name(name, &settings);
         house
     }));
+    houses.push(mixed(8));
     houses
 }
 

@@ -3,7 +3,8 @@
 //! **Knows:** when each VM goes, and how long what runs there has run.
 //! **Promises:** at a notice nothing new goes there, its functions get sandboxes elsewhere, and what should not end in time
 //! is run again elsewhere at once if its function allows that, while it goes on: the first answer wins. What should end in
-//! time is left alone, and judged again with every report. A notice that is called off takes all of it back.
+//! time is left alone, and judged again with every report. A notice that is called off takes all of it back. The strategy in force
+//! hears how long it has run, and may want another kind of VM for the second run.
 //! **Gives up:** a third attempt while two live.
 
 use std::cmp::Reverse;
@@ -11,12 +12,19 @@ use std::collections::BTreeMap;
 
 use vocabulary::{FunctionId, InvocationId, Moment, OnEviction, Span, VmId};
 
+use super::open::{Function, Running};
 use super::{Again, Dispatch, Output};
 use crate::placement::{Ask, Slot};
 use crate::reliability::in_time;
 
 /// Notices that are kept for VMs not heard of yet.
 const EARLY_NOTICES_LIMIT: usize = 1_024;
+
+/// When its run itself should have begun.
+fn begun(running: &Running, function: &Function) -> Moment {
+    let init = if running.warm { Span::ZERO } else { function.profile.init().unwrap_or(Span::ZERO) };
+    running.sent + init
+}
 
 impl Dispatch {
     /// A VM will be evicted, or not after all.
@@ -97,13 +105,23 @@ impl Dispatch {
         {
             return false;
         }
-        let init = if running.warm { Span::ZERO } else { function.profile.init().unwrap_or(Span::ZERO) };
-        let ran = self.now.since(running.sent + init);
-        let left = deadline.since(self.now.max(running.sent + init));
-        in_time::miss_milli(&function.tails, ran, left) >= self.settings.rerun_risk_milli
+        let begun = begun(&running, function);
+        let ran = self.now.since(begun);
+        let left = deadline.since(self.now.max(begun));
+        in_time::miss_milli(self.tails(function), ran, left) >= self.settings.rerun_risk_milli
+    }
+
+    /// An attempt of it will not end: so long it has run, when it was known to.
+    pub(super) fn note_how_long_it_ran(&mut self, id: InvocationId, running: &Running, until: Moment) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let Some(function) = self.functions.get(&open.submission.function.id) else { return };
+        open.ran = open.ran.max(until.since(begun(running, function)));
     }
 
     fn join_again(&mut self, id: InvocationId, outputs: &mut Vec<Output>) {
+        if let Some(running) = self.open.get(&id).and_then(|open| open.running) {
+            self.note_how_long_it_ran(id, &running, self.now);
+        }
         let Some(open) = self.open.get_mut(&id) else { return };
         open.since = self.now;
         open.grant = None;

@@ -29,7 +29,7 @@ impl Dispatch {
         let (granted, starved) = (open.grant, open.starved);
         let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
-        let kinds = self.kinds(&card);
+        let kinds = self.kinds_after(&card, open.ran);
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
@@ -109,9 +109,11 @@ impl Dispatch {
             let init = ending.cold.then_some(ending.init);
             let Ending { function: id, duration, usage, input_bytes, .. } = *ending;
             function.profile.ended_with(input_bytes, duration, init, usage);
-            function.tails.learn(duration);
             if let Some(card) = function.card {
                 self.applications.entry(card.application()).or_default().learn(duration);
+            }
+            if function.card.is_none_or(|card| card.application.is_some()) {
+                function.tails.learn(duration);
             }
             self.placement.ended(self.now, &Ran { function: id, duration, usage });
         } else {

@@ -243,6 +243,7 @@ impl Dispatch {
     /// An attempt and perhaps part of its work are lost.
     pub(super) fn lose_attempt(&mut self, id: InvocationId, attempt: Attempt, outputs: &mut Vec<Output>) {
         let Some(lost) = self.stop_running(id, attempt) else { return };
+        self.note_how_long_it_ran(id, &lost, lost.seen);
         let Some(open) = self.open.get_mut(&id) else { return };
         open.losses += 1;
         let waited = self.now.since(open.submitted);

@@ -19,14 +19,12 @@ pub(super) struct Function {
     /// As it came with its newest submission or report.
     pub card: Option<FunctionCard>,
     pub profile: Profile,
-    /// How long its runs have taken.
+    /// How long its runs have taken, where it is not an application by itself; else that application's are its own.
     pub tails: Tails,
     /// Its attempts that were sent out.
     pub in_flight: u32,
     /// When those of them were sent for which a sandbox is probably still being made.
     pub making: VecDeque<Moment>,
-    /// Since when there has been room for another whenever one was looked for, and the first in turn waited all the same.
-    pub declining: Option<Moment>,
     pub last_used: Moment,
     /// Since when somebody has waited whom no VM could hold.
     pub unplaceable_since: Option<Moment>,
@@ -50,6 +48,8 @@ pub(super) struct Open {
     pub also_valid: Option<Attempt>,
     /// How many of its attempts were lost.
     pub losses: u32,
+    /// How long one of them had run at least, or one that should not end in time.
+    pub ran: Span,
     /// Nobody wants its answer any more.
     pub withdrawn: bool,
     /// Since when it has waited for a sandbox of its function although another could have been made.
@@ -77,6 +77,7 @@ impl Open {
             oldest_valid: submission.first_attempt,
             also_valid: None,
             losses: 0,
+            ran: Span::ZERO,
             withdrawn: false,
             declined: None,
             grant: None,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use vocabulary::{FunctionId, InvocationId, Moment};
+use vocabulary::{FunctionId, InvocationId, Moment, Span};
 
 use crate::hash::Map;
 
@@ -26,6 +26,17 @@ struct Queue {
     /// Those who left are skipped when they come to the front; at most as many as wait, and a few more.
     entries: VecDeque<(Ticket, InvocationId)>,
     live: u32,
+    declining: Option<Declining>,
+}
+
+/// All of a queue wait for a sandbox that is there, although another could be made.
+#[derive(Debug, Clone, Copy)]
+struct Declining {
+    /// When that was last decided, and how many waited then.
+    at: Moment,
+    waiting: u32,
+    /// How long they had waited for it by then, all together.
+    waited: Span,
 }
 
 /// See the module.
@@ -63,6 +74,30 @@ impl Queues {
     /// How many of this function wait.
     pub fn live(&self, function: FunctionId) -> u32 {
         self.queues.get(&function).map_or(0, |queue| queue.live)
+    }
+
+    /// How long those of this function have waited, all together, for a sandbox that was there although another could have been made:
+    /// since the queue was last empty, or one was made or had no room.
+    pub fn declined(&self, function: FunctionId, now: Moment) -> Span {
+        let declining = self.queues.get(&function).and_then(|queue| queue.declining);
+        declining.map_or(Span::ZERO, |Declining { at, waiting, waited }| {
+            waited + now.since(at).scaled(u64::from(waiting), 1)
+        })
+    }
+
+    /// They wait on, although another could be made.
+    pub fn decline(&mut self, function: FunctionId, now: Moment) {
+        let waited = self.declined(function, now);
+        if let Some(queue) = self.queues.get_mut(&function) {
+            queue.declining = Some(Declining { at: now, waiting: queue.live, waited });
+        }
+    }
+
+    /// One is made, or there is no room for one.
+    pub fn decline_no_more(&mut self, function: FunctionId) {
+        if let Some(queue) = self.queues.get_mut(&function) {
+            queue.declining = None;
+        }
     }
 
     /// Whether it waits.

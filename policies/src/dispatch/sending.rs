@@ -4,7 +4,8 @@
 //! **Promises:** functions take turns; a function whose sandbox has just become idle may go before its turn if that
 //! costs the next one no more waiting than a cold start costs, and room on a VM goes first to those whose sandbox is idle
 //! there, by a cold start and a quarter of the longest wait. One who has waited too long gets a VM that is kept free until it
-//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take from when there was room for it.
+//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take from when there was room for it, and
+//! where some of a function wait at any time while there is room, one more is made when they have waited for several such times together.
 //! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
 
 use vocabulary::{FunctionId, InvocationId, Moment, Span, VmId};
@@ -18,6 +19,8 @@ use crate::reliability::Kinds;
 const NEXT_LOOK: Span = Span::millis(1);
 /// Between two searches of all VMs for one who starves.
 const STARVING_LOOK: Span = Span::millis(100);
+/// A sandbox is worth so many times the waiting that making it would be: it takes cores from everybody, and who waits takes none.
+const WORTH_WAITING: u64 = 8;
 /// So many VMs with an idle sandbox are looked at.
 const IDLE: usize = 8;
 /// So many functions with an idle sandbox on a VM are looked at when there is room on it.
@@ -40,9 +43,7 @@ impl Dispatch {
             self.send(id, choice, outputs);
             return true;
         }
-        if let Some(function) = self.functions.get_mut(&ask.function) {
-            function.declining = None;
-        }
+        self.queues.decline_no_more(ask.function);
         false
     }
 
@@ -64,7 +65,8 @@ impl Dispatch {
 
     /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
     /// on a full VM. Bounded by the time that making one takes, from the first time on that one could have been made: before that
-    /// it waits for room, and would do so with any sandbox.
+    /// it waits for room, and would do so with any sandbox. Where the queue never empties, each of many short calls is soon served and
+    /// would rightly wait, for ever: so another is made once all of them together have waited for as much as it is worth.
     fn is_better_off_waiting(&mut self, id: InvocationId, ask: &Ask) -> bool {
         if !self.settings.wait_for_warm {
             return false;
@@ -79,19 +81,16 @@ impl Dispatch {
         }
         let busy = u64::from(function.in_flight).saturating_sub(function.making.len() as u64);
         let Some(open) = self.open.get(&id) else { return false };
-        // Who comes to its turn while there is room all along has waited for a sandbox since it came, not for room.
-        let all_along = function.declining.map_or(self.now, |since| since.max(open.since));
-        let declined = open.declined.unwrap_or(all_along);
-        if self.now.since(declined) >= init {
+        let declined = open.declined.unwrap_or(self.now);
+        let together = self.queues.declined(ask.function, self.now);
+        if self.now.since(declined) >= init || together >= init.scaled(WORTH_WAITING, 1) {
             return false;
         }
         let is_better = (busy > 0 && duration.scaled(ahead, busy) < init)
             || self.room_beside_an_idle_one(ask).is_some_and(|wait| wait.scaled(ahead, 1) < init);
         if is_better && let Some(open) = self.open.get_mut(&id) {
             open.declined = Some(declined);
-            if let Some(function) = self.functions.get_mut(&ask.function) {
-                function.declining.get_or_insert(self.now);
-            }
+            self.queues.decline(ask.function, self.now);
         }
         is_better
     }
@@ -144,6 +143,7 @@ impl Dispatch {
         function.in_flight += 1;
         if !warm {
             function.making.push_back(now);
+            self.queues.decline_no_more(card.id);
         }
         if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
             self.books.hold(None);

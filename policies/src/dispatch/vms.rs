@@ -6,6 +6,7 @@
 
 use vocabulary::{FunctionCard, FunctionId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding};
 
+use super::open::Function;
 use super::{Dispatch, GivenUp, Output, Refusal, Submission};
 use crate::reliability::{Case, Kinds, Tails, other};
 
@@ -15,9 +16,27 @@ const EVICTIONS_LOOK: Span = Span::seconds(10);
 impl Dispatch {
     /// Where this function may run, by the strategy in force.
     pub(super) fn kinds(&self, function: &FunctionCard) -> Kinds {
+        self.kinds_after(function, Span::ZERO)
+    }
+
+    /// Where an invocation of it may run of which an attempt has run for so long without an end.
+    pub(super) fn kinds_after(&self, function: &FunctionCard, ran: Span) -> Kinds {
+        let application = self.application(function);
+        self.reliability.kinds(Case { function, application, ran, evictions: self.evictions })
+    }
+
+    /// How long the invocations of this function's application have taken.
+    fn application(&self, function: &FunctionCard) -> &Tails {
         static UNKNOWN: Tails = Tails::NOTHING;
-        let application = self.applications.get(&function.application()).unwrap_or(&UNKNOWN);
-        self.reliability.kinds(Case { function, application, evictions: self.evictions })
+        self.applications.get(&function.application()).unwrap_or(&UNKNOWN)
+    }
+
+    /// How long its own have taken.
+    pub(super) fn tails<'a>(&'a self, function: &'a Function) -> &'a Tails {
+        match &function.card {
+            Some(card) if card.application.is_none() => self.application(card),
+            _ => &function.tails,
+        }
     }
 
     /// The kinds to try now, in their order.

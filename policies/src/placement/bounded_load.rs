@@ -39,8 +39,7 @@ impl BoundedLoad {
         u64::try_from(most).unwrap_or(u64::MAX).max(demand)
     }
 
-    fn walk(&self, function: FunctionId) -> impl Iterator<Item = Slot> {
-        let start = self.ring.start(function);
+    fn walk(&self, start: usize) -> impl Iterator<Item = Slot> {
         (0..POINTS).map_while(move |steps| self.ring.owner_after(start, steps))
     }
 }
@@ -62,7 +61,8 @@ impl Placement for BoundedLoad {
         let demand = u64::from(ask.demand.cpu.0);
         let mut beyond = None;
         let mut chosen = None;
-        for slot in self.walk(ask.function) {
+        let start = self.ring.start(ask.function);
+        for slot in self.walk(start) {
             if !books.has_room(slot, ask) {
                 continue;
             }
@@ -79,9 +79,10 @@ impl Placement for BoundedLoad {
 
     fn next_home(&mut self, books: &Books, ask: &Ask) -> Option<Slot> {
         let has_room = |slot: &Slot| books.has_room(*slot, ask);
-        self.walk(ask.function)
+        let start = self.ring.start(ask.function);
+        self.walk(start)
             .find(has_room)
-            .or_else(|| self.walk(ask.function).find(|&slot| books.kind(slot) == ask.kind))
+            .or_else(|| self.walk(start).find(|&slot| books.kind(slot) == ask.kind))
     }
 
     fn forget(&mut self, _function: FunctionId) {}

@@ -33,6 +33,11 @@ impl<T> BySlot<T> {
         self.0.get(slot.index())?.as_ref()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
+        let all = self.0.iter().enumerate();
+        all.filter_map(|(index, one)| Some((Slot(index as u32), one.as_ref()?)))
+    }
+
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.0.iter_mut().flatten()
     }

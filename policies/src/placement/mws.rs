@@ -134,7 +134,7 @@ impl Placement for Mws {
 
 /// One decision's view of one worker set.
 struct Walk<'a> {
-    ring: &'a Ring,
+    ring: &'a mut Ring,
     passed: &'a mut Vec<u64>,
     walks: &'a mut u64,
     set: &'a mut WorkerSet,

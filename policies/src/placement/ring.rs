@@ -3,38 +3,49 @@
 //! **Knows:** which VMs take work, and how many points each has: about one per core, so that a large VM is home to
 //! more functions than a small one.
 //! **Promises:** ownership is that of the `hashring` crate with a hasher that never changes; a VM that comes or goes
-//! moves only the homes it takes or leaves. A VM that wavers between two sizes does not move homes at every step.
+//! moves only the homes it takes or leaves. A VM that wavers between two sizes does not move homes at every step. VMs that join
+//! together cost one merge of their points, when a walk next begins.
 //! **Gives up:** exact balance (one point per core is a coarse weight), and points that collide: among 160,000 points
 //! of 64 bits that happens once in a billion rings, and costs one point.
 //!
-//! The crate answers "who owns this key" but cannot be walked, so the same points stand, under the same hasher, in
-//! a sorted vector beside it.
+//! The crate answers "who owns this key" but cannot be walked, and sorts all points anew for each VM. So the same points stand, under
+//! the same hasher, in a sorted vector, on which all walks go; the crate's ring is made of them when it is asked
+//! ([`Ring::home`]), which debug builds do wherever a walk begins.
 
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::cell::OnceCell;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashring::HashRing;
 use vocabulary::{FunctionId, Resources, VmId};
 
 use super::{BySlot, Slot};
-use crate::hash::Fixed;
-
-type FixedBuilder = BuildHasherDefault<Fixed>;
+use crate::hash::{Fixed, fixed};
 
 /// More points than this bring nothing but memory.
 const POINTS_LIMIT: u32 = 128;
 
-/// A VM's n-th point.
+/// A VM's n-th point, as the crate hashes it.
 #[derive(Debug, Clone, Copy)]
-struct Point {
+struct Owner {
     vm: VmId,
     replica: u32,
     slot: Slot,
 }
 
-impl Hash for Point {
+impl Hash for Owner {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         (self.vm, self.replica).hash(hasher);
     }
+}
+
+type Owners = HashRing<Owner, BuildHasherDefault<Fixed>>;
+
+/// The same, as walks need it.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    hash: u64,
+    slot: Slot,
+    replica: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,27 +54,38 @@ struct Member {
     points: u32,
 }
 
+impl Member {
+    /// Its points from this one on.
+    fn owners(self, slot: Slot, from: u32) -> impl Iterator<Item = Owner> {
+        (from..self.points).map(move |replica| Owner { vm: self.vm, replica, slot })
+    }
+}
+
 /// See the module.
 pub(super) struct Ring {
-    owners: HashRing<Point, FixedBuilder>,
-    /// The same points, sorted by hash, then VM.
-    points: Vec<(u64, Slot)>,
+    /// Sorted by hash.
+    points: Vec<Point>,
+    /// Those that have joined since a walk last began.
+    fresh: Vec<Point>,
     members: BySlot<Member>,
     /// How many there are.
     len: usize,
     points_per_core: u32,
     epoch: u64,
+    /// The crate's ring of this epoch, if it was asked.
+    owners: OnceCell<Owners>,
 }
 
 impl Ring {
     pub fn new(points_per_core: u32) -> Self {
         Self {
-            owners: HashRing::with_hasher(FixedBuilder::default()),
             points: Vec::new(),
+            fresh: Vec::new(),
             members: BySlot::default(),
             len: 0,
             points_per_core: points_per_core.max(1),
             epoch: 0,
+            owners: OnceCell::new(),
         }
     }
 
@@ -89,41 +111,58 @@ impl Ring {
             return;
         }
         self.len += usize::from(before == 0);
-        self.members.put(slot, Member { vm, points: wanted });
-        if wanted > before {
-            self.add_points(slot, vm, before..wanted);
-        } else {
-            self.remove_points(slot, vm, wanted..before);
+        let member = Member { vm, points: wanted };
+        self.members.put(slot, member);
+        let joining = member.owners(slot, before).map(|owner| Point {
+            hash: fixed(&owner),
+            slot,
+            replica: owner.replica,
+        });
+        self.fresh.extend(joining);
+        if wanted < before {
+            self.take_points(slot, wanted);
         }
-        self.epoch += 1;
+        self.changed();
     }
 
     /// A VM leaves.
     pub fn remove(&mut self, slot: Slot) {
-        if let Some(member) = self.members.take(slot) {
+        if self.members.take(slot).is_some() {
             self.len -= 1;
-            self.remove_points(slot, member.vm, 0..member.points);
-            self.epoch += 1;
+            self.take_points(slot, 0);
+            self.changed();
         }
     }
 
-    /// The VM at which a function is at home.
-    pub fn home(&self, function: FunctionId) -> Option<Slot> {
-        self.owners.get(&function).map(|point| point.slot)
+    fn changed(&mut self) {
+        self.epoch += 1;
+        self.owners = OnceCell::new();
     }
 
-    /// Where in the sorted points a function's walk begins.
-    pub fn start(&self, function: FunctionId) -> usize {
-        let key = FixedBuilder::default().hash_one(function);
-        let start = self.points.partition_point(|&(hash, _)| hash < key);
+    /// The VM at which a function is at home, by the crate.
+    pub fn home(&self, function: FunctionId) -> Option<Slot> {
+        let owners = self.owners.get_or_init(|| {
+            let mut owners = Owners::with_hasher(BuildHasherDefault::default());
+            owners.batch_add(self.members.iter().flat_map(|(slot, member)| member.owners(slot, 0)).collect());
+            owners
+        });
+        owners.get(&function).map(|owner| owner.slot)
+    }
+
+    /// Where in the sorted points a function's walk begins; it goes on with [`Ring::owner_after`] until the epoch changes.
+    pub fn start(&mut self, function: FunctionId) -> usize {
+        self.merge();
+        let key = fixed(&function);
+        let start = self.points.partition_point(|point| point.hash < key);
         if start == self.points.len() { 0 } else { start }
     }
 
     /// The owner of the point `steps` after `start`; `None` after a full turn.
     pub fn owner_after(&self, start: usize, steps: usize) -> Option<Slot> {
+        debug_assert!(self.fresh.is_empty(), "a walk begins at `start` of the same epoch");
         (steps < self.points.len()).then(|| {
             let at = start + steps;
-            self.points[if at < self.points.len() { at } else { at - self.points.len() }].1
+            self.points[if at < self.points.len() { at } else { at - self.points.len() }].slot
         })
     }
 
@@ -131,22 +170,22 @@ impl Ring {
         (capacity.cpu.0 / 1_000).saturating_mul(self.points_per_core).clamp(1, POINTS_LIMIT)
     }
 
-    fn add_points(&mut self, slot: Slot, vm: VmId, replicas: std::ops::Range<u32>) {
-        let new: Vec<Point> = replicas.map(|replica| Point { vm, replica, slot }).collect();
-        self.points.extend(new.iter().map(|point| (FixedBuilder::default().hash_one(point), slot)));
+    /// Puts those that have joined where they belong.
+    fn merge(&mut self) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        self.fresh.sort_by_key(|point| point.hash);
+        self.points.append(&mut self.fresh);
         // Two sorted runs: the standard sort merges them in linear time.
-        self.points.sort_by_key(|&(hash, _)| hash);
-        self.owners.batch_add(new);
+        self.points.sort_by_key(|point| point.hash);
     }
 
-    fn remove_points(&mut self, slot: Slot, vm: VmId, replicas: std::ops::Range<u32>) {
-        let mut hashes = Vec::new();
-        for replica in replicas {
-            let point = Point { vm, replica, slot };
-            hashes.push(FixedBuilder::default().hash_one(point));
-            self.owners.remove(&point);
-        }
-        self.points.retain(|&(hash, owner)| owner != slot || !hashes.contains(&hash));
+    /// Takes a VM's points out, from this one on.
+    fn take_points(&mut self, slot: Slot, from: u32) {
+        let stays = |point: &Point| point.slot != slot || point.replica < from;
+        self.points.retain(stays);
+        self.fresh.retain(stays);
     }
 }
 
@@ -162,23 +201,40 @@ mod tests {
         ring
     }
 
-    fn agrees_everywhere(ring: &Ring) {
+    fn agrees_everywhere(ring: &mut Ring) {
         for id in 0..2_000 {
             let function = FunctionId(id);
-            assert_eq!(ring.home(function), ring.owner_after(ring.start(function), 0), "{function}");
+            let start = ring.start(function);
+            assert_eq!(ring.home(function), ring.owner_after(start, 0), "{function}");
         }
     }
 
     #[test]
     fn the_crate_and_the_sorted_points_agree_on_every_home() {
         let mut ring = ring(&[1, 4, 16, 2, 8, 64, 3]);
-        agrees_everywhere(&ring);
+        agrees_everywhere(&mut ring);
         ring.remove(Slot(5));
-        agrees_everywhere(&ring);
+        agrees_everywhere(&mut ring);
         ring.set(Slot(2), VmId(3), Resources::new(4_000, 1));
-        agrees_everywhere(&ring);
+        agrees_everywhere(&mut ring);
         ring.set(Slot(0), VmId(1), Resources::new(32_000, 1));
-        agrees_everywhere(&ring);
+        agrees_everywhere(&mut ring);
+    }
+
+    #[test]
+    fn who_joins_and_leaves_before_anybody_walks_leaves_no_point_and_a_slot_may_be_anothers() {
+        let mut ring = ring(&[8, 8, 8, 8]);
+        agrees_everywhere(&mut ring);
+        ring.set(Slot(4), VmId(5), Resources::new(16_000, 1));
+        ring.remove(Slot(4));
+        ring.remove(Slot(1));
+        ring.set(Slot(1), VmId(9), Resources::new(32_000, 1));
+        ring.set(Slot(0), VmId(1), Resources::new(2_000, 1));
+        agrees_everywhere(&mut ring);
+        let owned: Vec<Slot> = (0..).map_while(|steps| ring.owner_after(0, steps)).collect();
+        let of = |slot| owned.iter().filter(|&&owner| owner == Slot(slot)).count();
+        assert_eq!([0, 1, 2, 3, 4].map(of), [2, 32, 8, 8, 0]);
+        assert!(ring.points.is_sorted_by_key(|point| point.hash));
     }
 
     #[test]
@@ -220,7 +276,8 @@ mod tests {
         let mut ring = ring(&[1]);
         ring.remove(Slot(0));
         assert_eq!(ring.home(FunctionId(1)), None);
-        assert_eq!(ring.owner_after(ring.start(FunctionId(1)), 0), None);
+        let start = ring.start(FunctionId(1));
+        assert_eq!(ring.owner_after(start, 0), None);
         assert_eq!(ring.len(), 0);
     }
 }

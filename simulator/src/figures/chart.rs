@@ -67,7 +67,11 @@ impl Chart {
             ($chart:expr) => {{
                 let mut chart = $chart;
                 let mut mesh = chart.configure_mesh();
-                mesh.x_desc(&self.x).y_desc(&self.y).light_line_style(WHITE).draw()?;
+                mesh.x_desc(&self.x).y_desc(&self.y).light_line_style(WHITE);
+                if self.logarithmic {
+                    mesh.y_label_formatter(&power_of_ten);
+                }
+                mesh.draw()?;
                 for (line, colour) in self.lines.iter().zip(COLOURS.into_iter().cycle()) {
                     let style = colour.stroke_width(if line.published { 1 } else { 2 });
                     let points = line.points.iter().copied();
@@ -95,9 +99,22 @@ impl Chart {
     }
 }
 
+/// Small ones are never exact: 9.999999999999999e-6 is 1e-5.
+fn power_of_ten(y: &f64) -> String {
+    if *y < 1e-3 { format!("{y:.0e}") } else { format!("{y:?}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn powers_of_ten_are_written_as_such() {
+        assert_eq!(
+            [1e-6 * 9.999999999999999, 0.01, 100.0].map(|y| power_of_ten(&y)),
+            ["1e-5", "0.01", "100.0"]
+        );
+    }
 
     #[test]
     fn every_line_and_every_word_is_drawn_and_equal_charts_are_equal_bytes() {

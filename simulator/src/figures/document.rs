@@ -227,10 +227,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = Files { out: folder.path().join("docs"), json: folder.path().join("numbers.json") };
         write(&drawn("cost", "20.0"), "first command", &files).unwrap();
+        let odd = 0.112_400_138_263_891_17;
+        let other = Drawn {
+            values: [("10 VMs".into(), [("mws".into(), json!(odd))].into())].into(),
+            ..drawn("scale", "")
+        };
+        write(&other, "a command", &files).unwrap();
         write(&drawn("balancers", "21.0"), "second command", &files).unwrap();
         write(&drawn("cost", "21.6"), "third command", &files).unwrap();
         let json: Value = serde_json::from_str(&std::fs::read_to_string(&files.json).unwrap()).unwrap();
         assert_eq!(json["balancers"]["Normal"]["mws"]["calls_per_second"], 3.5);
+        assert_eq!(json["scale"]["10 VMs"]["mws"], odd, "to the last digit, though read and written again");
         assert_eq!(
             (&json["made_by"]["balancers"], &json["made_by"]["cost"]),
             (&json!("second command"), &json!("third command"))

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use vocabulary::Span;
 
-use super::metadata::{Metadata, Reply, SOON};
+use super::metadata::{Metadata, Reply, Rhythm, SOON};
 use super::{NoticeSource, Said, dates};
 
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -32,8 +32,7 @@ pub struct Aws {
 #[derive(Default)]
 struct State {
     token: Option<(String, Instant)>,
-    asked: bool,
-    troubles: u32,
+    rhythm: Rhythm,
     /// Unix seconds of the end that was told.
     told: Option<u64>,
     told_soft: bool,
@@ -137,17 +136,10 @@ impl NoticeSource for Aws {
         Box::pin(async {
             let mut state = self.state.lock().await;
             loop {
-                if std::mem::replace(&mut state.asked, true) {
-                    self.metadata.rest(state.troubles).await;
-                }
-                match self.look(&mut state).await {
-                    Some(said) => {
-                        state.troubles = 0;
-                        if let Some(said) = said {
-                            return said;
-                        }
-                    }
-                    None => state.troubles = state.troubles.saturating_add(1),
+                state.rhythm.rest(&self.metadata).await;
+                let round = self.look(&mut state).await;
+                if let Some(said) = state.rhythm.heard(round) {
+                    return said;
                 }
             }
         })

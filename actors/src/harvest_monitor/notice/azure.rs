@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use vocabulary::Span;
 
-use super::metadata::{Metadata, SOON};
+use super::metadata::{Metadata, Rhythm, SOON};
 use super::{NoticeSource, Said, dates};
 
 const EVENTS_PATH: &str = "/metadata/scheduledevents?api-version=2020-07-01";
@@ -42,9 +42,8 @@ struct State {
     name: String,
     /// Where it was asked for, it is asked for again after trouble: who talks nonsense may have lied about it, too.
     is_learned: bool,
-    asked: bool,
+    rhythm: Rhythm,
     answered: bool,
-    troubles: u32,
     /// When each of our events begins, in unix seconds.
     open: BTreeMap<String, u64>,
     told: Option<u64>,
@@ -76,9 +75,8 @@ impl Azure {
         let state = State {
             name: name.to_owned(),
             is_learned: name.is_empty(),
-            asked: false,
+            rhythm: Rhythm::default(),
             answered: false,
-            troubles: 0,
             open: BTreeMap::new(),
             told: None,
         };
@@ -154,22 +152,13 @@ impl NoticeSource for Azure {
         Box::pin(async {
             let mut state = self.state.lock().await;
             loop {
-                if std::mem::replace(&mut state.asked, true) {
-                    self.metadata.rest(state.troubles).await;
+                state.rhythm.rest(&self.metadata).await;
+                let round = self.look(&mut state).await;
+                if round.is_none() && state.is_learned {
+                    state.name.clear();
                 }
-                match self.look(&mut state).await {
-                    Some(said) => {
-                        state.troubles = 0;
-                        if let Some(said) = said {
-                            return said;
-                        }
-                    }
-                    None => {
-                        state.troubles = state.troubles.saturating_add(1);
-                        if state.is_learned {
-                            state.name.clear();
-                        }
-                    }
+                if let Some(said) = state.rhythm.heard(round) {
+                    return said;
                 }
             }
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use super::dates;
+use super::{Said, dates};
 use crate::metrics::{Asked, InvokerMetrics};
 use crate::settings;
 
@@ -28,6 +28,29 @@ pub struct Metadata {
     base: String,
     pub(super) pause: Duration,
     metrics: Arc<InvokerMetrics>,
+}
+
+/// The rhythm of questions: rounds of them, and a rest between two.
+#[derive(Debug, Default)]
+pub struct Rhythm {
+    asked: bool,
+    /// Rounds in a row that had no answer.
+    troubles: u32,
+}
+
+impl Rhythm {
+    /// Rests, before any round but the first.
+    pub async fn rest(&mut self, metadata: &Metadata) {
+        if std::mem::replace(&mut self.asked, true) {
+            metadata.rest(self.troubles).await;
+        }
+    }
+
+    /// A round told something new, nothing new, or had no answer: what is new.
+    pub fn heard(&mut self, round: Option<Option<Said>>) -> Option<Said> {
+        self.troubles = if round.is_some() { 0 } else { self.troubles.saturating_add(1) };
+        round.flatten()
+    }
 }
 
 /// What it said.

@@ -88,6 +88,42 @@ fn two_that_must_go_are_not_joined_by_a_third() {
     );
 }
 
+fn regular(vm: u64, cores: u32) -> Input {
+    Input::VmReported(VmStatus { kind: VmKind::Regular, ..status(vm, cores) })
+}
+
+#[test]
+fn the_second_run_of_what_may_outlast_another_notice_goes_to_a_regular_vm_while_one_has_room() {
+    let mut house = long_run(OnEviction::Rerun);
+    house.told(regular(3, 1));
+    let said = house.told(notice(1, 30_000));
+    assert_eq!(said[1..], ["again 1, Notice", "fence 1.2 and 1", "run 1.2 on vm-3"]);
+    let mut house = long_run(OnEviction::Rerun);
+    house.told(regular(3, 1));
+    assert_eq!(house.submit(2, rerun(2)), ["run 2.1 on vm-2"], "a first run prefers harvest VMs");
+    house.told(Input::VmReported(VmStatus {
+        kind: VmKind::Regular,
+        running: vec![running(9, 1, rerun(9))],
+        ..status(3, 1)
+    }));
+    let said = house.told(notice(1, 30_000));
+    assert_eq!(said[1..], ["again 1, Notice", "fence 1.2 and 1", "run 1.2 on vm-2"], "it waits for none");
+}
+
+#[test]
+fn what_was_lost_without_notice_goes_to_a_regular_vm_if_it_may_be_long_and_else_where_a_first_run_would() {
+    let mut house = long_run(OnEviction::Rerun);
+    house.told(regular(3, 1));
+    let said = house.told(Input::VmLost(VmId(1)));
+    assert_eq!(said[1..], ["fence 1.2", "run 1.2 on vm-3"], "it had been seen to run for ten seconds");
+    let mut house = House::of(&[2]);
+    house.submit(1, rerun(1));
+    house.told(Input::VmReported(status(2, 2)));
+    house.told(regular(3, 1));
+    let said = house.told(Input::VmLost(VmId(1)));
+    assert_eq!(said[1..], ["fence 1.2", "run 1.2 on vm-2"], "nothing is known");
+}
+
 #[test]
 fn a_notice_that_is_called_off_takes_the_second_run_back() {
     let mut house = racing();

@@ -142,3 +142,41 @@ fn room_goes_to_whose_sandbox_is_idle_there_before_one_who_has_waited_a_little_l
     assert_eq!(house.finish(1, 4, 1, 3), ["forget 4", "run 11.1 on vm-1"]);
     assert_eq!(house.finish(1, 11, 1, 2), ["forget 11", "run 10.1 on vm-1"]);
 }
+
+#[test]
+fn one_more_is_made_when_those_who_always_wait_have_waited_for_as_much_as_it_is_worth() {
+    let mut house = House::of(&[4]);
+    house.submit(1, rerun(1));
+    house.finish(1, 1, 1, 1); // 300 ms to make, 100 ms to run
+    house.submit(2, rerun(1));
+    house.submit(3, rerun(1));
+    house.submit(4, rerun(1));
+    for ends in 2.. {
+        house.now += 100;
+        let sent = house.finish(1, ends, 1, 1);
+        assert_eq!(sent[..2], [format!("forget {ends}"), format!("run {}.1 on vm-1", ends + 1)]);
+        if sent.len() == 3 {
+            assert_eq!(sent[2], format!("run {}.1 on vm-1", ends + 2), "though it came 100 ms ago");
+            break;
+        }
+        assert_eq!(house.submit(ends + 3, rerun(1)), NOTHING, "two wait, none of them for 300 ms");
+    }
+    // Two have always waited, so that is eight times 300 ms together.
+    assert_eq!(house.now, 1_200);
+}
+
+#[test]
+fn where_the_queue_empties_again_and_again_nobody_makes_one_more() {
+    let mut house = House::of(&[4]);
+    house.submit(1, rerun(1));
+    house.finish(1, 1, 1, 1);
+    house.submit(2, rerun(1));
+    for id in 3..30 {
+        assert_eq!(house.submit(id, rerun(1)), NOTHING);
+        house.now += 100;
+        assert_eq!(
+            house.finish(1, id - 1, 1, 1),
+            [format!("forget {}", id - 1), format!("run {id}.1 on vm-1")]
+        );
+    }
+}

@@ -165,17 +165,14 @@ fn each_kind_of_vm_has_a_ring_of_its_own() {
 }
 
 /// All VMs, scored as the policy is written down, by someone who does not mind the time.
-fn naive(mws: &Mws, books: &Books, ask: &Ask) -> Option<Score> {
-    let set = &mws.sides[HARVEST as usize].sets[&ask.function];
+fn naive(mws: &mut Mws, books: &Books, ask: &Ask) -> Option<Score> {
+    let Side { ring, sets } = &mut mws.sides[HARVEST as usize];
+    let set = &sets[&ask.function];
     let key = |slot: Slot| set.successors.iter().position(|&other| other == slot);
+    let start = ring.start(ask.function);
     let mut order = Vec::new();
     for steps in 0..100_000 {
-        let Some(owner) = mws.sides[HARVEST as usize]
-            .ring
-            .owner_after(mws.sides[HARVEST as usize].ring.start(ask.function), steps)
-        else {
-            break;
-        };
+        let Some(owner) = ring.owner_after(start, steps) else { break };
         if !order.contains(&owner) {
             order.push(owner);
         }
@@ -216,7 +213,7 @@ proptest! {
             }
         }
         let chosen = mws.place(at(0), &books, &ask);
-        let best = naive(&mws, &books, &ask);
+        let best = naive(&mut mws, &books, &ask);
         prop_assert_eq!(chosen.ok().map(|choice| (choice.vm, choice.warm)), best.map(|s| (s.vm, !s.is_cold)));
     }
 }

@@ -22,7 +22,7 @@ use crate::workload::{
 
 const GRACE_S: f64 = 30.0;
 /// The longest invocation.
-const LONGEST_S: f64 = 3_600.0;
+pub const LONGEST_S: f64 = 3_600.0;
 /// Purpose of chance.
 const PURPOSE: u64 = 311;
 
@@ -44,7 +44,9 @@ pub struct Cost {
     pub seconds: f64,
     /// By how much it is longer than the grace period.
     pub excess: f64,
-    /// That, times its length.
+    /// That, squared.
+    pub excess_squared: f64,
+    /// It, times the length.
     pub excess_seconds: f64,
 }
 
@@ -59,7 +61,7 @@ pub struct Traffic {
     /// Where they are from.
     pub note: String,
     /// What to expect of an application's invocations, where it is known: then no chance of single long ones is in the result.
-    expected: Vec<Cost>,
+    pub expected: Vec<Cost>,
 }
 
 impl Traffic {
@@ -68,7 +70,7 @@ impl Traffic {
         self.expected.get(app as usize).copied().unwrap_or_else(|| {
             let seconds = f64::from(seconds);
             let excess = (seconds - GRACE_S).max(0.0);
-            Cost { seconds, excess, excess_seconds: excess * seconds }
+            Cost { seconds, excess, excess_squared: excess * excess, excess_seconds: excess * seconds }
         })
     }
 
@@ -174,10 +176,13 @@ impl App {
         let short = (0..DRAWS).map(|_| body.seconds(chance)).sum::<f64>() / f64::from(DRAWS);
         let scale = 1.0 / (1.0 / GRACE_S - 1.0 / LONGEST_S);
         let long = scale * (LONGEST_S / GRACE_S).ln();
-        let excess_seconds = scale * (LONGEST_S - GRACE_S) - GRACE_S * long;
+        let seconds_squared = scale * (LONGEST_S - GRACE_S);
+        let excess_seconds = seconds_squared - GRACE_S * long;
+        let excess_squared = seconds_squared - 2.0 * GRACE_S * long + GRACE_S * GRACE_S;
         Cost {
             seconds: (1.0 - self.long) * short + self.long * long,
             excess: self.long * (long - GRACE_S),
+            excess_squared: self.long * excess_squared,
             excess_seconds: self.long * excess_seconds,
         }
     }
@@ -294,12 +299,14 @@ mod tests {
         let mut chance = Chance::new(1, PURPOSE);
         let expected = app.expected(&mut chance);
         let draws = 400_000;
-        let (mut seconds, mut excess) = (0.0, 0.0);
+        let (mut seconds, mut excess, mut squared) = (0.0, 0.0, 0.0);
         for _ in 0..draws {
             let one = app.seconds(&mut chance);
-            (seconds, excess) = (seconds + one, excess + (one - GRACE_S).max(0.0));
+            let over = (one - GRACE_S).max(0.0);
+            (seconds, excess, squared) = (seconds + one, excess + over, squared + over * over);
         }
         assert!((seconds / f64::from(draws) / expected.seconds - 1.0).abs() < 0.02);
         assert!((excess / f64::from(draws) / expected.excess - 1.0).abs() < 0.02);
+        assert!((squared / f64::from(draws) / expected.excess_squared - 1.0).abs() < 0.05);
     }
 }
