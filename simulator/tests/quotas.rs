@@ -200,6 +200,8 @@ fn naive(capacity: u64, runs: &[Run]) -> Vec<u64> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn periods_agree_with_a_naive_integrator(
         capacity in 1_u64..8,
