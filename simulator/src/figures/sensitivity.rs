@@ -56,7 +56,7 @@ const OURS: &str = POLICIES[2];
 const USERS: u32 = 100;
 
 fn length(size: &Size) -> Span {
-    Span::seconds(size.pick(6 * 3_600, 1_200, 60))
+    Span::seconds(size.pick(2 * 3_600, 1_200, 60))
 }
 
 impl Cells for Sensitivity {
