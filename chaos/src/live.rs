@@ -46,9 +46,14 @@ pub fn functions(scenario: &Scenario) -> Vec<String> {
     all.flat_map(|number| [SHORT, LONG].map(|kind| format!("{kind}-{number}"))).collect()
 }
 
+/// Deaf to every signal that a process can ignore, so that whoever ends its sandbox must know how to.
 const SLEEP: &str = "\
+import signal
 import time
+DEAF = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)
 def main(args):
+    for each in DEAF:
+        signal.signal(each, signal.SIG_IGN)
     time.sleep(args.get('seconds', 0))
     return {'mark': args.get('mark')}
 ";

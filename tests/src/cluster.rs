@@ -41,6 +41,8 @@ pub struct Plan {
     pub settings: Vec<(&'static str, String)>,
     /// Where nats-server listens: on the loopback, unless the test has a network of its own.
     pub nats_host: &'static str,
+    /// Servers of NATS, of which each keeps a copy of everything if they are three.
+    pub servers: usize,
     /// Resource Monitors.
     pub monitors: usize,
     /// Whether every process reaches NATS through a wire of its own, for `chaos` to cut.
@@ -57,6 +59,7 @@ impl Default for Plan {
             vms: 2,
             settings: Vec::new(),
             nats_host: "127.0.0.1",
+            servers: 1,
             monitors: 1,
             wires: false,
             clocks: false,
@@ -70,6 +73,8 @@ pub struct Cluster {
     name: String,
     guest: Credentials,
     nats_port: u16,
+    /// Where the second server of NATS and those after it listen.
+    more_nats_ports: Vec<u16>,
     nats_host: &'static str,
     /// Where the wires are, if there are any; they are laid by this very process.
     wires: Option<u16>,
@@ -132,6 +137,9 @@ impl Cluster {
             own("resource_monitor.vms", plan.vms.to_string()),
             own("telemetry.log", "info,actors=debug".into()),
         ]);
+        if plan.servers > 1 {
+            settings.insert("store.replicas".into(), plan.servers.to_string());
+        }
         settings.extend(plan.settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         Self {
             http: Http::new(String::new(), String::new()),
@@ -139,6 +147,7 @@ impl Cluster {
             name,
             guest: Credentials::random(),
             nats_port,
+            more_nats_ports: (1..plan.servers).map(|_| ports::free()).collect(),
             nats_host: plan.nats_host,
             wires: plan.wires.then(ports::free),
             faketime: if plan.clocks { chaos::clocks::library() } else { None },
@@ -216,7 +225,16 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        Store::open(&bus, &actors::settings::Store::default()).await.expect("a store")
+        let replicas = 1 + self.more_nats_ports.len();
+        let settings = actors::settings::Store { replicas, ..Default::default() };
+        loop {
+            match Store::open(&bus, &settings).await {
+                Ok(store) => return store,
+                // Several servers must have found each other first.
+                Err(error) => assert!(replicas > 1 && Instant::now() < until, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Every VM that the Resource Monitor knows.
@@ -261,7 +279,7 @@ impl Cluster {
         Group::open(&format!("{HOUSE}/{}/{vm}", self.name)).expect("the group of the VM")
     }
 
-    /// Ends a process without warning: `nats-server`, `frontend-0`, `controller-0`, `resource-monitor`.
+    /// Ends a process without warning: `nats-server` (`nats-server-1`, ...), `frontend-0`, `controller-0`, `resource-monitor`.
     pub fn kill(&mut self, name: &str) {
         self.process(name).kill();
     }
@@ -335,18 +353,35 @@ impl Cluster {
     }
 
     fn launch_nats(&mut self) {
-        let store = self.folder.path().join("jetstream");
-        let text = format!(
-            "listen: \"{}:{}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
-             jetstream {{ store_dir: \"{}\" }}\n",
-            self.nats_host,
-            self.nats_port,
-            store.display()
-        );
-        let configuration = self.folder.path().join("nats.conf");
-        std::fs::write(&configuration, text).expect("written");
-        let arguments = vec!["--config".into(), configuration.display().to_string()];
-        self.launch(Process::new("nats-server", nats_server(), arguments, self.folder.path(), &self.name));
+        let listens: Vec<u16> =
+            std::iter::once(self.nats_port).chain(self.more_nats_ports.iter().copied()).collect();
+        let routes: Vec<u16> = listens.iter().map(|_| ports::free()).collect();
+        let urls: Vec<String> = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        for (number, (listen, route)) in listens.iter().zip(&routes).enumerate() {
+            let name = nats(number);
+            let store = self.folder.path().join(if number == 0 {
+                "jetstream".into()
+            } else {
+                format!("jetstream-{number}")
+            });
+            let mut text = format!(
+                "listen: \"{}:{listen}\"\nserver_name: \"{name}\"\nmax_payload: 8MB\nmax_pending: 256MB\nwrite_deadline: \"20s\"\n\
+                 jetstream {{ store_dir: \"{}\" }}\n",
+                self.nats_host,
+                store.display()
+            );
+            if listens.len() > 1 {
+                text += &format!(
+                    "cluster {{ name: \"{}\", listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
+                    self.name,
+                    urls.join(", ")
+                );
+            }
+            let configuration = self.folder.path().join(format!("{name}.conf"));
+            std::fs::write(&configuration, text).expect("written");
+            let arguments = vec!["--config".into(), configuration.display().to_string()];
+            self.launch(Process::new(&name, nats_server(), arguments, self.folder.path(), &self.name));
+        }
     }
 
     /// They end with the runtime of the test.
@@ -410,6 +445,11 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// The name of a server of NATS here.
+fn nats(number: usize) -> String {
+    if number == 0 { "nats-server".into() } else { format!("nats-server-{number}") }
 }
 
 /// A Frontend's name here.

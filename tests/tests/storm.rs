@@ -1,11 +1,13 @@
-//! Storms of half a minute, from fixed seeds; `sh chaos/storm.sh` is the long one.
+//! Storms of half a minute and, as root, one of two minutes, from fixed seeds; `sh chaos/storm.sh` is the long one.
 #![allow(missing_docs)]
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use chaos::live::{Report, function, functions, play};
 use chaos::scenario::Scenario;
-use windfall_tests::{Cluster, Plan};
+use windfall_tests::{Cluster, Plan, binary, is_root};
 
 async fn storm(text: &str, seed: u64) -> Report {
     let scenario = Scenario::from_toml(text).expect("it is checked");
@@ -55,4 +57,28 @@ async fn nothing_is_lost_or_kept_twice_when_wall_clocks_jump_by_hours_and_back()
     }
     let report = storm(include_str!("../../chaos/scenarios/clocks.toml"), 1).await;
     assert_eq!(report.left_out, [""; 0]);
+}
+
+#[test]
+fn nothing_is_lost_or_kept_twice_in_a_storm_of_two_minutes_on_machines_with_networks_of_their_own() {
+    let may = |words: &[&str]| {
+        Command::new(words[0]).args(&words[1..]).status().is_ok_and(|status| status.success())
+    };
+    if !is_root() || !may(&["unshare", "--net", "--mount", "ip", "link"]) {
+        println!(
+            "skipped: only root, where namespaces may be made, can evict machines with networks of their own"
+        );
+        return;
+    }
+    let house = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut storm = Command::new("sh");
+    storm
+        .args(["chaos/storm.sh", "--short", "--seed", "1"])
+        .current_dir(house)
+        .env("WINDFALL_BINARY", binary());
+    let output = storm.output().expect("sh runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("| evictions | 20 |") && said.contains("| faults made, left out | 30, 0 |"));
 }
