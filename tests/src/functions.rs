@@ -14,6 +14,11 @@ pub fn python(code: &str) -> Value {
     json!({ "exec": { "kind": "python:default", "code": code } })
 }
 
+/// A Python function of which many fit on a VM.
+pub fn small(code: &str) -> Value {
+    with(python(code), json!({ "limits": { "memory": 128, "cpu": 100, "timeout": 60_000 } }))
+}
+
 /// A Node.js function; `None`, and a printed line, where this machine has no node.
 pub fn node(code: &str) -> Option<Value> {
     static FOUND: OnceLock<bool> = OnceLock::new();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use futures::TryStreamExt;
-use serde_json::{Value, json};
-use windfall_tests::functions::{SLEEP, python, with};
+use serde_json::json;
+use windfall_tests::functions::{SLEEP, small};
 use windfall_tests::load::{Load, Through};
 use windfall_tests::{Cluster, Plan, eventually};
 
@@ -15,10 +15,6 @@ use windfall_tests::{Cluster, Plan, eventually};
 const ELECTION: Duration = Duration::from_secs(12);
 /// Longer than this nobody waits for an answer that needs nothing stored.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-fn small(code: &str) -> Value {
-    with(python(code), json!({ "limits": { "memory": 128, "cpu": 100, "timeout": 60_000 } }))
-}
 
 /// Who leads which stream.
 async fn leaders(jetstream: &jetstream::Context) -> BTreeMap<String, String> {

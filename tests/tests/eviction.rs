@@ -4,17 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use vocabulary::MilliCores;
-use windfall_tests::functions::{SLEEP, python, with};
+use windfall_tests::functions::{SLEEP, python, small, with};
 use windfall_tests::load::{Load, Through};
 use windfall_tests::{Cluster, Plan, annotation, eventually};
 
 /// Small, so that several fit on a VM of one core and 1 GiB.
-fn small(code: &str) -> Value {
-    with(python(code), json!({ "limits": { "memory": 128, "cpu": 100, "timeout": 60_000 } }))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_is_lost_or_given_twice_when_vms_are_killed_under_load() {
     let cluster = Cluster::of(Plan { vms: 3, ..Plan::default() }).await;

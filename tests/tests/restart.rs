@@ -3,14 +3,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use windfall_tests::functions::{ECHO, SLEEP, python, with};
+use serde_json::json;
+use windfall_tests::functions::{ECHO, SLEEP, python, small};
 use windfall_tests::load::{Fate, Load, Through};
 use windfall_tests::{Cluster, Plan, eventually};
-
-fn small(code: &str) -> Value {
-    with(python(code), json!({ "limits": { "memory": 128, "cpu": 100, "timeout": 60_000 } }))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_of_nats_everything_accepted_has_its_record_and_nobody_hangs() {
