@@ -92,6 +92,12 @@ async fn calls_go_on_while_those_who_store_elect_a_leader_and_every_call_has_its
     load.finish().await.each_is_accounted_for(&cluster).await;
     let after: Vec<_> = cluster.open_vms().await.iter().map(|vm| vm.vm).collect();
     assert_eq!(vms, after, "nobody was taken for dead");
+    let log = cluster.log("resource-monitor");
+    assert_eq!(
+        log.matches("this Resource Monitor leads").count(),
+        1,
+        "its lease ran out, and nobody else led: {log}"
+    );
     durable_calls_are_taken(&cluster).await;
 }
 
