@@ -70,8 +70,15 @@ async fn calls_go_on_while_those_who_store_elect_a_leader_and_every_call_has_its
     let door = cluster.nats().await;
     led_by(victim, &jetstream::new(door.client.clone())).await;
     let vms: Vec<_> = cluster.open_vms().await.iter().map(|vm| vm.vm).collect();
+    let before = door.call("sleep", &json!({ "seconds": 0.05 })).await.expect("an answer");
+    cluster.http.record(&before.id).await;
     cluster.kill(victim);
 
+    let asked = Instant::now();
+    let read = cluster.http.get(&format!("/api/v1/namespaces/_/activations/{}", before.id)).await;
+    println!("a record was read {:?} after the leader died", asked.elapsed());
+    assert_eq!(read.status, 200, "the other servers have it, too: {read:?}");
+    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
     let (began, mut calls, mut longest) = (Instant::now(), 0_u32, Duration::ZERO);
     let mut stored_after = None;
     while began.elapsed() < ELECTION || stored_after.is_none() {
