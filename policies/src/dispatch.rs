@@ -39,6 +39,7 @@ use crate::profile::Profile;
 use crate::reliability::{self, Hazard, Rate, Reliability, Tails};
 
 use fleet::Vm;
+use hopeless::Missing;
 use open::{Function, Open};
 use queues::Queues;
 
@@ -63,7 +64,7 @@ pub struct Settings {
     /// A new Controller sends nothing out for this long, so that every VM can first say what it already runs.
     /// A little more than the time between two reports.
     pub settle: Span,
-    /// After the last VM was seen, submissions still wait for the next one for this long before they are refused.
+    /// Where no VM is there that a submission may run on, it waits for one for this long before it is refused.
     pub no_vm_grace: Span,
     /// A durable submission that no VM could hold waits for a larger one for this long before it ends.
     pub unplaceable_grace: Span,
@@ -156,10 +157,8 @@ pub struct Dispatch {
     listed: Vec<(InvocationId, Attempt)>,
     /// Notices for VMs that have not reported yet.
     early_notices: BTreeMap<VmId, Moment>,
-    /// Some VM took work at this moment, or still does.
-    last_open: Moment,
-    /// Since then, who waited without a VM has been told so.
-    hopeless_told: bool,
+    /// VMs that are wanted and are not there.
+    missing: Missing,
     /// We were late ourselves: until then no VM is called silent.
     overslept: Moment,
     /// Attempts that VMs list and that are not ours (any more).
@@ -204,8 +203,7 @@ impl Dispatch {
             silences: VecDeque::new(),
             listed: Vec::new(),
             early_notices: BTreeMap::new(),
-            last_open: Moment::ORIGIN,
-            hopeless_told: false,
+            missing: Missing::default(),
             overslept: Moment::ORIGIN,
             foreign: BTreeSet::new(),
             functions: Map::default(),
@@ -280,6 +278,7 @@ impl Dispatch {
         }
         self.give_up_unplaceable(outputs);
         if !self.queues.is_empty() {
+            self.note_missing();
             self.refuse_without_vms(outputs);
         }
         self.end_warm_waits(outputs);
@@ -359,11 +358,6 @@ impl Dispatch {
         self.now = now;
         if self.settled.is_none() {
             self.settled = Some(now + self.settings.settle);
-            self.last_open = now;
-        }
-        if self.books.open() > 0 {
-            self.last_open = now;
-            self.hopeless_told = false;
         }
     }
 
