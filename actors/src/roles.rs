@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use messages::{Notice, subjects};
 use ractor::{Actor, ActorRef};
 use sandbox::{Enforce, Launcher, Workshop, WorkshopSettings};
 use tokio::sync::{Notify, watch};
@@ -29,6 +30,8 @@ use crate::store::Store;
 use crate::supervisor::{self, Child, Order, Supervisor};
 use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
 
+/// How long a VM's last words may take to reach nats-server.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the records that still wait may take at a stop.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long actors may take to stop.
@@ -304,6 +307,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.
     let current: Arc<Mutex<Option<ActorRef<invoker::InvokerMessage>>>> = Arc::default();
     let told = Arc::clone(&current);
+    let last_words = bus.clone();
     let monitor = harvest_monitor::Arguments {
         vm,
         settings: settings.vm.clone(),
@@ -338,6 +342,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     .await?;
     let mut facts = facts_of(page.as_ref());
     facts.insert("id".into(), vm.to_string());
+    let farewell = farewell(vm, last_words, Arc::clone(&workshop));
     let close = async move {
         workshop.close().await;
         if scratch_is_ours {
@@ -350,10 +355,19 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         supervisor,
         verdict,
         leave,
-        cleanup: vec![Box::pin(settle_records(store)), Box::pin(close)],
+        cleanup: vec![Box::pin(farewell), Box::pin(settle_records(store)), Box::pin(close)],
         _page: page,
         beside: None,
     })
+}
+
+/// A VM's last words, after those of its Invoker: whatever it has not said to have ended will not end here. Where nobody sees
+/// its process end, it would be waited for until its silence is noticed.
+async fn farewell(vm: VmId, bus: Bus, workshop: Arc<Workshop>) {
+    workshop.begin_closing();
+    let notice = Notice { vm, time_left: Some(Span::ZERO), source: messages::LEFT.to_owned() };
+    bus.send(subjects::vm_notice(vm), &notice).await;
+    let _ = tokio::time::timeout(FAREWELL_PATIENCE, bus.client().flush()).await;
 }
 
 async fn settle_records(store: Store) {

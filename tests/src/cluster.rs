@@ -250,9 +250,17 @@ impl Cluster {
 
     /// Ends a VM without warning, as an eviction without notice would: its agent, and with it all its sandboxes.
     pub fn kill_vm(&self, vm: &FleetVm) {
+        self.signal_vm(vm, Signal::SIGKILL);
+    }
+
+    /// Asks a VM's agent to end, as whoever keeps containers does.
+    pub fn terminate_vm(&self, vm: &FleetVm) {
+        self.signal_vm(vm, Signal::SIGTERM);
+    }
+
+    fn signal_vm(&self, vm: &FleetVm, signal: Signal) {
         self.is_our_vm(vm);
-        let pid = Pid::from_raw(i32::try_from(vm.pid).expect("a pid"));
-        kill(pid, Signal::SIGKILL).expect("it lives");
+        kill(Pid::from_raw(i32::try_from(vm.pid).expect("a pid")), signal).expect("it lives");
     }
 
     /// That the process id which a VM tells is one of this cluster's.
