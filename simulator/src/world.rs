@@ -96,6 +96,14 @@ enum Letter {
         invocation: InvocationId,
         attempt: Attempt,
     },
+    /// A VM knows an attempt, or a newer one, from somebody else.
+    Known {
+        vm: VmId,
+        invocation: InvocationId,
+        attempt: Attempt,
+        newest: Attempt,
+        runs: bool,
+    },
     Noticed {
         vm: VmId,
         deadline: Option<Moment>,
