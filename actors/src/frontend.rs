@@ -76,6 +76,8 @@ pub enum FrontendMessage {
     Lost(async_nats::Message),
     /// A Controller does not have these any more.
     Missing(Vec<InvocationId>),
+    /// The records of these could not be read.
+    NotRead(Vec<InvocationId>),
     /// What the records say of an invocation whose answer may have been lost.
     Recovered {
         /// Which.
@@ -225,6 +227,7 @@ impl Actor for Frontend {
                 shell.vm_lost(&message);
             }
             FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
+            FrontendMessage::NotRead(invocations) => shell.look_again(&me, invocations),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
             FrontendMessage::Tick => shell.tick(&me).await,
         }
