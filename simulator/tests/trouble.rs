@@ -155,6 +155,19 @@ fn a_controller_that_freezes_for_about_as_long_as_a_silence_gives_up_no_vm() {
 }
 
 #[test]
+fn what_is_lost_with_a_connection_is_made_good_and_every_call_is_answered() {
+    let breaks = Ill::Breaks(Span::millis(150), Span::millis(700));
+    for (ill, controllers) in
+        [(Fault::Vm(breaks, Span::seconds(8)), 1), (Fault::Controller(breaks, Span::seconds(8)), 2)]
+    {
+        let mut some = house(FUNCTIONS, 200, 3);
+        some.controllers = controllers;
+        let report = with(some, [(6_000, ill)]);
+        assert!((2_000_000..20_000_000).contains(&report.latency.max_us), "somebody waited for it: {report}");
+    }
+}
+
+#[test]
 fn what_a_controller_says_that_is_cut_off_comes_when_it_is_back_and_harms_nobody() {
     for controllers in 1..=3 {
         let mut some = house(FUNCTIONS, 200, 2);

@@ -9,6 +9,7 @@ use policies::residency::{End, Known, Say};
 use vocabulary::ControllerId;
 
 use super::absence::{Late, Towards};
+use super::breaks::{Brittle, Fate};
 use super::*;
 
 /// A Controller: the how manieth in which place.
@@ -31,7 +32,7 @@ impl Seat {
     }
 
     /// Whose id that is.
-    fn of(controller: ControllerId) -> Self {
+    pub fn of(controller: ControllerId) -> Self {
         let number = controller.0 - 1;
         Self { place: number as u16, life: (number >> 16) as u16 }
     }
@@ -58,6 +59,7 @@ impl Left {
 pub(super) enum Way {
     Open,
     Late(Late),
+    Brittle(Brittle<Message>),
     Away { is_frozen: bool, heard: Vec<Letter>, said: Vec<Message> },
     Gone,
 }
@@ -135,6 +137,10 @@ impl World {
             Way::Gone => self.nobody_hears(seat, letter),
             Way::Open => self.controller_reads(seat, letter),
             Way::Away { heard, .. } => heard.push(letter),
+            Way::Brittle(brittle) => match brittle.hears() {
+                Ok(()) => self.controller_reads(seat, letter),
+                Err(deaf) => self.controller_misses(seat, letter, deaf),
+            },
             Way::Late(late) => {
                 let at = late.comes(Towards::Him, self.now, &mut self.lateness);
                 let number = self.mail.put(Message::ToController(seat, letter));
@@ -148,6 +154,11 @@ impl World {
         let leaves = self.now + self.house.network.delay;
         match self.controllers.get_mut(usize::from(seat.place)).map(|controller| &mut controller.way) {
             Some(Way::Away { said, .. }) => said.push(message),
+            Some(Way::Brittle(brittle)) => match brittle.says(message) {
+                Fate::Through(message) => self.send(message),
+                Fate::Lost(message) => self.message_is_lost(message),
+                Fate::Kept => {}
+            },
             Some(Way::Late(late)) => {
                 let at = late.comes(Towards::House, leaves, &mut self.lateness);
                 let number = self.mail.put(message);
@@ -166,7 +177,7 @@ impl World {
         also: Option<Attempt>,
     ) {
         match self.seated(seat).map(|controller| &controller.way) {
-            Some(Way::Away { .. } | Way::Late(_)) => {
+            Some(Way::Away { .. } | Way::Late(_) | Way::Brittle(_)) => {
                 if let Some(open) = self.callers.get(invocation) {
                     open.contested = true;
                 }

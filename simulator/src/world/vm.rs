@@ -6,6 +6,7 @@ use policies::residency::{self, HandBackWhy, Residency, SandboxId, StopWhy, Told
 use vocabulary::{Mebibytes, Outcome, VmStanding};
 
 use super::absence::{Away, Late};
+use super::breaks::Brittle;
 use super::callers::Answered;
 use super::controllers::Left;
 use super::tally::Lent;
@@ -70,6 +71,8 @@ pub(super) struct Vm {
     pub away: Option<Away>,
     /// It is heard late, or was.
     pub late: Option<Late>,
+    /// Its connection breaks.
+    pub brittle: Option<Brittle<Timer>>,
     /// A fault has it.
     pub busy: bool,
     /// Who hears how runs end that others have sent.
@@ -120,6 +123,7 @@ impl World {
             noticed: false,
             away: None,
             late: None,
+            brittle: None,
             busy: false,
             told: Told::default(),
         };
