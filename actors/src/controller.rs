@@ -1,9 +1,9 @@
 //! The Controller: has every invocation of its functions run, once it is taken, until it has ended.
 //!
 //! **Lives:** any number per house; each function belongs to one (`frontend/controllers.rs`).
-//! **Hears:** [`Submit`] and [`Inquiry`] (Frontend), [`Finishes`] and [`HandBack`] (Invoker), [`Report`] and [`Notice`]
+//! **Hears:** [`Submit`] and [`Inquiry`] (Frontend), [`Finishes`], [`HandBack`] and [`Known`] (Invoker), [`Report`] and [`Notice`]
 //! (VM), "no responders" (NATS).
-//! **Says:** [`Run`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
+//! **Says:** [`Run`], [`Adopt`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
 //! **Owns:** one [`Dispatch`], where all is decided, and the arguments of what has not ended.
 //! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run, and from the store what
 //! was known of functions a second before. Of invocations nothing is kept on disk.
@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messages::{
-    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry, Notice, RefusedWhy, Report,
-    Start, Submit, Unknown, subjects,
+    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry, Known, Notice, RefusedWhy,
+    Report, Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Dispatch, Ending, Input, Output, Submission};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -61,6 +61,8 @@ pub enum ControllerMessage {
     Finished(async_nats::Message),
     /// [`HandBack`].
     HandBack(async_nats::Message),
+    /// [`Known`].
+    Known(async_nats::Message),
     /// [`Report`].
     Report(async_nats::Message),
     /// [`Notice`].
@@ -178,9 +180,10 @@ impl Actor for Controller {
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
-        let intakes: [Intake<ControllerMessage>; 6] = [
+        let intakes: [Intake<ControllerMessage>; 7] = [
             (subjects::controller_submit(id), ControllerMessage::Submit),
             (subjects::controller_handback(id), ControllerMessage::HandBack),
+            (subjects::controller_known(id), ControllerMessage::Known),
             (subjects::controller_inquire(id), ControllerMessage::Inquire),
             (subjects::controller_bounces(id), ControllerMessage::Bounce),
             (subjects::REPORTS.into(), ControllerMessage::Report),
@@ -251,6 +254,7 @@ impl Actor for Controller {
             }
             ControllerMessage::Finished(message) => shell.finished(&message).await,
             ControllerMessage::HandBack(message) => shell.handed_back(&message).await,
+            ControllerMessage::Known(message) => shell.known(&message).await,
             ControllerMessage::Report(message) => shell.report(&message).await,
             ControllerMessage::Notice(message) => shell.notice(&message).await,
             ControllerMessage::Inquire(message) => shell.inquire(&message).await,
@@ -392,6 +396,11 @@ impl Shell {
             let input = Input::HandedBack { vm: back.vm, invocation: item.invocation, attempt: item.attempt };
             self.decide(input).await;
         }
+    }
+
+    async fn known(&mut self, message: &async_nats::Message) {
+        let Some(Known { vm, invocation, attempt, newest, runs }) = self.read(message) else { return };
+        self.decide(Input::Known { vm, invocation, attempt, newest, runs }).await;
     }
 
     async fn report(&mut self, message: &async_nats::Message) {

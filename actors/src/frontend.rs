@@ -26,6 +26,7 @@ pub mod throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use messages::{Answer, ControllerAlive, FrontendAlive, Payload, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -185,7 +186,7 @@ impl Actor for Frontend {
             id,
             book: Book::default(),
             lately: Lately::new(given.settings.frontend.recent_mib << 20),
-            controllers: Controllers::default(),
+            controllers: Controllers::new(TICK.into()),
             credits,
             durable_places,
             announced: Moment::ORIGIN,
@@ -204,6 +205,8 @@ impl Actor for Frontend {
         message: FrontendMessage,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
+        let now = shell.now();
+        shell.controllers.awake(now);
         match message {
             FrontendMessage::Call { call, waiter, place } => shell.open(*call, waiter, place).await,
             FrontendMessage::Door(message) => {
@@ -437,6 +440,9 @@ impl Shell {
             let alive = FrontendAlive { frontend: self.id, calls: throttle.calls() };
             throttle.learn_limits(self.given.store.namespaces().list().iter().map(|known| &**known));
             self.given.bus.send(subjects::ANNOUNCE_FRONTEND.into(), &alive).await;
+        }
+        if self.given.bus.client().connection_state() != State::Connected {
+            self.controllers.deaf(now);
         }
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;

@@ -125,6 +125,7 @@ fn say(output: &Output) -> String {
         Output::Again { invocation, why } => format!("again {}, {why:?}", invocation.0),
         Output::Forget(invocation) => format!("forget {}", invocation.0),
         Output::Cancel { vm, invocation, attempt } => format!("cancel {}.{attempt} on {vm}", invocation.0),
+        Output::Adopt { vm, invocation, attempt } => format!("adopt {}.{attempt} on {vm}", invocation.0),
         Output::Prewarm { vm, function, count } => format!("prewarm {count} of {} on {vm}", function.id),
         Output::VmGone { vm, why, open_attempts } => format!("{vm} gone, {why:?}, with {open_attempts}"),
         Output::Stale { invocation, attempt } => format!("stale {}.{attempt}", invocation.0),
