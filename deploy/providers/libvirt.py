@@ -119,7 +119,8 @@ def domain(name: str, disk: pathlib.Path, seed: pathlib.Path, order: dict) -> st
   <devices>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
       <source file='{escape(str(disk))}'/><target dev='vda' bus='virtio'/></disk>
-    <disk type='file' device='cdrom'><source file='{escape(str(seed))}'/><target dev='sda' bus='sata'/><readonly/></disk>
+    <disk type='file' device='disk'><driver name='qemu' type='raw'/>
+      <source file='{escape(str(seed))}'/><target dev='vdb' bus='virtio'/><readonly/></disk>
     {interface()}
     <memballoon model='virtio'/>
     <serial type='file'><source path='{escape(str(disk.parent / "console.log"))}'/></serial>
