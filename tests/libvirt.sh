@@ -5,8 +5,8 @@
 #     sh tests/libvirt.sh --keep            and leave the image, to be used again, and the logs
 #
 # Told: a VM is launched, launched again under its id, which changes nothing, listed, retired, and retired again; then a Resource Monitor keeps a
-# cluster of one VM that way, the guest's `windfall vm` joins it from what cloud-init was given, a function runs there, the VM is killed and
-# another takes its place, and everything ends with the Resource Monitor. Without KVM a guest computes some twenty times slower, so this takes minutes;
+# cluster of one VM that way, the guest's `windfall vm` joins it from what cloud-init was given, a function runs there, the VM is given another
+# CPU and less memory and says so, it is killed and another takes its place, and everything ends with the Resource Monitor. Without KVM a guest computes some twenty times slower, so this takes minutes;
 # it is no part of `sh tests/run.sh`.
 # libvirtd runs by its own process id, without systemd, in namespaces that this script makes: its sockets and state are in a file system in
 # memory, its network has nothing but a loopback, on which NATS has an address that guests reach too. KVM is not tried: what calls itself so
@@ -63,7 +63,7 @@ if [ "${1:-}" = --inside ]; then
     }
     eventually 60 "libvirtd answers" virsh -q -c qemu:///system list --all
 
-    export LIBVIRT_BASE="$work/base.qcow2" LIBVIRT_FOLDER="$work/vms" LIBVIRT_TYPE=qemu LIBVIRT_NETWORK=user
+    export LIBVIRT_CPUS_MAX=2 LIBVIRT_BASE="$work/base.qcow2" LIBVIRT_FOLDER="$work/vms" LIBVIRT_TYPE=qemu LIBVIRT_NETWORK=user
     export LIBVIRT_KERNEL="$work/vmlinuz" LIBVIRT_INITRD="$work/initrd.img"
     export LIBVIRT_CMDLINE="root=/dev/vda rw console=ttyS0 mitigations=off quiet"
     provider=$(pwd)/deploy/providers/libvirt.py
@@ -115,9 +115,24 @@ sys.exit(not opened)' "$1"; }
     say "$vm has joined after $(($(date +%s) - began)) s: $("$windfall" vm list | tail -n 1)"
     printf 'import platform\ndef main(arguments):\n    return {"node": platform.node(), "kernel": platform.release(), "sum": sum(arguments["of"])}\n' >"$work/where.py"
     eventually 60 "the function is made" "$windfall" function create where "$work/where.py"
-    said=$("$windfall" invoke where --result -p of '[1, 2, 39]')
-    say "A function says there: $said"
-    case $said in *"$vm"*42*) ;; *) fail "it did not run in $vm" ;; esac
+    runs_there() { case $("$windfall" invoke where --result -p of '[1, 2, 39]' | tr -d '\n') in *"$kernel"*42*) ;; *) return 1 ;; esac; }
+    runs_there || fail "the function did not run on the guest's kernel, $kernel"
+    say "A function has run there, on $kernel"
+
+    has() { # a resource of the only VM, a comparison, a number
+        "$windfall" vm list --json | python3 -c '
+import json, sys
+vms = json.load(sys.stdin)
+vms = vms.get("vms", vms) if isinstance(vms, dict) else vms
+found = [vm["capacity"][sys.argv[1]] for vm in vms]
+sys.exit(not any(eval(f"{one} {sys.argv[2]} {sys.argv[3]}") for one in found))' "$@"
+    }
+    virsh -q -c qemu:///system setvcpus "windfall-libvirt-$vm" 2 --live
+    eventually 60 "a second CPU is seen" has cpu '==' 2000
+    virsh -q -c qemu:///system setmem "windfall-libvirt-$vm" 600M --live
+    eventually 60 "less memory is seen" has memory '<' 560
+    say "It has grown and shrunk: $("$windfall" vm list | tail -n 1)"
+    runs_there || fail "it does not run any more"
 
     say "$vm is killed"
     virsh -q -c qemu:///system destroy "windfall-libvirt-$vm"
@@ -125,7 +140,7 @@ sys.exit(not opened)' "$1"; }
     eventually 600 "another takes its place" joined "$vm"
     next=$(joined "$vm")
     say "$next has joined after $(($(date +%s) - began)) s"
-    case $("$windfall" invoke where --result -p of '[40, 2]') in *"$next"*42*) ;; *) fail "it did not run in $next" ;; esac
+    runs_there || fail "the function did not run there"
     kill "$monitor"
     wait "$monitor" || true
     [ -z "$(virsh -q -c qemu:///system list --all --name | tr -d '\n')" ] || fail "VMs are left: $(virsh -q -c qemu:///system list --all)"
@@ -174,12 +189,13 @@ install -m 755 "$windfall" "$root/usr/local/bin/windfall"
 # Nobody debugs there.
 strip "$root/usr/local/bin/windfall"
 rm -f "$work/base.raw" "$work/base.qcow2"
-mke2fs -q -t ext4 -d "$root" "$work/base.raw" 1400M
+mke2fs -q -t ext4 -d "$root" "$work/base.raw" 1400M >/dev/null
 qemu-img convert -f raw -O qcow2 "$work/base.raw" "$work/base.qcow2"
 rm -f "$work/base.raw"
 
 status=0
-export nats windfall
+kernel=$(basename "$root"/boot/vmlinuz-* | cut -d- -f2-)
+export nats windfall kernel
 unshare --net --mount --propagation private sh tests/libvirt.sh --inside || status=$?
 # What libvirt made beside its state.
 for group in /sys/fs/cgroup/*/machine /sys/fs/cgroup/machine; do rmdir "$group" 2>/dev/null || true; done

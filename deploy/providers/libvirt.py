@@ -77,6 +77,10 @@ def seed_disk(folder: pathlib.Path, seed: pathlib.Path, order: dict) -> None:
         "    permissions: '0600'\n"
         "    content: |\n"
         f"{variables}"
+        # A CPU that is plugged in is not used before somebody says so.
+        "  - path: /etc/udev/rules.d/80-windfall-cpu.rules\n"
+        "    content: |\n"
+        '      SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"\n'
         "runcmd:\n"
         "  - [systemd-run, --unit=windfall-vm, -p, EnvironmentFile=/etc/windfall/vm.env, -p, Delegate=yes,"
         " -p, 'ExecStopPost=/sbin/poweroff', windfall, vm]\n"

@@ -147,16 +147,16 @@ impl World {
         let first = every.map(|every| lives(every, &mut self.lateness));
         let now = self.now;
         let Some(controller) = self.seated(seat) else { return };
-        match (&mut controller.way, every) {
+        let is_whole_for_good = match (&mut controller.way, every) {
             (way @ controllers::Way::Open, Some((from, to))) => {
                 *way = controllers::Way::Brittle(Brittle::new(from, to));
+                false
             }
-            (controllers::Way::Brittle(brittle), None) => {
-                if brittle.ends() {
-                    controller.way = controllers::Way::Open;
-                }
-            }
-            _ => {}
+            (controllers::Way::Brittle(brittle), None) => brittle.ends(),
+            _ => false,
+        };
+        if is_whole_for_good {
+            controller.way = controllers::Way::Open;
         }
         if let Some(first) = first {
             self.agenda.plan(now + first, Timer::BreaksController(seat));
