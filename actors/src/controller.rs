@@ -436,8 +436,10 @@ impl Shell {
         let Some(notice) = self.read::<Notice>(message) else { return };
         self.given.metrics.noticed();
         tracing::info!(vm = %notice.vm, source = notice.source, time_left = ?notice.time_left, "eviction notice");
-        if notice.source == resource_monitor::SOURCE && notice.time_left == Some(Span::ZERO) {
-            // Its provider has seen it end.
+        if [resource_monitor::SOURCE, messages::LEFT].contains(&notice.source.as_str())
+            && notice.time_left == Some(Span::ZERO)
+        {
+            // Its provider has seen it end, or it says so itself.
             return self.decide(Input::VmLost(notice.vm)).await;
         }
         let now = self.now();

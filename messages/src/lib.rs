@@ -27,7 +27,7 @@ pub use door::{
 };
 pub use fleet::{
     CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
-    HandedBack, Hindrance, NamespaceCalls, Notice, Prewarm, Report, StandingNotice, VmLost,
+    HandedBack, Hindrance, LEFT, NamespaceCalls, Notice, Prewarm, Report, StandingNotice, VmLost,
 };
 pub use invocation::{
     Adopt, Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Known, Refused,

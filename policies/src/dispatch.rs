@@ -42,6 +42,7 @@ use crate::reliability::{self, Hazard, Rate, Reliability, Tails};
 use crate::vigil::Vigil;
 
 use fleet::Vm;
+use hopeless::Missing;
 use open::{Function, Open};
 use queues::Queues;
 
@@ -66,7 +67,7 @@ pub struct Settings {
     /// A new Controller sends nothing out for this long, so that every VM can first say what it already runs.
     /// A little more than the time between two reports.
     pub settle: Span,
-    /// After the last VM was seen, submissions still wait for the next one for this long before they are refused.
+    /// Where no VM is there that a submission may run on, it waits for one for this long before it is refused.
     pub no_vm_grace: Span,
     /// A durable submission that no VM could hold waits for a larger one for this long before it ends.
     pub unplaceable_grace: Span,
@@ -159,10 +160,8 @@ pub struct Dispatch {
     listed: Vec<(InvocationId, Attempt)>,
     /// Notices for VMs that have not reported yet.
     early_notices: BTreeMap<VmId, Moment>,
-    /// Some VM took work at this moment, or still does.
-    last_open: Moment,
-    /// Since then, who waited without a VM has been told so.
-    hopeless_told: bool,
+    /// VMs that are wanted and are not there.
+    missing: Missing,
     /// Whether we were late ourselves: then no VM is called silent.
     vigil: Vigil,
     /// Attempts that VMs list and that are not ours (any more).
@@ -207,8 +206,7 @@ impl Dispatch {
             silences: VecDeque::new(),
             listed: Vec::new(),
             early_notices: BTreeMap::new(),
-            last_open: Moment::ORIGIN,
-            hopeless_told: false,
+            missing: Missing::default(),
             vigil: Vigil::default(),
             foreign: BTreeSet::new(),
             functions: Map::default(),
@@ -290,6 +288,7 @@ impl Dispatch {
         }
         self.give_up_unplaceable(outputs);
         if !self.queues.is_empty() {
+            self.note_missing();
             self.refuse_without_vms(outputs);
         }
         self.end_warm_waits(outputs);
@@ -369,11 +368,6 @@ impl Dispatch {
         self.now = now;
         if self.settled.is_none() {
             self.settled = Some(now + self.settings.settle);
-            self.last_open = now;
-        }
-        if self.books.open() > 0 {
-            self.last_open = now;
-            self.hopeless_told = false;
         }
     }
 

@@ -146,7 +146,7 @@ impl Dispatch {
         if takes_work {
             self.books.set_takes_work(slot, true);
             self.placement.offer(&self.books, slot);
-            self.last_open = self.now;
+            self.missing.came(self.books.kind(slot));
         } else if self.books.takes_work(slot) {
             self.books.set_takes_work(slot, false);
             self.placement.withdraw(slot);
