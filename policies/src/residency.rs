@@ -11,15 +11,15 @@
 //! they did; see `admission`.
 //!
 //! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
-//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before).
+//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before),
+//! `waiting` (what waits for room).
 
 mod admission;
 mod lending;
 mod runs;
 mod sandboxes;
 mod seen;
-
-use std::collections::VecDeque;
+mod waiting;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
@@ -38,6 +38,7 @@ use lending::Book;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
+use waiting::Waiting;
 
 pub use admission::Admission;
 
@@ -239,7 +240,7 @@ pub struct Residency {
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: Map<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
-    queue: VecDeque<Run>,
+    queue: Waiting,
     seen: Seen,
     book: Book,
 }
@@ -263,7 +264,7 @@ impl Residency {
             keep_alive,
             recent: Recent::default(),
             runs: Map::default(),
-            queue: VecDeque::new(),
+            queue: Waiting::default(),
             book: Book::default(),
         }
     }
