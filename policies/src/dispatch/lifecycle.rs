@@ -57,6 +57,7 @@ impl Dispatch {
             function.card = Some(*card);
         }
         function.profile.arrived(self.now);
+        function.gap = (function.last_used > Moment::ORIGIN).then(|| self.now.since(function.last_used));
         function.last_used = self.now;
         self.placement.arrived(self.now, card.id);
     }
@@ -112,8 +113,9 @@ impl Dispatch {
         self.in_flight += 1;
         self.function_mut(submission.function.id).in_flight += 1;
         let now = self.now;
-        let (warm, listed, missing) = (true, true, 0);
-        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed, missing };
+        // A report has listed it: that is how it is known.
+        let (warm, listed_by, missing) = (true, Some(self.reports), 0);
+        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed_by, missing };
         let patience = self.patience(&submission);
         let open = Open { attempt, running: Some(running), ..Open::new(submission, now, patience) };
         self.open.insert(id, open);
@@ -140,7 +142,8 @@ impl Dispatch {
         let running = open.as_ref().and_then(|open| open.on(vm, attempt));
         let slot = running.map_or_else(|| self.books.slot(vm), |running| Some(running.slot));
         // If a report has already shown that it was over, it has shown its sandbox, too.
-        let sandbox_counted = running.is_some_and(|running| running.listed && running.missing > 0);
+        let sandbox_counted =
+            running.is_some_and(|running| running.listed_by.is_some() && running.missing > 0);
         // What lives has not been told before.
         let is_news = |vm: &Vm| running.is_some() || !vm.just_ended.contains(&(id, attempt));
         if let Some(slot) = slot.filter(|&slot| is_news(&self.vms[slot])) {

@@ -130,7 +130,7 @@ impl Dispatch {
         let (sent, seen, booked) = (self.now, self.now, grant.booked);
         open.older = open.running;
         open.running =
-            Some(Running { attempt, vm, slot, booked, warm, sent, seen, listed: false, missing: 0 });
+            Some(Running { attempt, vm, slot, booked, warm, sent, seen, listed_by: None, missing: 0 });
         open.tell_fence(id, outputs);
         self.books.book_own(slot, grant.booked);
         if warm {
@@ -149,6 +149,9 @@ impl Dispatch {
             self.books.hold(None);
         }
         outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });
+        if warm {
+            self.make_a_spare(&card, outputs);
+        }
     }
 
     /// Tries the first of a function's queue; says whether it went.
