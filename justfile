@@ -32,6 +32,10 @@ chaos:
 cgroup2 *arguments:
     sh tests/cgroup2.sh {{arguments}}
 
+# The example for libvirt, with a real libvirtd
+libvirt *arguments:
+    sh tests/libvirt.sh {{arguments}}
+
 # Decision times of the policies
 bench-policies:
     cargo bench -p policies

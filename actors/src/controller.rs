@@ -1,9 +1,9 @@
 //! The Controller: has every invocation of its functions run, once it is taken, until it has ended.
 //!
 //! **Lives:** any number per house; each function belongs to one (`frontend/controllers.rs`).
-//! **Hears:** [`Submit`] and [`Inquiry`] (Frontend), [`Finishes`] and [`HandBack`] (Invoker), [`Report`] and [`Notice`]
+//! **Hears:** [`Submit`] and [`Inquiry`] (Frontend), [`Finishes`], [`HandBack`] and [`Known`] (Invoker), [`Report`] and [`Notice`]
 //! (VM), "no responders" (NATS).
-//! **Says:** [`Run`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
+//! **Says:** [`Run`], [`Adopt`], [`Cancel`], [`Prewarm`] (Invoker); [`Reply`], [`VmLost`] (Frontend).
 //! **Owns:** one [`Dispatch`], where all is decided, and the arguments of what has not ended.
 //! **If it dies:** Frontends submit again to the next one, which learns from the VMs' reports what they run, and from the store what
 //! was known of functions a second before. Of invocations nothing is kept on disk.
@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use messages::{
-    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry, Notice, RefusedWhy, Report,
-    Start, Submit, Unknown, subjects,
+    ControllerAlive, Demanded, Ended, Finishes, FunctionPath, HandBack, Inquiry, Known, Notice, RefusedWhy,
+    Report, Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Dispatch, Ending, Input, Output, Submission};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -61,6 +61,8 @@ pub enum ControllerMessage {
     Finished(async_nats::Message),
     /// [`HandBack`].
     HandBack(async_nats::Message),
+    /// [`Known`].
+    Known(async_nats::Message),
     /// [`Report`].
     Report(async_nats::Message),
     /// [`Notice`].
@@ -178,9 +180,10 @@ impl Actor for Controller {
         let client = given.bus.client();
         let credits = Credits::new(8_192);
         let mut tasks = Tasks::default();
-        let intakes: [Intake<ControllerMessage>; 6] = [
+        let intakes: [Intake<ControllerMessage>; 7] = [
             (subjects::controller_submit(id), ControllerMessage::Submit),
             (subjects::controller_handback(id), ControllerMessage::HandBack),
+            (subjects::controller_known(id), ControllerMessage::Known),
             (subjects::controller_inquire(id), ControllerMessage::Inquire),
             (subjects::controller_bounces(id), ControllerMessage::Bounce),
             (subjects::REPORTS.into(), ControllerMessage::Report),
@@ -251,6 +254,7 @@ impl Actor for Controller {
             }
             ControllerMessage::Finished(message) => shell.finished(&message).await,
             ControllerMessage::HandBack(message) => shell.handed_back(&message).await,
+            ControllerMessage::Known(message) => shell.known(&message).await,
             ControllerMessage::Report(message) => shell.report(&message).await,
             ControllerMessage::Notice(message) => shell.notice(&message).await,
             ControllerMessage::Inquire(message) => shell.inquire(&message).await,
@@ -394,6 +398,11 @@ impl Shell {
         }
     }
 
+    async fn known(&mut self, message: &async_nats::Message) {
+        let Some(Known { vm, invocation, attempt, newest, runs }) = self.read(message) else { return };
+        self.decide(Input::Known { vm, invocation, attempt, newest, runs }).await;
+    }
+
     async fn report(&mut self, message: &async_nats::Message) {
         let Some(report) = self.read::<Report>(message) else { return };
         let first = !self.reports_seen.contains_key(&report.status.vm);
@@ -427,8 +436,10 @@ impl Shell {
         let Some(notice) = self.read::<Notice>(message) else { return };
         self.given.metrics.noticed();
         tracing::info!(vm = %notice.vm, source = notice.source, time_left = ?notice.time_left, "eviction notice");
-        if notice.source == resource_monitor::SOURCE && notice.time_left == Some(Span::ZERO) {
-            // Its provider has seen it end.
+        if [resource_monitor::SOURCE, messages::LEFT].contains(&notice.source.as_str())
+            && notice.time_left == Some(Span::ZERO)
+        {
+            // Its provider has seen it end, or it says so itself.
             return self.decide(Input::VmLost(notice.vm)).await;
         }
         let now = self.now();

@@ -17,6 +17,7 @@ mod durable;
 pub mod http;
 mod input_size;
 mod lately;
+mod leaving;
 mod nats_door;
 pub mod openwhisk;
 pub mod peers;
@@ -26,6 +27,7 @@ pub mod throttle;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use messages::{Answer, ControllerAlive, FrontendAlive, Payload, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -38,6 +40,7 @@ use self::controllers::Controllers;
 use self::desk::{Desk, Place};
 use self::durable::DurableWaiter;
 use self::lately::{Delivered, Lately};
+use self::leaving::Leaving;
 
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
@@ -75,6 +78,8 @@ pub enum FrontendMessage {
     Lost(async_nats::Message),
     /// A Controller does not have these any more.
     Missing(Vec<InvocationId>),
+    /// The records of these could not be read.
+    NotRead(Vec<InvocationId>),
     /// What the records say of an invocation whose answer may have been lost.
     Recovered {
         /// Which.
@@ -82,6 +87,10 @@ pub enum FrontendMessage {
         /// Its answer, if it has ended.
         answer: Option<Box<Answer>>,
     },
+    /// A door takes nothing new any more.
+    DoorClosed,
+    /// Take nothing new, and say when nothing is open.
+    Leave(oneshot::Sender<()>),
     /// Time passes.
     Tick,
 }
@@ -135,6 +144,7 @@ pub struct Shell {
     durable_places: Credits,
     announced: Moment,
     connection: Connection,
+    leaving: Leaving,
     _tasks: Tasks,
 }
 
@@ -161,15 +171,19 @@ impl Actor for Frontend {
             FrontendMessage::Controller,
         );
         tasks.forward(client.subscribe(subjects::ANNOUNCE_LOST).await?, &me, &credits, FrontendMessage::Lost);
-        tasks.forward(
+        let leaving = Leaving::default();
+        let closing = leaving.doors.subscribe();
+        tasks.forward_until(
             client.queue_subscribe(subjects::INVOKE_ALL, subjects::FRONTENDS.into()).await?,
             &me,
             &credits,
+            &closing,
             FrontendMessage::Door,
+            || FrontendMessage::DoorClosed,
         );
         let results = client.queue_subscribe(subjects::RESULT_ALL, subjects::FRONTENDS.into()).await?;
         tasks.spawn(nats_door::answer_results(results, given.bus.clone(), given.store.clone()));
-        tasks.spawn(durable::pull(given.store.clone(), me.clone(), durable_places.clone()));
+        tasks.spawn(durable::pull(given.store.clone(), me.clone(), durable_places.clone(), closing));
         let others = client.subscribe(subjects::ANNOUNCE_FRONTEND).await?;
         let (peers, throttle) = (given.desk.peers().clone(), Arc::clone(given.desk.throttle()));
         tasks.spawn(peers.listen(id, others, throttle, Arc::clone(&given.metrics)));
@@ -183,7 +197,7 @@ impl Actor for Frontend {
             id,
             book: Book::default(),
             lately: Lately::new(given.settings.frontend.recent_mib << 20),
-            controllers: Controllers::default(),
+            controllers: Controllers::new(TICK.into()),
             credits,
             durable_places,
             announced: Moment::ORIGIN,
@@ -191,6 +205,7 @@ impl Actor for Frontend {
                 reconnects: given.bus.reconnects(),
                 since_unix_ms: given.clock.latest_unix_ms(),
             },
+            leaving,
             _tasks: tasks,
             given,
         })
@@ -202,6 +217,8 @@ impl Actor for Frontend {
         message: FrontendMessage,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
+        let now = shell.now();
+        shell.controllers.awake(now);
         match message {
             FrontendMessage::Call { call, waiter, place } => shell.open(*call, waiter, place).await,
             FrontendMessage::Door(message) => {
@@ -222,9 +239,24 @@ impl Actor for Frontend {
                 shell.vm_lost(&message);
             }
             FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
+            FrontendMessage::NotRead(invocations) => shell.look_again(&me, invocations),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
+            FrontendMessage::DoorClosed => shell.leaving.closed += 1,
+            FrontendMessage::Leave(done) => shell.leaving.begin(done),
             FrontendMessage::Tick => shell.tick(&me).await,
         }
+        if shell.leaving.is_over(shell.book.len()) {
+            shell.leaving.end();
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<FrontendMessage>,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        shell.give_up_what_is_open().await;
         Ok(())
     }
 }
@@ -434,6 +466,9 @@ impl Shell {
             let alive = FrontendAlive { frontend: self.id, calls: throttle.calls() };
             throttle.learn_limits(self.given.store.namespaces().list().iter().map(|known| &**known));
             self.given.bus.send(subjects::ANNOUNCE_FRONTEND.into(), &alive).await;
+        }
+        if self.given.bus.client().connection_state() != State::Connected {
+            self.controllers.deaf(now);
         }
         if self.controllers.forget_silent(now) {
             self.reroute_orphans().await;

@@ -1,8 +1,8 @@
 //! The Invoker: has sandboxes made, runs invocations in them, and tells what came of it.
 //!
 //! **Lives:** one per VM.
-//! **Hears:** [`Run`], [`Cancel`], [`Prewarm`] (Controller), [`Drain`] (anyone), capacity and notice (Harvest Monitor).
-//! **Says:** the answer (to the Frontend's inbox), [`Finishes`] and [`HandBack`] (Controller), the record (store),
+//! **Hears:** [`Run`], [`Adopt`], [`Cancel`], [`Prewarm`] (Controller), [`Drain`] (anyone), capacity and notice (Harvest Monitor).
+//! **Says:** the answer (to the Frontend's inbox), [`Finishes`], [`HandBack`] and [`messages::Known`] (Controller), the record (store),
 //! [`Report`] (everyone).
 //! **Owns:** one [`Residency`], where all is decided, and the sandboxes.
 //! **If it dies:** its sandboxes die with it; Controllers learn from its reports, or their absence, what to run again.
@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use messages::{Cancel, FunctionPath, Hindrance, Prewarm, Run, Start, subjects};
+use messages::{Adopt, Cancel, FunctionPath, Hindrance, Prewarm, Run, Start, subjects};
 use policies::residency::{HandBackWhy, Input, Lending, Output, Residency, SandboxId, StopWhy};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use sandbox::Workshop;
@@ -47,6 +47,8 @@ const REPORT: Duration = Duration::from_secs(1);
 pub enum InvokerMessage {
     /// [`Run`].
     Run(async_nats::Message),
+    /// [`Adopt`].
+    Adopt(async_nats::Message),
     /// [`Cancel`].
     Cancel(async_nats::Message),
     /// [`Prewarm`].
@@ -148,8 +150,9 @@ impl Actor for Invoker {
         let client = given.bus.client();
         let credits = Credits::new(4_096);
         let mut tasks = Tasks::default();
-        let intakes: [Intake<InvokerMessage>; 4] = [
+        let intakes: [Intake<InvokerMessage>; 5] = [
             (subjects::vm_run(given.vm), InvokerMessage::Run),
+            (subjects::vm_adopt(given.vm), InvokerMessage::Adopt),
             (subjects::vm_cancel(given.vm), InvokerMessage::Cancel),
             (subjects::vm_prewarm(given.vm), InvokerMessage::Prewarm),
             (subjects::vm_drain(given.vm), InvokerMessage::Drain),
@@ -180,7 +183,7 @@ impl Actor for Invoker {
             lends,
             runs: HashMap::new(),
             paths: HashMap::new(),
-            outgoing: Outgoing::new(given.bus.clone(), given.vm, &mut tasks),
+            outgoing: Outgoing::new(given.bus.clone(), given.clock, given.vm, &mut tasks),
             capacity: given.capacity,
             generation: given.clock.steady_unix_ms(),
             // Above every sequence of an Invoker that was here before, whatever became of the wall clock meanwhile.
@@ -210,6 +213,7 @@ impl Actor for Invoker {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             InvokerMessage::Run(message) => shell.run_arrived(&me, &message),
+            InvokerMessage::Adopt(message) => shell.adopt(&me, &message),
             InvokerMessage::Cancel(message) => shell.cancel(&me, &message),
             InvokerMessage::Prewarm(message) => shell.prewarm(&me, &message),
             InvokerMessage::Drain(message) => shell.drain(&me, &message).await,
@@ -272,11 +276,18 @@ impl Shell {
     fn run_arrived(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
         let Some(run) = self.read::<Run>(message) else { return };
         let (key, function, grant) = ((run.invocation, run.attempt), run.function, run.grant);
+        let from = run.controller;
         self.paths.entry(function.id).or_insert_with(|| run.path.clone());
         // A repeated message must not replace what is known of the first one.
         let arrived = self.now();
         self.runs.entry(key).or_insert_with(|| Arc::new(RunHere { run, arrived }));
-        self.decide(me, Input::Run { invocation: key.0, attempt: key.1, function, grant });
+        self.decide(me, Input::Run { from, invocation: key.0, attempt: key.1, function, grant });
+    }
+
+    fn adopt(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
+        if let Some(Adopt { controller, invocation, attempt }) = self.read(message) {
+            self.decide(me, Input::Adopted { by: controller, invocation, attempt });
+        }
     }
 
     fn cancel(&mut self, me: &ActorRef<InvokerMessage>, message: &async_nats::Message) {
@@ -316,6 +327,9 @@ impl Shell {
             Output::Duplicate { invocation, attempt } => {
                 self.given.metrics.duplicate_run();
                 self.forget_unless_open((invocation, attempt));
+            }
+            Output::Asked { by, invocation, attempt, known } => {
+                self.outgoing.asked(by, (invocation, attempt), known);
             }
         }
     }
@@ -371,7 +385,7 @@ impl Shell {
 
     fn hand_back(&mut self, key: (InvocationId, Attempt), why: HandBackWhy) {
         let Some(here) = self.runs.remove(&key) else { return };
-        if why == HandBackWhy::Cancelled {
+        if matches!(why, HandBackWhy::Cancelled | HandBackWhy::Superseded) {
             self.given.metrics.cancelled();
             self.outgoing.finished(here.run.controller, running::cancelled(&here.run));
         } else {

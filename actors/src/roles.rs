@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use messages::{Notice, subjects};
 use ractor::{Actor, ActorRef};
 use sandbox::{Enforce, Launcher, Workshop, WorkshopSettings};
 use tokio::sync::{Notify, watch};
@@ -29,6 +30,8 @@ use crate::store::Store;
 use crate::supervisor::{self, Child, Order, Supervisor};
 use crate::{chance, controller, frontend, harvest_monitor, invoker, metrics, resource_monitor};
 
+/// How long a VM's last words may take to reach nats-server.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the records that still wait may take at a stop.
 const RECORDS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long actors may take to stop.
@@ -43,6 +46,8 @@ pub struct RoleHandle {
     supervisor: ActorRef<Order>,
     verdict: watch::Receiver<Option<String>>,
     leave: Arc<Notify>,
+    /// What is done before the actors end.
+    before: Option<Cleanup>,
     cleanup: Vec<Cleanup>,
     _page: Option<Page>,
     /// Another role that the same process plays.
@@ -68,8 +73,11 @@ impl RoleHandle {
         }
     }
 
-    /// Ends the role: its actors, then what they leave behind. Bounded in time.
+    /// Ends the role: what it has begun, as far as it waits for that, its actors, then what they leave behind. Bounded in time.
     pub async fn stop(self) {
+        if let Some(before) = self.before {
+            before.await;
+        }
         if ractor::call_t!(self.supervisor, Order::StopAll, (STOP_PATIENCE * 2).as_millis() as u64).is_err() {
             tracing::warn!("the actors did not stop in time");
         }
@@ -133,28 +141,31 @@ async fn doors(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyhow:
     )
     .await?;
     let page = metrics.clone();
+    let patience = Duration::from_millis(settings.frontend.leave_ms);
+    let desk_of_door = desk.clone();
     let door = frontend::http::HttpDoor {
         store: store.clone(),
-        desk,
+        desk: desk_of_door,
         manifest: (&sandbox::catalogue(settings.vm.python.as_deref(), settings.vm.node.as_deref())).into(),
         settings,
         metrics: counts,
         page: Arc::new(move || page.text()),
     };
     let door = door.open().await?;
+    let facts = BTreeMap::from([("http".to_owned(), door.address.to_string())]);
+    let last_calls = async move {
+        let (http, nats) = tokio::join!(door.stop(patience), tokio::time::timeout(patience, desk.leave()));
+        if !http || nats.is_err() {
+            tracing::warn!(?patience, "calls were cut off (frontend.leave_ms)");
+        }
+    };
     Ok(RoleHandle {
-        facts: BTreeMap::from([("http".to_owned(), door.address.to_string())]),
+        facts,
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![
-            Box::pin(async move {
-                if !door.stop(STOP_PATIENCE).await {
-                    tracing::warn!("calls were cut off at the HTTP door");
-                }
-            }),
-            Box::pin(settle_records(store)),
-        ],
+        before: Some(Box::pin(last_calls)),
+        cleanup: vec![Box::pin(settle_records(store))],
         _page: None,
         beside: None,
     })
@@ -191,6 +202,7 @@ async fn deciding(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyh
         supervisor,
         verdict,
         leave: Arc::default(),
+        before: None,
         cleanup: vec![Box::pin(settle_records(store))],
         _page: page,
         beside: None,
@@ -237,6 +249,7 @@ pub async fn resource_monitor(
         supervisor,
         verdict,
         leave: Arc::default(),
+        before: None,
         cleanup: vec![Box::pin(retire_all)],
         _page: page,
         beside: None,
@@ -304,6 +317,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     // The Harvest Monitor must find the Invoker that lives now, which may not be the first one.
     let current: Arc<Mutex<Option<ActorRef<invoker::InvokerMessage>>>> = Arc::default();
     let told = Arc::clone(&current);
+    let last_words = bus.clone();
     let monitor = harvest_monitor::Arguments {
         vm,
         settings: settings.vm.clone(),
@@ -338,6 +352,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
     .await?;
     let mut facts = facts_of(page.as_ref());
     facts.insert("id".into(), vm.to_string());
+    let farewell = farewell(vm, last_words, Arc::clone(&workshop));
     let close = async move {
         workshop.close().await;
         if scratch_is_ours {
@@ -350,10 +365,20 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         supervisor,
         verdict,
         leave,
-        cleanup: vec![Box::pin(settle_records(store)), Box::pin(close)],
+        before: None,
+        cleanup: vec![Box::pin(farewell), Box::pin(settle_records(store)), Box::pin(close)],
         _page: page,
         beside: None,
     })
+}
+
+/// A VM's last words, after those of its Invoker: whatever it has not said to have ended will not end here. Where nobody sees
+/// its process end, it would be waited for until its silence is noticed.
+async fn farewell(vm: VmId, bus: Bus, workshop: Arc<Workshop>) {
+    workshop.begin_closing();
+    let notice = Notice { vm, time_left: Some(Span::ZERO), source: messages::LEFT.to_owned() };
+    bus.send(subjects::vm_notice(vm), &notice).await;
+    let _ = tokio::time::timeout(FAREWELL_PATIENCE, bus.client().flush()).await;
 }
 
 async fn settle_records(store: Store) {

@@ -94,6 +94,9 @@ pub struct Wave {
     /// Of faults that make messages late: by how much, each way, from, to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<[u64; 2]>,
+    /// Of connections that break: how old each becomes, from, to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_ms: Option<[u64; 2]>,
     /// Of clocks that jump: how far, from, to; the seed decides whether ahead or back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jump_s: Option<[u64; 2]>,
@@ -177,6 +180,12 @@ pub enum Kind {
     CutController,
     /// What a Controller says and hears comes late for a while.
     DelayController,
+    /// The connection of a VM breaks again and again for a while, and what is on its way is lost.
+    Break,
+    /// So does that of a Frontend.
+    BreakFrontend,
+    /// So does that of a Controller.
+    BreakController,
     /// The disk of the store is full for a while.
     FillDisk,
     /// The metadata service of a VM misbehaves for a while.
@@ -203,6 +212,11 @@ impl Kind {
         )
     }
 
+    /// Whether it is a connection that breaks.
+    pub fn breaks(self) -> bool {
+        matches!(self, Self::Break | Self::BreakFrontend | Self::BreakController)
+    }
+
     /// Whether it is a length of time and not a moment.
     pub fn lasts(self) -> bool {
         use Kind as K;
@@ -222,6 +236,7 @@ impl Kind {
                 | K::IllMetadata
                 | K::NoticeForAnother
         ) || self.is_clock()
+            || self.breaks()
     }
 }
 
@@ -349,6 +364,12 @@ impl Wave {
         } else {
             absent(&delay, self.delay_ms)?;
         }
+        let every = format!("{name}.every_ms");
+        if self.fault.breaks() {
+            range(&every, self.every_ms, 100..=60_000, "[from, to] within 100 to 60000")?;
+        } else {
+            absent(&every, self.every_ms)?;
+        }
         let jump = format!("{name}.jump_s");
         if self.fault.is_clock() {
             range(&jump, self.jump_s, 1..=10 * 24 * HOUR, "[from, to] within 1 to 864000")?;
@@ -465,6 +486,11 @@ notice_s = [0, 10]
                 "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
                 "'delay'\ntimes = 3\nlasts_s = [1, 2]",
                 "faults[0].delay_ms is not there, but expected is [from, to] within 1 to 10000",
+            ),
+            (
+                "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",
+                "'break'\ntimes = 3\nlasts_s = [1, 2]",
+                "faults[0].every_ms is not there, but expected is [from, to] within 100 to 60000",
             ),
             (
                 "'notice_then_kill'\ntimes = 3\nnotice_s = [0, 10]",

@@ -177,6 +177,7 @@ fn wire(f: &mut fmt::Formatter<'_>, condition: Condition) -> fmt::Result {
         Condition::Whole => write!(f, "mend the wire of"),
         Condition::Cut => write!(f, "cut the wire of"),
         Condition::Slow { from_ms, to_ms } => write!(f, "{from_ms} to {to_ms} ms on the wire of"),
+        Condition::Breaks { from_ms, to_ms } => write!(f, "break each {from_ms} to {to_ms} ms the wire of"),
     }
 }
 
@@ -214,6 +215,9 @@ fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &m
     let early = notice * chance.between(100, 900) / 1_000;
     let percent = wave.to_percent.map_or(100, |[low, high]| chance.between(low, high) as u32);
     let slow = wave.delay_ms.map_or(Condition::Whole, |[from_ms, to_ms]| Condition::Slow { from_ms, to_ms });
+
+    let breaks =
+        wave.every_ms.map_or(Condition::Whole, |[from_ms, to_ms]| Condition::Breaks { from_ms, to_ms });
 
     // Drawn last, and only here: what other faults draw stays what it was.
     let jump = wave.jump_s.map_or(0, |[low, high]| {
@@ -268,6 +272,9 @@ fn fault(wave: &Wave, chance: &mut SplitMix64, storm: u64, number: u32, list: &m
         Kind::HangResourceMonitor => hang(Role::ResourceMonitor),
         Kind::CutController => wire(Role::Controller, Condition::Cut),
         Kind::DelayController => wire(Role::Controller, slow),
+        Kind::Break => vec![(0, vm_wire(breaks)), (lasts, vm_wire(Condition::Whole))],
+        Kind::BreakFrontend => wire(Role::Frontend, breaks),
+        Kind::BreakController => wire(Role::Controller, breaks),
         Kind::ClockJump => vec![(0, vm(VmStep::Clock(jump))), (lasts, vm(VmStep::Clock(0)))],
         Kind::ClockJumpFrontend => turn(Role::Frontend),
         Kind::ClockJumpController => turn(Role::Controller),

@@ -1,10 +1,10 @@
-//! Wires between a house and its NATS, which can be cut and made slow.
+//! Wires between a house and its NATS, which can be cut, made slow, and broken again and again.
 //!
 //! **Knows:** connections by the name that each client tells NATS.
-//! **Promises:** what is sent into a wire comes out of it, once, in order, as long as both ends live: a cut wire holds it, as
-//! a network that is partitioned does, and delivers late. Nobody else's wire is touched. A new connection of one who is cut
-//! off is cut off, too.
-//! **Gives up:** TLS, whose clients tell no name that we could read; loss: TCP hides it, and what it costs is time.
+//! **Promises:** what is sent into a wire comes out of it, once, in order, as long as both ends live and it is not broken: a cut wire holds it, as
+//! a network that is partitioned does, and delivers late. A wire that breaks resets both ends, and what it held is lost; what came out before came out
+//! whole. Nobody else's wire is touched. A new connection of one who is cut off is cut off, too, and that of one whose wires break breaks.
+//! **Gives up:** TLS, whose clients tell no name that we could read; loss without a break: TCP hides it, and what it costs is time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,8 +16,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use policies::chance::SplitMix64;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -30,6 +29,8 @@ const CHUNKS: usize = 256;
 const CHUNK: usize = 64 << 10;
 /// A client's first line is not longer than this.
 const CONNECT_MAX: usize = 64 << 10;
+/// What is sent into a wire so shortly before it breaks is lost with it.
+const LOST: Duration = Duration::from_millis(20);
 /// Names that are remembered although nobody of that name is connected.
 const NAMES: usize = 1_000;
 
@@ -44,6 +45,13 @@ pub enum Condition {
     Cut,
     /// Everything takes so long, each way: from, to.
     Slow {
+        /// At least, ms.
+        from_ms: u64,
+        /// At most, ms.
+        to_ms: u64,
+    },
+    /// Each connection breaks when it is so old, or has been so for so long: from, to.
+    Breaks {
         /// At least, ms.
         from_ms: u64,
         /// At most, ms.
@@ -82,6 +90,8 @@ struct Named {
     condition: watch::Sender<Condition>,
     /// Each wire has one of these.
     laid: Arc<()>,
+    /// How many there have been.
+    count: u64,
 }
 
 impl Named {
@@ -108,13 +118,15 @@ impl Wires {
         named.wires()
     }
 
-    fn lay_one(&self, name: &str) -> (watch::Receiver<Condition>, Arc<()>) {
+    fn lay_one(&self, name: &str) -> (watch::Receiver<Condition>, Arc<()>, SplitMix64) {
         let mut all = self.locked();
         if all.len() > NAMES {
             all.retain(|_, named| named.wires() > 0 || *named.condition.borrow() != Condition::Whole);
         }
         let named = all.entry(name.to_owned()).or_default();
-        (named.condition.subscribe(), Arc::clone(&named.laid))
+        named.count += 1;
+        let chance = SplitMix64::of(2 + named.count, name);
+        (named.condition.subscribe(), Arc::clone(&named.laid), chance)
     }
 
     /// Lays a wire to `server` for everybody who comes; never comes back.
@@ -157,27 +169,55 @@ impl Wires {
     }
 
     async fn lay(&self, client: TcpStream, server: &str) -> io::Result<()> {
-        let server = TcpStream::connect(server).await?;
+        let mut server = TcpStream::connect(server).await?;
+        let mut client = client;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        let (mut from_client, mut to_client) = client.into_split();
-        let (mut from_server, to_server) = server.into_split();
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, to_server) = server.split();
         let first = introduce(&mut from_client, &mut to_client, &mut from_server).await?;
         let name = name(&first).unwrap_or_default();
-        let (condition, _laid) = self.lay_one(&name);
-        tokio::join!(
-            pump(from_client, to_server, condition.clone(), first, SplitMix64::of(1, &name)),
-            pump(from_server, to_client, condition, BytesMut::new(), SplitMix64::of(2, &name)),
-        );
+        let (condition, _laid, chance) = self.lay_one(&name);
+        let carried = async {
+            tokio::join!(
+                pump(from_client, to_server, condition.clone(), first, SplitMix64::of(1, &name)),
+                pump(from_server, to_client, condition.clone(), BytesMut::new(), SplitMix64::of(2, &name)),
+            )
+        };
+        tokio::select! {
+            _ = carried => {}
+            () = breaks(condition.clone(), chance) => {
+                // Nobody reads any more: what comes now stays in the sockets, and goes with them.
+                tokio::time::sleep(LOST).await;
+                client.set_zero_linger()?;
+                server.set_zero_linger()?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Comes back when a wire breaks.
+async fn breaks(mut condition: watch::Receiver<Condition>, mut chance: SplitMix64) {
+    loop {
+        let now = *condition.borrow_and_update();
+        let lives = match now {
+            Condition::Breaks { from_ms, to_ms } => Duration::from_millis(chance.between(from_ms, to_ms)),
+            // As good as for ever.
+            Condition::Whole | Condition::Cut | Condition::Slow { .. } => Duration::from_secs(1 << 30),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(lives) => return,
+            changed = condition.changed() => if changed.is_err() { std::future::pending::<()>().await },
+        }
     }
 }
 
 /// Lets the server speak until the client has told its name; what the client said has not been passed on.
 async fn introduce(
-    client: &mut OwnedReadHalf,
-    to_client: &mut OwnedWriteHalf,
-    server: &mut OwnedReadHalf,
+    client: &mut (impl AsyncRead + Unpin),
+    to_client: &mut (impl AsyncWrite + Unpin),
+    server: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<BytesMut> {
     let mut said = BytesMut::with_capacity(4_096);
     let mut told = BytesMut::with_capacity(4_096);
@@ -206,8 +246,8 @@ fn name(said: &[u8]) -> Option<String> {
 
 /// One direction of a wire.
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     mut condition: watch::Receiver<Condition>,
     first: BytesMut,
     mut chance: SplitMix64,
@@ -223,7 +263,7 @@ async fn pump(
                     Condition::Slow { from_ms, to_ms } => {
                         Duration::from_millis(chance.between(from_ms, to_ms))
                     }
-                    Condition::Whole | Condition::Cut => Duration::ZERO,
+                    Condition::Whole | Condition::Cut | Condition::Breaks { .. } => Duration::ZERO,
                 };
                 // Order is kept: nothing comes out before what went in first.
                 last = last.max(Instant::now() + delay);
@@ -334,6 +374,30 @@ mod tests {
         let all: String = (0..20).map(|number| format!("{number:02}")).collect();
         hears(&mut client, &all).await;
         assert!(at.elapsed() >= Duration::from_millis(100), "{:?}", at.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_wire_that_breaks_resets_both_ends_and_the_next_one_breaks_too_until_it_is_over() {
+        let (wires, there) = echo().await;
+        let greeting = "CONNECT {\"name\":\"one\",\"verbose\":false}\r\n";
+        let mut other = connected(there, "other").await;
+        hears(&mut other, "CONNECT {\"name\":\"other\",\"verbose\":false}\r\n").await;
+        let mut first = connected(there, "one").await;
+        hears(&mut first, greeting).await;
+        wires.set("one", Condition::Breaks { from_ms: 50, to_ms: 100 });
+        for mut client in [first, connected(there, "one").await] {
+            let mut rest = Vec::new();
+            let ended = tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await.expect("it ends");
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+        other.write_all(b"whole").await.unwrap();
+        hears(&mut other, "whole").await;
+        wires.set("one", Condition::Whole);
+        let mut client = connected(there, "one").await;
+        hears(&mut client, greeting).await;
+        hears_nothing(&mut client).await;
+        client.write_all(b"whole").await.unwrap();
+        hears(&mut client, "whole").await;
     }
 
     #[tokio::test]

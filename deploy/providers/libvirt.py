@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
 """VMs for Windfall's provider `command`: domains of libvirt, through `virsh`.
 
-Each VM is a domain `windfall-<cluster>-<vm>` whose disk is an overlay on a base image with cloud-init and the `windfall`
+Each VM is a domain `windfall-<cluster>-<vm>` whose disk is an overlay on a base image with systemd, cloud-init and the `windfall`
 binary in it; what it must know comes on a second disk in cloud-init's NoCloud form. Harvesting is then
-`virsh setvcpus --live` and `virsh setmem --live`, which the guest's kernel shows in the usual places.
+`virsh setvcpus --live` and `virsh setmem --live`, which the guest's kernel shows in the usual places. `sh tests/libvirt.sh` makes such an
+image of Debian's packages and tries all of this with a libvirtd of its own.
 
     LIBVIRT_BASE        the base image (qcow2); required
     LIBVIRT_FOLDER      where overlays go; /var/lib/libvirt/images/windfall
     LIBVIRT_URI         qemu:///system
     LIBVIRT_TYPE        kvm, or qemu where there is no KVM
     LIBVIRT_CPUS_MAX    how many CPUs a VM may grow to; what it starts with
-    LIBVIRT_NETWORK     default
+    LIBVIRT_NETWORK     default; or user: no network of libvirt's, what the guest asks for goes out from the host
+    LIBVIRT_KERNEL      a kernel to boot, where the base image has no boot loader; with it
+    LIBVIRT_INITRD      its first file system
+    LIBVIRT_CMDLINE     and what it is told; root=/dev/vda console=ttyS0
 
     windfall resource-monitor --provider command --set command.program=deploy/providers/libvirt.py
 
@@ -73,6 +77,10 @@ def seed_disk(folder: pathlib.Path, seed: pathlib.Path, order: dict) -> None:
         "    permissions: '0600'\n"
         "    content: |\n"
         f"{variables}"
+        # A CPU that is plugged in is not used before somebody says so.
+        "  - path: /etc/udev/rules.d/80-windfall-cpu.rules\n"
+        "    content: |\n"
+        '      SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"\n'
         "runcmd:\n"
         "  - [systemd-run, --unit=windfall-vm, -p, EnvironmentFile=/etc/windfall/vm.env, -p, Delegate=yes,"
         " -p, 'ExecStopPost=/sbin/poweroff', windfall, vm]\n"
@@ -84,6 +92,23 @@ def seed_disk(folder: pathlib.Path, seed: pathlib.Path, order: dict) -> None:
         str(folder / "user-data"), str(folder / "meta-data"))
 
 
+def boots() -> str:
+    kernel = os.environ.get("LIBVIRT_KERNEL")
+    if not kernel:
+        return ""
+    told = os.environ.get("LIBVIRT_CMDLINE", "root=/dev/vda console=ttyS0")
+    first = os.environ.get("LIBVIRT_INITRD")
+    initrd = f"<initrd>{escape(first)}</initrd>" if first else ""
+    return f"<kernel>{escape(kernel)}</kernel>{initrd}<cmdline>{escape(told)}</cmdline>"
+
+
+def interface() -> str:
+    network = os.environ.get("LIBVIRT_NETWORK", "default")
+    if network == "user":
+        return "<interface type='user'><model type='virtio'/></interface>"
+    return f"<interface type='network'><source network='{escape(network)}'/><model type='virtio'/></interface>"
+
+
 def domain(name: str, disk: pathlib.Path, seed: pathlib.Path, order: dict) -> str:
     cpus = max(1, math.ceil(order["cpu_millicores"] / 1000))
     most = max(cpus, int(os.environ.get("LIBVIRT_CPUS_MAX", cpus)))
@@ -91,16 +116,16 @@ def domain(name: str, disk: pathlib.Path, seed: pathlib.Path, order: dict) -> st
   <name>{escape(name)}</name>
   <memory unit='MiB'>{order["memory_mib"]}</memory>
   <vcpu current='{cpus}'>{most}</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <os><type arch='x86_64' machine='q35'>hvm</type>{boots()}</os>
   <features><acpi/></features>
   <on_poweroff>destroy</on_poweroff>
   <on_crash>destroy</on_crash>
   <devices>
     <disk type='file' device='disk'><driver name='qemu' type='qcow2'/>
       <source file='{escape(str(disk))}'/><target dev='vda' bus='virtio'/></disk>
-    <disk type='file' device='cdrom'><source file='{escape(str(seed))}'/><target dev='sda' bus='sata'/><readonly/></disk>
-    <interface type='network'><source network='{escape(os.environ.get("LIBVIRT_NETWORK", "default"))}'/>
-      <model type='virtio'/></interface>
+    <disk type='file' device='disk'><driver name='qemu' type='raw'/>
+      <source file='{escape(str(seed))}'/><target dev='vdb' bus='virtio'/><readonly/></disk>
+    {interface()}
     <memballoon model='virtio'/>
     <serial type='file'><source path='{escape(str(disk.parent / "console.log"))}'/></serial>
   </devices>
@@ -117,7 +142,8 @@ def list_all(order: dict) -> dict:
 def retire(order: dict) -> dict:
     name = name_of(order)
     if name in virsh("list", "--name").split():
-        virsh("destroy", name, "--graceful")
+        # Its work is done or lost: whoever retires a VM has drained it before.
+        virsh("destroy", name, check=False)
     if name in virsh("list", "--all", "--name").split():
         virsh("undefine", name)
     shutil.rmtree(FOLDER / name, ignore_errors=True)

@@ -77,9 +77,12 @@ pub struct Notice {
     pub vm: VmId,
     /// How much time is left, counted from sending. Absent: the eviction was called off.
     pub time_left: Option<Span>,
-    /// Who said so (`azure`, `aws`, `gcp`, `sigterm`, `operator`).
+    /// Who said so (`azure`, `aws`, `gcp`, `sigterm`, `operator`); or [`LEFT`].
     pub source: String,
 }
+
+/// The source of a VM's last words, with no time left: it ends now, and with it whatever still runs there.
+pub const LEFT: &str = "left";
 
 /// Anyone -> VM, on `windfall.vm-<id>.drain`: "finish what you run, hand back what waits, take nothing new".
 /// Answered with the VM's own [`Report`].

@@ -110,7 +110,7 @@ pub enum RefusedWhy {
 /// Controller -> Invoker, on `windfall.vm-<id>.run`: "run this, with this much".
 ///
 /// May arrive twice or not at all. The Invoker keeps the highest `attempt` it has seen and answers each
-/// attempt at most once. The NATS reply subject leads back to the Controller, so that "no responders" tells
+/// attempt at most once; to whoever sends one that is known already it says so ([`Known`]), or how that ends. The NATS reply subject leads back to the Controller, so that "no responders" tells
 /// it at once that the VM is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -183,6 +183,38 @@ pub struct Cancel {
     pub invocation: InvocationId,
     /// Attempts up to this one.
     pub attempt: Attempt,
+}
+
+/// Controller -> Invoker, on `windfall.vm-<id>.adopt`: "this attempt, which another has sent you, is mine now".
+///
+/// Sent once, when the one that had sent it is gone or does not answer. If the attempt is there, its end is told to this Controller,
+/// too; if it has just ended, that is told again; else a [`Known`] follows. One that is lost, or that yesterday's Invoker does not hear, is made
+/// good by the VM's reports: what they do not list any more is run again two seconds later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopt {
+    /// Who answers for it.
+    pub controller: ControllerId,
+    /// Which invocation.
+    pub invocation: InvocationId,
+    /// Which try.
+    pub attempt: Attempt,
+}
+
+/// Invoker -> Controller, on `windfall.controller-<id>.known`: "this attempt does not begin for you: I know that invocation". The answer to
+/// a [`Run`] that came before, from this Controller or another, and to an [`Adopt`] of what is not there; instead of silence, which costs
+/// two seconds. If it never comes, or comes to yesterday's Controller, it costs those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Who speaks.
+    pub vm: VmId,
+    /// Of which invocation.
+    pub invocation: InvocationId,
+    /// The attempt that was asked for.
+    pub attempt: Attempt,
+    /// The newest that is known there; that one or a newer one.
+    pub newest: Attempt,
+    /// Whether that one runs or waits there.
+    pub runs: bool,
 }
 
 /// Whether a sandbox had to be made.

@@ -27,11 +27,11 @@ pub use door::{
 };
 pub use fleet::{
     CatchUp, CaughtUp, ControllerAlive, Demanded, Drain, Evict, FleetList, FleetVm, FrontendAlive, HandBack,
-    HandedBack, Hindrance, NamespaceCalls, Notice, Prewarm, Report, StandingNotice, VmLost,
+    HandedBack, Hindrance, LEFT, NamespaceCalls, Notice, Prewarm, Report, StandingNotice, VmLost,
 };
 pub use invocation::{
-    Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Refused, RefusedWhy, Reply, Run,
-    Start, Submit, Unknown,
+    Adopt, Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Known, Refused,
+    RefusedWhy, Reply, Run, Start, Submit, Unknown,
 };
 pub use payload::Payload;
 pub use record::{LogLine, LogStream, Record};

@@ -108,6 +108,11 @@ pub fn controller_handback(controller: ControllerId) -> String {
     format!("windfall.{controller}.handback")
 }
 
+/// What VMs know of attempts that one Controller has asked for in vain.
+pub fn controller_known(controller: ControllerId) -> String {
+    format!("windfall.{controller}.known")
+}
+
 /// What runs of one Controller's functions used.
 pub fn usage(controller: ControllerId) -> String {
     format!("windfall.usage.{controller}")
@@ -148,6 +153,11 @@ pub fn vm_run(vm: VmId) -> String {
 /// Cancellations for one VM.
 pub fn vm_cancel(vm: VmId) -> String {
     format!("windfall.{vm}.cancel")
+}
+
+/// To one VM: who answers for a run now.
+pub fn vm_adopt(vm: VmId) -> String {
+    format!("windfall.{vm}.adopt")
 }
 
 /// Orders to drain one VM.

@@ -279,9 +279,22 @@ impl FeatureSet {
     }
 
     /// The scales, in order.
-    pub fn scales(&self) -> Vec<Scale> {
-        self.0.iter().map(|feature| feature.scale).collect()
+    pub fn scales(&self) -> Scales {
+        let is_state = |feature: &&Feature| matches!(feature.source, Source::State(_));
+        Scales {
+            of_states: self.0.iter().take_while(is_state).map(|feature| feature.scale).collect(),
+            of_options: self.0.iter().skip_while(is_state).map(|feature| feature.scale).collect(),
+        }
     }
+}
+
+/// The scales of a set, in order; by default none, and values stay as they are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scales {
+    /// Of what is the same for all options of a decision.
+    pub of_states: Vec<Scale>,
+    /// Of what belongs to an option.
+    pub of_options: Vec<Scale>,
 }
 
 #[cfg(test)]

@@ -154,7 +154,9 @@ impl Scorer {
         if options == 0 || options > OPTIONS_MAX || !states.len().is_multiple_of(features) {
             return Err(ScoreError::Shape { values: states.len(), features });
         }
-        if let Some(at) = states.iter().position(|value| !value.is_finite()) {
+        if !all_are_finite(states)
+            && let Some(at) = states.iter().position(|value| !value.is_finite())
+        {
             let feature = self.features[at % features].clone();
             return Err(ScoreError::BadFeature { option: at / features, feature, value: states[at] });
         }
@@ -170,6 +172,12 @@ impl Scorer {
         scores.extend_from_slice(found);
         Ok(())
     }
+}
+
+/// Without a way out in the middle of it, so that the compiler looks at several values at once: a tenth of a decision otherwise.
+fn all_are_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    values.iter().fold(true, |all, value| all & (value.to_bits() & EXPONENT != EXPONENT))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {

@@ -5,14 +5,16 @@
 //! attempts of one invocation grow strictly, each after the [`Output::Fence`] that says which still count: the newest, and
 //! beside it at most one whose VM has been given notice; no VM is sent more than it offers, as last reported. No function
 //! waits for ever because others are smaller or more, and none for a VM that never comes.
+//! What another Controller has sent out and a VM lists is taken over, not run again, when it is submitted here.
 //! **Gives up:** knowing what happened on a VM between its last report and its loss: what was there is run again, unless
 //! its function forbids it.
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `granting` (how much), `sending`
 //! (who goes next, and where to), `prewarming` (what is made before anybody waits for it), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
 //! `vms` (which kinds of VMs a function may run on), `shrinks` (how much VMs tend to lose), `queues` (who waits), `hopeless`
-//! (who waits without any VM), `demand` (what is asked of the fleet), `words` (what is heard and said).
+//! (who waits without any VM), `adoption` (what another Controller has sent out), `demand` (what is asked of the fleet), `words` (what is heard and said).
 
+mod adoption;
 mod demand;
 mod eviction;
 mod fleet;
@@ -38,8 +40,10 @@ use crate::hash::Map;
 use crate::placement::{Books, BySlot, Placement, Slot};
 use crate::profile::Profile;
 use crate::reliability::{self, Hazard, Rate, Reliability, Tails};
+use crate::vigil::Vigil;
 
 use fleet::Vm;
+use hopeless::Missing;
 use open::{Function, Open};
 use queues::Queues;
 
@@ -64,7 +68,7 @@ pub struct Settings {
     /// A new Controller sends nothing out for this long, so that every VM can first say what it already runs.
     /// A little more than the time between two reports.
     pub settle: Span,
-    /// After the last VM was seen, submissions still wait for the next one for this long before they are refused.
+    /// Where no VM is there that a submission may run on, it waits for one for this long before it is refused.
     pub no_vm_grace: Span,
     /// A durable submission that no VM could hold waits for a larger one for this long before it ends.
     pub unplaceable_grace: Span,
@@ -160,12 +164,10 @@ pub struct Dispatch {
     reports: u64,
     /// Notices for VMs that have not reported yet.
     early_notices: BTreeMap<VmId, Moment>,
-    /// Some VM took work at this moment, or still does.
-    last_open: Moment,
-    /// Since then, who waited without a VM has been told so.
-    hopeless_told: bool,
-    /// We were late ourselves: until then no VM is called silent.
-    overslept: Moment,
+    /// VMs that are wanted and are not there.
+    missing: Missing,
+    /// Whether we were late ourselves: then no VM is called silent.
+    vigil: Vigil,
     /// Attempts that VMs list and that are not ours (any more).
     foreign: BTreeSet<(InvocationId, Attempt, VmId)>,
     functions: Map<FunctionId, Function>,
@@ -208,9 +210,8 @@ impl Dispatch {
             silences: VecDeque::new(),
             reports: 0,
             early_notices: BTreeMap::new(),
-            last_open: Moment::ORIGIN,
-            hopeless_told: false,
-            overslept: Moment::ORIGIN,
+            missing: Missing::default(),
+            vigil: Vigil::default(),
             foreign: BTreeSet::new(),
             functions: Map::default(),
             applications: Map::default(),
@@ -236,6 +237,10 @@ impl Dispatch {
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
         self.pass_time(now);
+        if matches!(input, Input::Woke) && self.wish.is_none_or(|wish| self.now < wish) {
+            // Nothing is due. It was to see whether we sleep.
+            return;
+        }
         let mut freed = None;
         match input {
             Input::VmReported(status) => {
@@ -253,6 +258,9 @@ impl Dispatch {
             Input::Bounced { vm, invocation, attempt } => self.bounced(vm, invocation, attempt, outputs),
             Input::HandedBack { vm, invocation, attempt } => {
                 self.handed_back(vm, invocation, attempt, outputs);
+            }
+            Input::Known { vm, invocation, attempt, newest, runs } => {
+                self.known_there(vm, invocation, attempt, newest, runs, outputs);
             }
             Input::Finished { vm, ending } => {
                 freed = Some((vm, ending.function));
@@ -284,6 +292,7 @@ impl Dispatch {
         }
         self.give_up_unplaceable(outputs);
         if !self.queues.is_empty() {
+            self.note_missing();
             self.refuse_without_vms(outputs);
         }
         self.end_warm_waits(outputs);
@@ -293,11 +302,13 @@ impl Dispatch {
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
-        self.wish
+        let looks = if self.silences.is_empty() { None } else { self.vigil.wish() };
+        [self.wish, looks].into_iter().flatten().min()
     }
 
     fn wishes(&self) -> Option<Moment> {
-        let mut next = self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.overslept));
+        let mut next =
+            self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.vigil.hears_from()));
         if !self.queues.is_empty() {
             next = next.min(self.queues.next_deadline().unwrap_or(Moment::NEVER));
             next = next.min(self.next_look_at_the_waiting().unwrap_or(Moment::NEVER));
@@ -357,17 +368,10 @@ impl Dispatch {
     fn pass_time(&mut self, now: Moment) {
         let now = now.max(self.now);
         // If the process was stopped for a while, reports are waiting behind this input. Nobody is silent yet.
-        if self.wish.is_some_and(|asked_for| now.since(asked_for) > OVERSLEPT) {
-            self.overslept = now + self.settings.vm_silence.scaled(1, 2);
-        }
+        self.vigil.awake(now, self.next_wakeup(), self.settings.vm_silence.scaled(1, 2));
         self.now = now;
         if self.settled.is_none() {
             self.settled = Some(now + self.settings.settle);
-            self.last_open = now;
-        }
-        if self.books.open() > 0 {
-            self.last_open = now;
-            self.hopeless_told = false;
         }
     }
 
@@ -375,9 +379,6 @@ impl Dispatch {
         self.settled.is_some_and(|settled| self.now >= settled)
     }
 }
-
-/// Being woken this late means that we slept, not the VMs.
-const OVERSLEPT: Span = Span::millis(500);
 
 /// What placement believes of one VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -10,7 +10,7 @@
 //! (Resource Monitor). They ask the families [`placement`] (which VM), [`allocation`] (how much), [`reliability`] (which kind
 //! of VM), [`keep_alive`] (how long a sandbox stays) and [`fleet`] (how many VMs), and learn from [`profile`]. On a VM,
 //! [`harvest_pool`] says who has lent what to whom, and [`safeguard`] when it must go back. Whoever draws, here or elsewhere,
-//! draws from [`chance`].
+//! draws from [`chance`]; whoever judges others by their silence asks [`vigil`] whether it was he who slept.
 
 pub mod allocation;
 pub mod chance;
@@ -27,3 +27,4 @@ pub mod reliability;
 pub mod residency;
 pub mod safeguard;
 mod sorted;
+pub mod vigil;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{ControllerId, Demand, Moment, Resources, Span, VmId, VmKind, VmStanding, VmStatus};
 
 use crate::fleet::{self, Fleet, Member, Order, View, count::Count};
+use crate::vigil::Vigil;
 
 /// Everything that can happen, seen from the Resource Monitor.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,6 +156,8 @@ pub struct Provisioning {
     demands: BTreeMap<ControllerId, (Moment, Demand)>,
     next_id: u64,
     now: Moment,
+    /// Whether we were late ourselves: then nobody is called silent.
+    vigil: Vigil,
     vms: BTreeMap<VmId, Vm>,
     /// Of each, when its stage ends: who has been silent for too long stands first, however many there are.
     ends: BTreeSet<(Moment, VmId)>,
@@ -186,6 +189,7 @@ impl Provisioning {
             demands: BTreeMap::new(),
             next_id: first_free,
             now: Moment::ORIGIN,
+            vigil: Vigil::default(),
             vms: BTreeMap::new(),
             ends: BTreeSet::new(),
             drain: BTreeSet::new(),
@@ -207,7 +211,12 @@ impl Provisioning {
 
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
+        let wish = self.wish();
         self.pass_time(now);
+        if matches!(input, Input::Woke) && wish.is_none_or(|wish| self.now < wish) {
+            // Nothing is due. It was to see whether we sleep.
+            return;
+        }
         self.changed |= !matches!(input, Input::VmReported(_) | Input::Woke);
         match input {
             Input::VmReported(status) => self.reported(&status),
@@ -235,7 +244,9 @@ impl Provisioning {
     }
 
     fn pass_time(&mut self, now: Moment) {
-        self.now = self.now.max(now);
+        let now = self.now.max(now);
+        self.vigil.awake(now, self.next_wakeup(), self.settings.vm_silence.scaled(1, 2));
+        self.now = now;
         self.look_first.get_or_insert(self.now + self.settings.vm_silence);
     }
 
@@ -249,8 +260,13 @@ impl Provisioning {
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
+        let looks = if self.ends.is_empty() { None } else { self.vigil.wish() };
+        [self.wish(), looks].into_iter().flatten().min()
+    }
+
+    fn wish(&self) -> Option<Moment> {
         let Some(look_first) = self.look_first else { return Some(Moment::ORIGIN) };
-        let silence = self.ends.first().map(|&(at, _)| at);
+        let silence = self.ends.first().map(|&(at, _)| at.max(self.vigil.hears_from()));
         let first = (look_first > self.now).then_some(look_first);
         let backoff = (self.put_off && first.is_none()).then_some(self.backoff);
         let rule = self.rule.next_look().filter(|_| first.is_none()).map(|at| at.max(self.now + RULE_PAUSE));
@@ -359,6 +375,9 @@ impl Provisioning {
 
     fn retire_silent(&mut self, outputs: &mut Vec<Output>) {
         let now = self.now;
+        if now < self.vigil.hears_from() {
+            return;
+        }
         let silent = self.ends.iter().take_while(|&&(at, _)| at <= now).map(|&(_, id)| id);
         // By id, whoever fell silent first.
         let mut silent: Vec<(VmId, bool)> =

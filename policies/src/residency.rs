@@ -11,7 +11,7 @@
 //! they did; see `admission`.
 //!
 //! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
-//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before),
+//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before), `told` (who hears how it ends),
 //! `waiting` (what waits for room).
 
 mod admission;
@@ -19,12 +19,13 @@ mod lending;
 mod runs;
 mod sandboxes;
 mod seen;
+mod told;
 mod waiting;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, RunningOnVm, Span, VmStanding,
-    VmStatus, WarmOnVm,
+    Attempt, ControllerId, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, RunningOnVm,
+    Span, VmStanding, VmStatus, WarmOnVm,
 };
 
 use crate::harvest_pool::HarvestPool;
@@ -41,6 +42,7 @@ use seen::Seen;
 use waiting::Waiting;
 
 pub use admission::Admission;
+pub use told::{End, Say, Told};
 
 /// A sandbox on this VM, numbered from 1 as they are made; never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,7 +53,15 @@ pub struct SandboxId(pub u64);
 #[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Input {
     /// A Controller wants this run here.
-    Run { invocation: InvocationId, attempt: Attempt, function: FunctionCard, grant: Grant },
+    Run {
+        from: ControllerId,
+        invocation: InvocationId,
+        attempt: Attempt,
+        function: FunctionCard,
+        grant: Grant,
+    },
+    /// A Controller answers for this attempt now, which another has sent.
+    Adopted { by: ControllerId, invocation: InvocationId, attempt: Attempt },
     /// Nobody waits for attempts of this invocation up to this one.
     Cancel { invocation: InvocationId, attempt: Attempt },
     /// A sandbox that was being made is ready.
@@ -96,6 +106,17 @@ pub enum Output {
     Resize { sandbox: SandboxId, ceiling: Resources, weight: MilliCores },
     /// A repeated or outdated `Run` was dropped; to the counters.
     Duplicate { invocation: InvocationId, attempt: Attempt },
+    /// To [`Told`], which says what this Controller is to be told of an attempt that was not begun for it.
+    Asked { by: ControllerId, invocation: InvocationId, attempt: Attempt, known: Known },
+}
+
+/// What is known of an invocation of which somebody asks for an attempt that does not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// This attempt runs or waits here: the one that was asked for, or a newer one.
+    Here(Attempt),
+    /// None does, or it was told to end. This is the newest that was asked for or called off here.
+    Past(Attempt),
 }
 
 /// Why an idle sandbox is ended.
@@ -122,6 +143,8 @@ pub enum HandBackWhy {
     QueueFull,
     /// Nobody waits for it any more.
     Cancelled,
+    /// A newer attempt of it has come.
+    Superseded,
 }
 
 /// What becomes of the part of a reservation that a grant leaves.
@@ -273,10 +296,18 @@ impl Residency {
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
         self.now = self.now.max(now);
         match input {
-            Input::Run { invocation, attempt, function, grant } => {
+            Input::Run { from, invocation, attempt, function, grant } => {
                 let arrived = self.now;
                 let run = Run { invocation, attempt, function, grant, arrived, killed: false };
-                self.asked_to_run(run, outputs);
+                self.asked_to_run(from, run, outputs);
+            }
+            Input::Adopted { by, invocation, attempt } => {
+                outputs.push(Output::Asked {
+                    by,
+                    invocation,
+                    attempt,
+                    known: self.known(invocation, attempt),
+                });
             }
             Input::Sampled { sandbox, sample } => self.sampled(sandbox, &sample, outputs),
             Input::Cancel { invocation, attempt } => self.cancelled(invocation, attempt, outputs),

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::birth::{self, Letter, Request, Role, Work};
@@ -44,6 +45,7 @@ pub struct Workshop {
     watch: tokio::task::JoinHandle<()>,
     /// A group that we made ourselves, because none was given.
     own_group: Option<Group>,
+    closing: AtomicBool,
 }
 
 /// What every start needs.
@@ -117,7 +119,7 @@ impl Workshop {
             python,
             spares,
         };
-        Ok(Workshop { shared, catalogue, kinds, watch, own_group })
+        Ok(Workshop { shared, catalogue, kinds, watch, own_group, closing: AtomicBool::new(false) })
     }
 
     /// What is enforced, and what is not. Print it where people will see it.
@@ -162,9 +164,21 @@ impl Workshop {
         Start::new(&self.shared, &order, runtime).carry_out().await
     }
 
+    /// From now on sandboxes may die because the whole VM ends, which is nobody's mistake: whoever watches one asks
+    /// [`Workshop::is_closing`] before he blames its function.
+    pub fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether the end has begun.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// Ends what all sandboxes share, and removes scratch space and groups. Stop the sandboxes first; what
     /// is left of them is killed.
     pub async fn close(&self) {
+        self.begin_closing();
         self.watch.abort();
         if let Some(spares) = &self.shared.spares {
             spares.close().await;

@@ -146,6 +146,7 @@ pub struct Decisions {
     pub stale: u64,
     pub again: u64,
     pub bounced: u64,
+    pub adopted: u64,
     pub handed_back: u64,
     pub duplicates: u64,
     pub sandboxes_made: u64,

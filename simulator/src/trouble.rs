@@ -65,6 +65,8 @@ pub enum Ill {
     CutOff,
     /// What he says and is told comes so much later, from, to, each way, and in its order.
     Late(Span, Span),
+    /// His connection breaks whenever it is so old, from, to, and what is on its way is lost.
+    Breaks(Span, Span),
 }
 
 /// How often there was trouble.

@@ -4,15 +4,16 @@
 //! **Promises:** events happen in the order of their moments, then of their causes; equal houses have equal histories. What must
 //! stay true is checked after every event. One event costs no allocation once the world has its size.
 //! **Gives up:** messages that are lost or come twice (`policies/tests/world/house.rs` has those), but for those to a Controller that is
-//! gone; and the Frontend's own work.
+//! gone, and those that are lost with a connection; and the Frontend's own work.
 //!
 //! The files beside: `agenda` (what will happen), `mail` (what is on its way), `callers` (who waits for an answer), `doors` (which Controller
 //! has a call), `controller`, `vm` and `fleet` (the three machines and what they are told), `reports` (what VMs say of themselves),
-//! `watch` (what is seen of runs that lend), `absence` (VMs that are cut off, frozen or heard late), `controllers` (what becomes
+//! `watch` (what is seen of runs that lend), `absence` (VMs that are cut off, frozen or heard late), `breaks` (connections that break), `controllers` (what becomes
 //! of those), `trouble` (who is hit by what), `tally` (what is counted).
 
 mod absence;
 mod agenda;
+mod breaks;
 mod callers;
 mod controller;
 mod controllers;
@@ -96,6 +97,14 @@ enum Letter {
         invocation: InvocationId,
         attempt: Attempt,
     },
+    /// A VM knows an attempt, or a newer one, from somebody else.
+    Known {
+        vm: VmId,
+        invocation: InvocationId,
+        attempt: Attempt,
+        newest: Attempt,
+        runs: bool,
+    },
     Noticed {
         vm: VmId,
         deadline: Option<Moment>,
@@ -129,6 +138,9 @@ enum Timer {
     Leaves(VmId, bool),
     /// It is back.
     Returns(VmId),
+    /// A connection breaks, or is there again.
+    BreaksVm(VmId),
+    BreaksController(Seat),
     /// A message, by its number in the mail.
     Arrives(u32),
     /// The same, to somebody who hears late, after all that.
@@ -329,6 +341,8 @@ impl World {
             Timer::CalledOff(vm) => self.vm_may_stay(vm),
             Timer::Leaves(vm, is_frozen) => self.vm_leaves(vm, is_frozen),
             Timer::Returns(vm) => self.vm_returns(vm),
+            Timer::BreaksVm(vm) => self.vm_connection_turns(vm),
+            Timer::BreaksController(seat) => self.controller_connection_turns(seat),
             Timer::Arrives(number) => {
                 let message = self.mail.take(number);
                 self.arrives(message);

@@ -115,6 +115,58 @@ fn of_three_controllers_one_may_freeze_and_only_its_functions_wait() {
     assert!((1..FUNCTIONS as usize).contains(&waited), "{waited} of {FUNCTIONS} functions had to wait");
 }
 
+/// Runs that began, and calls.
+fn runs_and_calls(report: &Report) -> (u64, u64) {
+    let functions = report.functions.iter();
+    functions.fold((0, 0), |(runs, calls), function| (runs + function.runs, calls + function.submitted))
+}
+
+#[test]
+fn what_a_lost_controller_had_sent_is_taken_over_and_ends_there_and_runs_once() {
+    // Whoever comes in its place, or whoever is there already; and one who is frozen and back before they end, or after.
+    let gone = Fault::ControllerGone;
+    let frozen = |ms| Fault::Controller(Ill::Frozen, Span::millis(ms));
+    for (controllers, fault) in [(1, gone), (2, gone), (3, gone), (2, frozen(2_500)), (3, frozen(6_000))] {
+        let mut some = house(FUNCTIONS, 4_000, 3);
+        some.controllers = controllers;
+        let report = with(some, [(9_500, fault)]);
+        assert_eq!(report.troubles.made, 1);
+        let (runs, calls) = runs_and_calls(&report);
+        assert_eq!(
+            (runs, report.decisions.again),
+            (calls, 0),
+            "{controllers} Controllers, {fault:?}: {report}"
+        );
+        assert!(report.decisions.adopted > 0, "{report}");
+    }
+}
+
+#[test]
+fn a_controller_that_freezes_for_about_as_long_as_a_silence_gives_up_no_vm() {
+    for frozen in [1_500, 2_500, 3_000, 3_100, 3_300, 3_500, 4_000] {
+        for begins in [8_000, 8_350, 8_700] {
+            let mut three = house(FUNCTIONS, 700, 3);
+            three.controllers = 2;
+            let fault = Fault::Controller(Ill::Frozen, Span::millis(frozen));
+            let report = with(three, [(begins, fault)]);
+            assert_eq!(report.vms_lost, 0, "{frozen} ms from {begins}: {report}");
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_with_a_connection_is_made_good_and_every_call_is_answered() {
+    let breaks = Ill::Breaks(Span::millis(150), Span::millis(700));
+    for (ill, controllers) in
+        [(Fault::Vm(breaks, Span::seconds(8)), 1), (Fault::Controller(breaks, Span::seconds(8)), 2)]
+    {
+        let mut some = house(FUNCTIONS, 200, 3);
+        some.controllers = controllers;
+        let report = with(some, [(6_000, ill)]);
+        assert!((2_000_000..20_000_000).contains(&report.latency.max_us), "somebody waited for it: {report}");
+    }
+}
+
 #[test]
 fn what_a_controller_says_that_is_cut_off_comes_when_it_is_back_and_harms_nobody() {
     for controllers in 1..=3 {

@@ -250,9 +250,17 @@ impl Cluster {
 
     /// Ends a VM without warning, as an eviction without notice would: its agent, and with it all its sandboxes.
     pub fn kill_vm(&self, vm: &FleetVm) {
+        self.signal_vm(vm, Signal::SIGKILL);
+    }
+
+    /// Asks a VM's agent to end, as whoever keeps containers does.
+    pub fn terminate_vm(&self, vm: &FleetVm) {
+        self.signal_vm(vm, Signal::SIGTERM);
+    }
+
+    fn signal_vm(&self, vm: &FleetVm, signal: Signal) {
         self.is_our_vm(vm);
-        let pid = Pid::from_raw(i32::try_from(vm.pid).expect("a pid"));
-        kill(pid, Signal::SIGKILL).expect("it lives");
+        kill(Pid::from_raw(i32::try_from(vm.pid).expect("a pid")), signal).expect("it lives");
     }
 
     /// That the process id which a VM tells is one of this cluster's.
@@ -282,6 +290,19 @@ impl Cluster {
     /// Ends a process without warning: `nats-server` (`nats-server-1`, ...), `frontend-0`, `controller-0`, `resource-monitor`.
     pub fn kill(&mut self, name: &str) {
         self.process(name).kill();
+    }
+
+    /// Tells a process to end, as whoever keeps it would, and waits until it has, with success.
+    pub async fn terminate(&mut self, name: &str) {
+        let process = self.process(name);
+        process.signal(Signal::SIGTERM);
+        let mut status = None;
+        eventually("a process that is told to end has ended", async || {
+            status = status.or_else(|| process.wait(Duration::ZERO));
+            status.is_some()
+        })
+        .await;
+        assert!(status.is_some_and(|status| status.success()), "{name}: {status:?}\n{}", self.words_of(name));
     }
 
     /// Freezes a process, or lets it go on; what it does not hear meanwhile waits for it.

@@ -183,8 +183,9 @@ impl Http {
         loop {
             let skip = ids.len();
             let path = format!("/api/v1/namespaces/_/activations?limit=200&skip={skip}&name={name}");
-            let page = self.get(&path).await.json();
-            let page = page.as_array().expect("a list");
+            let reply = self.get(&path).await;
+            let page = reply.json();
+            let Some(page) = page.as_array() else { panic!("not a list: {reply:?}") };
             ids.extend(page.iter().map(|one| one["activationId"].as_str().expect("an id").to_owned()));
             if page.len() < 200 {
                 return ids;

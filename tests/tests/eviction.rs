@@ -73,6 +73,60 @@ async fn a_drained_vm_finishes_its_work_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_gets_sigterm_goes_when_it_has_nothing_left_or_its_grace_is_over() {
+    const GRACE: Duration = Duration::from_secs(5);
+    let settings = vec![("vm.sigterm_grace_ms", GRACE.as_millis().to_string())];
+    let cluster = Cluster::of(Plan { vms: 2, settings, ..Plan::default() }).await;
+    cluster.http.deploy("short", &small(SLEEP)).await;
+    let load = Load::start(&cluster, "short", json!({ "seconds": 0.2 }), &[(Through::Nats, 8)]).await;
+    load.goes_on(20).await;
+    let has_ended = async |vm: &messages::FleetVm| {
+        let process = format!("/proc/{}", vm.pid);
+        eventually("its process has ended", async || !std::path::Path::new(&process).exists()).await;
+    };
+    let goes_after = async |vm: &messages::FleetVm| {
+        let asked = std::time::Instant::now();
+        cluster.terminate_vm(vm);
+        has_ended(vm).await;
+        asked.elapsed()
+    };
+    let is_evicted = async |vm: &messages::FleetVm| {
+        let asked = std::time::Instant::now();
+        let time = format!("{}s", GRACE.as_secs());
+        cluster.operate(&["vm", "evict", &vm.vm.to_string(), "--in", &time]).await;
+        has_ended(vm).await;
+        asked.elapsed()
+    };
+    let mut vms = cluster.open_vms().await;
+    vms.sort_by_key(|vm| (vm.running, vm.vm));
+    let busy = vms.last().expect("somebody lives");
+    let left = goes_after(busy).await;
+    assert!(left < GRACE, "short runs end, and nothing keeps it: {left:?}");
+    eventually("another is there instead", async || {
+        let vms = cluster.open_vms().await;
+        vms.len() == 2 && vms.iter().all(|vm| vm.vm != busy.vm)
+    })
+    .await;
+    load.goes_on(20).await;
+    load.finish().await.all_were_answered_once_with_success(&cluster).await;
+
+    // Only now it is known how long they take, so the first is not run again before its VM goes.
+    for (function, by_hand) in [("long", false), ("longer", true)] {
+        cluster.http.deploy(function, &small(SLEEP)).await;
+        let http = cluster.http.clone();
+        let call = tokio::spawn(async move { http.call(function, &json!({ "seconds": 9 })).await });
+        let busy = async || cluster.open_vms().await.into_iter().find(|vm| vm.running == 1);
+        eventually("it runs", async || busy().await.is_some()).await;
+        let vm = busy().await.expect("it still runs");
+        let left = if by_hand { is_evicted(&vm).await } else { goes_after(&vm).await };
+        assert!(left >= GRACE - Duration::from_millis(500), "what runs has the whole grace: {left:?}");
+        let reply = call.await.expect("no panic");
+        assert_eq!(reply.status, 200, "it was run again elsewhere: {reply:?}");
+        assert_eq!(cluster.http.records(function).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_shrinks_says_so_and_is_given_less() {
     if !windfall_tests::is_root() {
         println!("skipped: a VM's size is its control group, which needs root");

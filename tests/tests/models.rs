@@ -116,7 +116,8 @@ async fn a_model_is_tried_beside_the_one_in_force_and_taken_up_only_if_it_is_not
     assert_eq!(models.in_force().expect("the first one").number, 1);
 
     // Made for something else: the Controllers find out, and go on.
-    let foreign = model_bytes(&Mlp::seeded(&[3, 4, 1], 1), &["a", "b", "c"], &[]);
+    let foreign =
+        model_bytes(&Mlp::seeded(&[3, 4, 1], 1), &["a", "b", "c"], &models::features::Scales::default());
     let number = models.put(foreign.into(), "the test", Standing::OnTrial).await.expect("handed in");
     eventually("it is refused with the reason", async || {
         matches!(standing(&models, number), Some(Standing::Refused { why, .. }) if why.contains("not a model for this build"))

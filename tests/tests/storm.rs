@@ -50,6 +50,12 @@ async fn nothing_is_lost_or_kept_twice_when_ways_are_cut_and_whoever_decides_sle
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_kept_twice_when_connections_break_and_lose_what_is_on_its_way() {
+    let report = storm(include_str!("../../chaos/scenarios/breaks.toml"), 1).await;
+    assert_eq!(report.left_out, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_kept_twice_when_wall_clocks_jump_by_hours_and_back() {
     if chaos::clocks::library().is_none() {
         println!("skipped: libfaketime is not here (Debian's package of that name)");

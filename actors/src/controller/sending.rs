@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use messages::{Answer, Cancel, Fence, Prewarm, Refused, RefusedWhy, Reply, Run, Start, VmLost, subjects};
+use messages::{
+    Adopt, Answer, Cancel, Fence, Prewarm, Refused, RefusedWhy, Reply, Run, Start, VmLost, subjects,
+};
 use policies::dispatch::{Again, GivenUp, Output, Refusal, VmGone};
 use vocabulary::{Attempt, InvocationId, Outcome, Span, VmId};
 
@@ -34,6 +36,11 @@ impl Shell {
             Output::Forget(invocation) => drop(self.held.remove(invocation)),
             Output::Cancel { vm, invocation, attempt } => {
                 self.given.bus.send(subjects::vm_cancel(vm), &Cancel { invocation, attempt }).await;
+            }
+            Output::Adopt { vm, invocation, attempt } => {
+                self.given.metrics.adopted();
+                let adopt = Adopt { controller: self.id, invocation, attempt };
+                self.given.bus.send(subjects::vm_adopt(vm), &adopt).await;
             }
             Output::Prewarm { vm, function, count } => {
                 if let Some(path) = self.paths.get(&function.id).cloned() {

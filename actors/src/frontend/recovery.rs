@@ -15,6 +15,8 @@ use super::{FrontendMessage, Shell};
 const INQUIRY_PATIENCE: Duration = Duration::from_secs(2);
 /// An ending may still be on its way when the Controller has forgotten it: let it arrive.
 pub(super) const GRACE: Duration = Duration::from_millis(300);
+/// Where the records could not be read, they are asked again after this long.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Ids in one question.
 const IDS_AT_ONCE: usize = 1_000;
 
@@ -40,7 +42,9 @@ impl Shell {
         }
     }
 
-    /// Looks for the records of what is open here, after a while; each comes back as [`FrontendMessage::Recovered`].
+    /// Looks for the records of what is open here, after a while; each comes back as [`FrontendMessage::Recovered`]. The
+    /// first that cannot be read ends it, because each might take seconds to fail: it and the rest come back together,
+    /// to be looked for again.
     pub(super) fn look_up(
         &mut self,
         me: &ActorRef<FrontendMessage>,
@@ -56,17 +60,26 @@ impl Shell {
         let (me, store) = (me.clone(), self.given.store.clone());
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            for (invocation, namespace) in asked {
-                match store.records().get(&namespace, invocation).await {
+            for (place, (invocation, namespace)) in asked.iter().enumerate() {
+                match store.records().get(namespace, *invocation).await {
                     Ok(record) => {
                         let answer = record.map(|record| Box::new(record.into()));
-                        let _ = me.cast(FrontendMessage::Recovered { invocation, answer });
+                        let _ = me.cast(FrontendMessage::Recovered { invocation: *invocation, answer });
                     }
-                    // It stays open and is asked after again.
-                    Err(error) => tracing::warn!(%error, %invocation, "cannot look for a record"),
+                    Err(error) => {
+                        let rest: Vec<_> = asked[place..].iter().map(|(invocation, _)| *invocation).collect();
+                        tracing::warn!(%error, %invocation, open = rest.len(), "cannot look for records; trying again");
+                        let _ = me.cast(FrontendMessage::NotRead(rest));
+                        return;
+                    }
                 }
             }
         });
+    }
+
+    /// Nobody else asks after what was never submitted, so whoever could not be looked for is looked for again.
+    pub(super) fn look_again(&mut self, me: &ActorRef<FrontendMessage>, invocations: Vec<InvocationId>) {
+        self.look_up(me, invocations, LOOK_AGAIN);
     }
 
     pub(super) async fn recovered(&mut self, invocation: InvocationId, answer: Option<Box<Answer>>) {

@@ -91,6 +91,11 @@ async fn run(begin: Begin) {
     };
     let mut report = sandbox.run(order).await;
     drop(span);
+    if given.workshop.is_closing() && has_died(&report.verdict) {
+        // It died with its VM, whose Controllers are told of that, and not by a mistake of its function. They have it run
+        // again, or end it, as it allows; the time it took here tells nothing.
+        return;
+    }
     report.usage.safeguarded = owed.as_ref().is_some_and(|owed| owed.was_given_back());
     // With all of its reservation it might have gone well, as it might on a VM that has it: its Controller has it run again.
     let was_lent = report.verdict == Verdict::OutOfMemory && owed.is_some_and(|owed| owed.memory());
@@ -186,6 +191,19 @@ async fn run(begin: Begin) {
     let answer_after = record_first.then_some(answer);
     drop((here, definition));
     keep_record(&given, record, reply_to, answer_after).await;
+}
+
+/// Whether a run ended with its process instead of by itself.
+fn has_died(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Exited
+        | Verdict::Killed
+        | Verdict::OutOfMemory
+        | Verdict::VmFull
+        | Verdict::NeverRan
+        | Verdict::BadAnswer { .. } => true,
+        Verdict::Answered(_) | Verdict::Broke { .. } | Verdict::TimedOut | Verdict::TooLarge { .. } => false,
+    }
 }
 
 /// A durable submission is acknowledged on its answer; and of an invocation that was sent out before, another attempt's

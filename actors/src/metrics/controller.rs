@@ -62,6 +62,7 @@ pub struct ControllerMetrics {
     reserved_memory: Gauge,
     notices: Counter,
     prewarms: Counter,
+    adoptions: Counter,
     model_decisions: [Counter; 4],
     model_trials: [Counter; 2],
     trial_runs: Gauge,
@@ -202,6 +203,10 @@ impl ControllerMetrics {
             ),
             notices: metrics.counter("windfall_eviction_notices", "Notices of eviction that were heard"),
             prewarms: metrics.counter("windfall_prewarms", "Wishes for warm sandboxes sent to VMs"),
+            adoptions: metrics.counter(
+                "windfall_adopted_runs",
+                "Runs that another Controller had sent out and that are this one's now",
+            ),
             profiles_stored: metrics
                 .counter("windfall_profiles_stored", "Profiles of functions that the store has acknowledged"),
             profiles_not_stored: metrics.counter(
@@ -332,6 +337,11 @@ impl ControllerMetrics {
     /// A VM was asked to have sandboxes ready.
     pub fn prewarmed(&self) {
         self.prewarms.one();
+    }
+
+    /// A run of another Controller was taken over.
+    pub fn adopted(&self) {
+        self.adoptions.one();
     }
 
     /// The store has acknowledged a profile.

@@ -5,7 +5,8 @@
 //! that it follows, and the server takes only one. What is decided on the strength of the lease is fenced the same way
 //! ([`super::ids`]), never by time: a leader that was asleep and believes that it still leads changes nothing.
 //! **Gives up:** a leader at every moment. When one dies, the next one leads after [`LEASE`] and up to a second; without
-//! JetStream nobody becomes leader, and whoever leads goes on.
+//! JetStream nobody becomes leader, and whoever leads goes on. A lease that ran out meanwhile is taken again by whoever
+//! is the first to write, and if another had it in between, the fence says so.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -93,21 +94,19 @@ impl Lease {
             let Some(revision) = self.held() else { return };
             match self.write(revision).await {
                 Write::Done => {}
-                Write::Lost => {
-                    // An acknowledgement of ours may have been lost on the way.
-                    let entry = self.bucket.entry(KEY).await.ok().flatten();
-                    match entry {
-                        Some(entry)
-                            if entry.value == self.me.as_bytes() && entry.operation == kv::Operation::Put =>
-                        {
-                            self.hold(Some(entry.revision));
-                        }
-                        _ => {
+                Write::Lost => match self.bucket.entry(KEY).await {
+                    Ok(Some(entry)) if entry.operation == kv::Operation::Put => {
+                        if entry.value != self.me.as_bytes() {
                             self.hold(None);
                             return;
                         }
+                        // An acknowledgement of ours was lost on the way.
+                        self.hold(Some(entry.revision));
                     }
-                }
+                    // It ran out while nobody could write, as in an election among the servers.
+                    Ok(gone) => self.hold(Some(gone.map_or(0, |marker| marker.revision))),
+                    Err(error) => tracing::warn!(%error, "cannot see who leads"),
+                },
                 Write::Unclear(error) => tracing::warn!(error, "cannot renew the lease; trying again"),
             }
         }

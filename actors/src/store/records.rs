@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::header::NATS_SEQUENCE;
 use async_nats::jetstream::context::{Context, PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::object_store::ObjectStore;
@@ -24,6 +25,9 @@ use super::taking::{self, Kept};
 use super::{code, streams};
 use crate::settings;
 
+const STREAM: &str = "WINDFALL_RECORDS";
+/// Where any copy of the stream answers, not its leader alone.
+const COPIES: &str = "$JS.API.DIRECT.GET.WINDFALL_RECORDS";
 const LOG_BUCKET: &str = "WINDFALL_LOGS";
 
 /// Logs over so many bytes are kept apart, so that a record stays well below the server's `max_payload`.
@@ -31,6 +35,9 @@ const LOGS_IN_RECORD: usize = 512 << 10;
 
 /// Header: when the invocation began, in milliseconds since the Unix epoch, so that lists need no bodies.
 pub(super) const HEADER_STARTED: &str = "Windfall-Started";
+
+/// A leader that has not answered for this long may be none.
+const LEADER_ALONE: Duration = Duration::from_millis(500);
 
 /// The longest pause between two attempts to store one record.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -131,13 +138,8 @@ impl Records {
     pub(super) async fn open(context: &Context, settings: &settings::Store) -> Result<Self, StoreError> {
         let age = Duration::from_secs(settings.record_age_h.saturating_mul(3600));
         let size = streams::mebibytes(settings.record_size_mib);
-        let config = streams::history(
-            "WINDFALL_RECORDS",
-            subjects::RECORD_ALL,
-            age,
-            settings.record_size_mib,
-            settings.replicas,
-        );
+        let config =
+            streams::history(STREAM, subjects::RECORD_ALL, age, settings.record_size_mib, settings.replicas);
         let stream = streams::ensure(context, config).await?;
         let config = streams::objects(LOG_BUCKET, settings.replicas, size, age, DiscardPolicy::Old);
         streams::ensure(context, config).await?;
@@ -244,22 +246,48 @@ impl Records {
     /// # Errors
     /// The store does not answer, or the record is damaged.
     pub async fn get(&self, namespace: &str, invocation: InvocationId) -> Result<Option<Record>, StoreError> {
-        let reading = format!("reading the record of {invocation}");
         let subject = subjects::record_by_id(namespace, invocation);
-        let message = match self.inner.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => message,
-            Err(error) => {
-                return match error.kind() {
-                    LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                    _ => Err(StoreError::of(&reading, &error)),
-                };
-            }
+        let leader = self.at_the_leader(&subject, invocation);
+        tokio::pin!(leader);
+        let bytes = tokio::select! {
+            read = &mut leader => read?,
+            copy = self.copy(&subject) => Some(copy),
         };
-        let mut record = decode(&message.payload)?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let mut record = decode(&bytes)?;
         if record.logs_stored_apart {
             record.logs = self.logs_apart(&record).await?;
         }
         Ok(Some(record))
+    }
+
+    /// What the leader of the stream has, which has everything that was acknowledged.
+    async fn at_the_leader(
+        &self,
+        subject: &str,
+        invocation: InvocationId,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.inner.stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(message.payload)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(StoreError::of(&format!("reading the record of {invocation}"), &error)),
+        }
+    }
+
+    /// What any other copy of the stream has, where its leader is slow to answer, as in an election. A copy may lack what
+    /// was stored last, so it is believed only where it has something: this comes back with a record or not at all.
+    async fn copy(&self, subject: &str) -> Bytes {
+        let question = serde_json::json!({ "last_by_subj": subject }).to_string();
+        let client = self.inner.context.client();
+        loop {
+            tokio::time::sleep(LEADER_ALONE).await;
+            let asked = client.request(COPIES, question.clone().into());
+            if let Ok(Ok(message)) = tokio::time::timeout(LEADER_ALONE, asked).await
+                && message.headers.is_some_and(|headers| headers.get(NATS_SEQUENCE).is_some())
+            {
+                return message.payload;
+            }
+        }
     }
 
     /// As [`Records::get`], for whoever may just have had the answer: its record may still be on its way, so this looks

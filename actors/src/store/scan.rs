@@ -60,6 +60,12 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 /// Longest silence of a consumer that still has something to send: its messages may have expired meanwhile.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// So often a window is read before a list fails.
+const WINDOW_TRIES: u32 = 3;
+
+/// Pause before a consumer that was not found is asked once more.
+const HEARD_OF: Duration = Duration::from_millis(100);
+
 /// Records that are read at once.
 const READ_AT_ONCE: usize = 8;
 
@@ -206,12 +212,22 @@ impl Records {
 
     /// Headers of all messages of the filter from `start` to `end`. They are asked for in parts: a consumer that pushes
     /// would send everything behind `end` as well before it hears that nobody wants it.
+    ///
+    /// In a cluster the consumer lives on one server, of which the one we are connected to may hear a little later than
+    /// we do, or never again: a window that cannot be read is read anew by another consumer.
     async fn window(&self, query: &RecordQuery, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
-        let from = DeliverPolicy::ByStartSequence { start_sequence: start };
-        let consumer = self.consumer(query.subject(), from).await?;
-        let found = read_window(&consumer, end).await;
-        self.forget(&consumer.cached_info().name).await;
-        found
+        let mut tries = 0;
+        loop {
+            let from = DeliverPolicy::ByStartSequence { start_sequence: start };
+            let consumer = self.consumer(query.subject(), from).await?;
+            let found = read_window(&consumer, end).await;
+            self.forget(&consumer.cached_info().name).await;
+            tries += 1;
+            match found {
+                Err(StoreError::Unreachable { .. }) if tries < WINDOW_TRIES => {}
+                found => return found,
+            }
+        }
     }
 
     /// The record at a place in the stream; `None` if it has expired.
@@ -232,13 +248,22 @@ async fn read_window(consumer: &Consumer<pull::Config>, end: u64) -> Result<Vec<
     let mut found: Vec<Found> = Vec::new();
     let mut pending = consumer.cached_info().num_pending;
     let mut next = 0;
-    while pending > 0 && next <= end && found.len() < LOOKED_AT_LIMIT {
+    let mut asked_twice = false;
+    'fetches: while pending > 0 && next <= end && found.len() < LOOKED_AT_LIMIT {
         let wanted = HEADERS_AT_ONCE.min(pending).min((end - next.min(end)).saturating_add(1));
         let fetched = consumer.fetch().max_messages(wanted as usize).messages().await;
         let mut messages = fetched.map_err(|error| StoreError::of(DOING, &error))?;
         let mut came = 0;
         while let Ok(Some(message)) = tokio::time::timeout(SILENCE, messages.next()).await {
-            let message = message.map_err(|error| StoreError::of(DOING, error.as_ref()))?;
+            let message = match message {
+                Ok(message) => message,
+                Err(_) if came == 0 && !asked_twice => {
+                    asked_twice = true;
+                    tokio::time::sleep(HEARD_OF).await;
+                    continue 'fetches;
+                }
+                Err(error) => return Err(StoreError::of(DOING, error.as_ref())),
+            };
             let info = message.info().map_err(|error| StoreError::Damaged {
                 what: "a record".into(),
                 detail: chain(error.as_ref()),

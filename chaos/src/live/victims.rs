@@ -295,6 +295,12 @@ impl Trouble {
                     self.tell(&format!("{} the {name}, process {pid}", wired(condition)));
                     let lasts = lasts(steps, index);
                     self.is_deaf(role, lasts);
+                    if role == Role::Frontend && matches!(condition, Condition::Breaks { .. }) {
+                        // A call may be lost on its way in, and nobody can know of it.
+                        let moments =
+                            (0..=lasts.as_seconds() as u64).map(|second| now + Span::seconds(second));
+                        self.locked().breaks.extend(moments);
+                    }
                     reach::wire(&self.house.nats, &format!("{name}-{pid}"), condition, lasts).await?;
                 }
             }
@@ -409,5 +415,8 @@ fn wired(condition: Condition) -> String {
         Condition::Whole => "mend".into(),
         Condition::Cut => "cut off".into(),
         Condition::Slow { from_ms, to_ms } => format!("{from_ms} to {to_ms} ms on the way of"),
+        Condition::Breaks { from_ms, to_ms } => {
+            format!("break each {from_ms} to {to_ms} ms the connection of")
+        }
     }
 }

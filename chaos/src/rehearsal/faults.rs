@@ -61,6 +61,9 @@ fn what(first: Step, last: Step, lasts: Span) -> Result<Fault, &'static str> {
         },
         (Step::Role(_, _, RoleStep::Clock(_)), _) => Err(CLOCK),
         (Step::Role(Role::Frontend, _, RoleStep::Freeze), _) => Ok(Fault::DoorFrozen(lasts)),
+        (Step::Role(Role::Frontend, _, RoleStep::Wire(_)), _) => Err(
+            "a door has no connection: its callers would lose what is on its way there, whatever is decided",
+        ),
         (Step::Role(Role::Frontend, ..), _) => {
             Err("a door does not die: its callers would lose what is open there, whatever is decided")
         }
@@ -105,6 +108,7 @@ fn of_wire(condition: Condition) -> Ill {
     match condition {
         Condition::Whole => Ill::Late(Span::ZERO, Span::ZERO),
         Condition::Cut => Ill::CutOff,
+        Condition::Breaks { from_ms, to_ms } => Ill::Breaks(Span::millis(from_ms), Span::millis(to_ms)),
         Condition::Slow { from_ms, to_ms } => Ill::Late(Span::millis(from_ms), Span::millis(to_ms)),
     }
 }

@@ -3,6 +3,7 @@ use super::*;
 const QUICK: &str = include_str!("../../scenarios/quick.toml");
 const CONTROLLERS: &str = include_str!("../../scenarios/controllers.toml");
 const LINKS_QUICK: &str = include_str!("../../scenarios/links-quick.toml");
+const BREAKS: &str = include_str!("../../scenarios/breaks.toml");
 const LINKS: &str = include_str!("../../scenarios/links.toml");
 const HOUSE: &str = include_str!("../../scenarios/house.toml");
 const CLOCKS: &str = include_str!("../../scenarios/clocks.toml");
@@ -23,6 +24,8 @@ fn every_fault_of_every_scenario_is_played_or_has_a_reason_not_to_be() {
         (CONTROLLERS, 5, 0),
         (LINKS_QUICK, 7, 0),
         (LINKS, 13, 0),
+        // The connection of a Frontend.
+        (BREAKS, 5, 1),
         // The Frontend and nats-server that die.
         (HOUSE, 4, 2),
         // Eight clocks.
@@ -69,7 +72,7 @@ fn a_rehearsal_answers_about_as_many_calls_as_fast_as_the_live_house() {
 
 #[test]
 fn whatever_the_seed_every_call_is_answered_and_nothing_is_as_it_must_not_be() {
-    for text in [QUICK, CONTROLLERS, LINKS_QUICK, LINKS, HOUSE, CLOCKS, METADATA, DISK, STORM_SHORT] {
+    for text in [QUICK, CONTROLLERS, LINKS_QUICK, LINKS, BREAKS, HOUSE, CLOCKS, METADATA, DISK, STORM_SHORT] {
         for seed in 0..6 {
             let report = play(planned(text, seed));
             assert_eq!(report.violations, 0, "seed {seed}: {report}");

@@ -304,6 +304,15 @@ macro_rules! every_message {
                 vm: VmId(0x1f),
                 items: vec![HandedBack { invocation: INVOCATION, attempt: Attempt(2) }],
             };
+            adopt: Adopt =
+                Adopt { controller: ControllerId(0xc0), invocation: INVOCATION, attempt: Attempt(2) };
+            known: Known = Known {
+                vm: VmId(0x1f),
+                invocation: INVOCATION,
+                attempt: Attempt(2),
+                newest: Attempt(3),
+                runs: true,
+            };
             controller_alive: ControllerAlive = ControllerAlive { controller: ControllerId(0xc0), leaving: true };
             vm_lost: VmLost = VmLost { vm: VmId(0x1f) };
             demanded: Demanded = examples::demanded();

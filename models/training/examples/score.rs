@@ -1,21 +1,25 @@
 //! How long one decision takes: 64 options through ONNX Runtime, the scores alone and with everything around them, by the model of the
-//! repository.
+//! repository or by those that are named; and beside them, in turn with them, what the machine and ONNX Runtime cost by themselves.
 //!
-//!     cargo run --release -p training --example score
+//!     cargo run --release -p training --example score -- [MODEL...]
 
-use std::path::Path;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use models::features::Scales;
 use models::{Counts, ModelChooser, Places, Runtime, Scorer, features};
 use policies::allocation::learned::{Chooser, Observation};
 use policies::allocation::options::Grid;
 use policies::allocation::{Fleet, Home};
 use policies::profile::Profile;
-use training::read_model;
+use training::{Mlp, model_bytes};
 use vocabulary::{Mebibytes, MilliCores, Resources, Span, Usage};
 
-const DECISIONS: usize = 20_000;
+/// So many of each in a row, and so often: so that an hour's noise is everybody's.
+const IN_A_ROW: usize = 200;
+const ROUNDS: usize = 100;
 /// Beside this file's crate.
 const MODEL: &str = "models/allocator.onnx";
 
@@ -25,30 +29,88 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let runtime = Runtime::load(&Places::of_environment())?;
     println!("{runtime:?}, loaded in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
-    let begun = Instant::now();
-    let mut scorer = Scorer::load(&runtime, Path::new(MODEL), &names)?;
-    println!("{MODEL}, loaded in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
     let (observation, options) = question();
     let mut states = Vec::new();
     set.write(&observation, &options, &mut states);
-    let mut scores = Vec::new();
-    told("scores of 64 options", times(|| scorer.score(&states, &mut scores).is_ok())?);
 
-    let mut chooser = ModelChooser::new(scorer, set, Arc::new(Counts::default()));
-    // One that the machine kept waiting for a millisecond is no answer, and counts with its time all the same.
-    let mut unanswered = 0;
-    let decides = || {
-        unanswered += u32::from(chooser.choose(&observation, &options).is_none());
-        true
-    };
-    told("a decision over 64 options", times(decides)?);
-    println!("{unanswered} of {DECISIONS} decisions took a millisecond or more");
+    let mut timed: Vec<Timed<'_>> =
+        vec![Timed::new("a loop of a fixed length", || !black_box(arithmetic()).is_nan())];
+    let bare = model_bytes(&Mlp::seeded(&[names.len(), 1], 1), &names, &Scales::default());
+    let mut bare = Scorer::of_bytes(&runtime, Path::new("bare"), &bare, &names)?;
+    let (seen, mut scores) = (states.clone(), Vec::new());
+    timed.push(Timed::new("a graph of one node", move || bare.score(&seen, &mut scores).is_ok()));
 
-    let (network, _) = read_model(&std::fs::read(MODEL)?)?;
-    set.scale(&mut states);
-    told("our own forward pass", times(|| !std::hint::black_box(network.forward(&states)).is_empty())?);
+    let mut models: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if models.is_empty() {
+        models.push(MODEL.into());
+    }
+    for model in &models {
+        let begun = Instant::now();
+        let mut scorer = Scorer::load(&runtime, model, &names)?;
+        println!("{}, loaded in {:.1} ms", model.display(), begun.elapsed().as_secs_f64() * 1e3);
+        let (seen, mut scores) = (states.clone(), Vec::new());
+        let scored = format!("scores of {} options, {}", options.len(), model.display());
+        timed.push(Timed::new(&scored, move || scorer.score(&seen, &mut scores).is_ok()));
+        let scorer = Scorer::load(&runtime, model, &names)?;
+        let mut chooser = ModelChooser::new(scorer, set, Arc::new(Counts::default()));
+        let asked = options.clone();
+        let decided = format!("a decision over {} options, {}", options.len(), model.display());
+        timed.push(Timed::new(&decided, move || chooser.choose(&observation, &asked).is_some()));
+    }
+    for _ in 0..ROUNDS {
+        timed.iter_mut().for_each(Timed::row);
+    }
+    timed.iter_mut().for_each(Timed::tell);
     Ok(())
+}
+
+/// Something that is done again and again, and how long it took each time, in microseconds.
+struct Timed<'a> {
+    what: String,
+    done: Box<dyn FnMut() -> bool + 'a>,
+    took: Vec<f64>,
+    /// A decision that the machine kept waiting for a millisecond is no answer, and counts with its time all the same.
+    unanswered: u32,
+}
+
+impl<'a> Timed<'a> {
+    fn new(what: &str, done: impl FnMut() -> bool + 'a) -> Self {
+        Self { what: what.to_owned(), done: Box::new(done), took: Vec::new(), unanswered: 0 }
+    }
+
+    fn row(&mut self) {
+        for _ in 0..IN_A_ROW {
+            let begun = Instant::now();
+            let answered = (self.done)();
+            self.took.push(begun.elapsed().as_secs_f64() * 1e6);
+            self.unanswered += u32::from(!answered);
+        }
+    }
+
+    fn tell(&mut self) {
+        self.took.sort_by(f64::total_cmp);
+        let at = |permille: usize| self.took[self.took.len() * permille / 1_000];
+        let (half, most) = (at(500), at(990));
+        println!(
+            "{}: p50 {half:.1} us, p90 {:.1} us, p99 {most:.1} us ({:.2} times p50), without an answer {} of {}",
+            self.what,
+            at(900),
+            most / half,
+            self.unanswered,
+            self.took.len()
+        );
+    }
+}
+
+/// About as long as a decision, with nothing allocated and several sums that do not wait for one another, as in a product of matrices.
+fn arithmetic() -> f32 {
+    let mut sums = [1.0_f32; 32];
+    for step in 0..4_000 {
+        let step = black_box(step as f32 * 1e-3);
+        sums.iter_mut().for_each(|sum| *sum = *sum * 0.999 + step);
+    }
+    sums.iter().sum()
 }
 
 /// What a busy function of a busy house is asked with, and the grid of the paper.
@@ -83,23 +145,4 @@ fn question() -> (Observation, Vec<Resources>) {
         expected: profile.expect(1_000).expect("it has run"),
     };
     (observation, Grid::default().options().collect())
-}
-
-/// Microseconds, sorted.
-fn times(mut decide: impl FnMut() -> bool) -> Result<Vec<f64>, &'static str> {
-    let mut took = Vec::with_capacity(DECISIONS);
-    for _ in 0..DECISIONS {
-        let begun = Instant::now();
-        if !decide() {
-            return Err("there was no answer");
-        }
-        took.push(begun.elapsed().as_secs_f64() * 1e6);
-    }
-    took.sort_by(f64::total_cmp);
-    Ok(took)
-}
-
-fn told(what: &str, took: Vec<f64>) {
-    let at = |percent: usize| took[took.len() * percent / 100];
-    println!("{what}: p50 {:.1} us, p99 {:.1} us", at(50), at(99));
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use models::{ModelError, OPTIONS_MAX, Places, Runtime, ScoreError, Scorer, features};
+use models::features::{self, Scales};
+use models::{ModelError, OPTIONS_MAX, Places, Runtime, ScoreError, Scorer};
 use tempfile::TempDir;
 use training::{Mlp, model_bytes};
 
@@ -53,7 +54,7 @@ fn onnx_runtime_scores_as_our_own_forward_pass() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for (widths, seed) in [(vec![16, 32, 16, 1], 1), (vec![16, 64, 64, 1], 2), (vec![16, 1], 3)] {
         let network = Mlp::seeded(&widths, seed);
-        let mut scorer = load(&runtime, &model_bytes(&network, &names, &[]), &names).unwrap();
+        let mut scorer = load(&runtime, &model_bytes(&network, &names, &Scales::default()), &names).unwrap();
         assert_eq!(scorer.features(), names.len());
         let mut scores = vec![9.0; 3];
         for options in [1, 2, 64, 640, OPTIONS_MAX] {
@@ -79,12 +80,27 @@ fn a_model_is_shown_values_as_they_are_and_scales_them_as_we_do() {
         let mut scorer = load(&runtime, &bytes, &names).unwrap();
         let mut values: Vec<f32> =
             (0..64 * names.len()).map(|i| 1.7f32.powi(i as i32 * 37 % 41) - 2.0).collect();
+        // What belongs to the state is the same for all options, as `FeatureSet::write` has it.
+        let (state, states) = (values.clone(), set.scales().of_states.len());
+        for option in values.chunks_mut(names.len()) {
+            option[..states].copy_from_slice(&state[..states]);
+        }
         let mut scores = Vec::new();
         scorer.score(&values, &mut scores).unwrap();
         set.scale(&mut values);
         for (theirs, ours) in scores.iter().zip(network.forward(&values)) {
             assert!((theirs - ours).abs() < 1e-5, "{theirs} and {ours}");
         }
+    }
+}
+
+#[test]
+fn the_models_of_the_repository_are_what_their_weights_are_written_as_today() {
+    for (file, set) in [("allocator.onnx", &features::OURS), ("freyr-size.onnx", &features::FREYR)] {
+        let bytes = std::fs::read(PathBuf::from("..").join(file)).unwrap();
+        let (network, names) = training::read_model(&bytes).unwrap();
+        assert_eq!(names, set.names());
+        assert!(bytes == model_bytes(&network, &set.names(), &set.scales()), "{file} must be written again");
     }
 }
 
@@ -105,7 +121,7 @@ fn what_was_written_is_read_back_and_what_was_not_is_refused() {
 #[test]
 fn a_state_that_is_not_a_number_is_refused_by_name_and_the_next_one_is_scored() {
     let Some(runtime) = runtime() else { return };
-    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &[]), &NAMES).unwrap();
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &Scales::default()), &NAMES).unwrap();
     let mut scores = Vec::new();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut states = states(4, 3);
@@ -124,7 +140,7 @@ fn a_state_that_is_not_a_number_is_refused_by_name_and_the_next_one_is_scored() 
 #[test]
 fn half_a_vector_none_and_too_many_are_refused() {
     let Some(runtime) = runtime() else { return };
-    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &[]), &NAMES).unwrap();
+    let mut scorer = load(&runtime, &model_bytes(&small(), &NAMES, &Scales::default()), &NAMES).unwrap();
     let mut scores = Vec::new();
     for values in [0, 1, 4, 3 * (OPTIONS_MAX + 1)] {
         let refused = scorer.score(&vec![0.5; values], &mut scores).unwrap_err();
@@ -137,7 +153,7 @@ fn a_network_whose_scores_are_not_numbers_is_found_out() {
     let Some(runtime) = runtime() else { return };
     // Every weight near the end of what an f32 holds: their sum is beyond it.
     let network = Mlp::seeded(&[3, 1], 5);
-    let mut bytes = model_bytes(&network, &NAMES, &[]);
+    let mut bytes = model_bytes(&network, &NAMES, &Scales::default());
     for weight in &network.layers()[0].weights {
         let at = find(&bytes, &weight.to_le_bytes());
         bytes[at..at + 4].copy_from_slice(&f32::MAX.to_le_bytes());
@@ -171,7 +187,7 @@ fn a_missing_file_a_folder_and_a_huge_file_are_refused() {
 #[test]
 fn a_file_that_is_cut_anywhere_is_refused() {
     let Some(runtime) = runtime() else { return };
-    let whole = model_bytes(&small(), &NAMES, &[]);
+    let whole = model_bytes(&small(), &NAMES, &Scales::default());
     for length in 0..whole.len() {
         let refused = load(&runtime, &whole[..length], &NAMES).unwrap_err();
         assert!(
@@ -189,7 +205,7 @@ fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
             "skipped: tract ends the process over some damaged files, as `models::Runtime` says"
         );
     }
-    let whole = model_bytes(&small(), &NAMES, &[]);
+    let whole = model_bytes(&small(), &NAMES, &Scales::default());
     let (mut refused, mut taken) = (0, 0);
     for at in 0..whole.len() {
         for change in [0x01, 0x80, 0xff] {
@@ -213,9 +229,9 @@ fn a_file_with_any_byte_changed_is_refused_or_still_scores_numbers() {
 fn a_model_of_another_shape_or_for_other_features_is_refused_with_both_named() {
     let Some(runtime) = runtime() else { return };
     let four = ["load", "room", "option", "moon"];
-    let wider = model_bytes(&Mlp::seeded(&[4, 8, 1], 1), &four, &[]);
-    let two_scores = model_bytes(&Mlp::seeded(&[3, 8, 2], 1), &NAMES, &[]);
-    let renamed = model_bytes(&small(), &["load", "room", "moon"], &[]);
+    let wider = model_bytes(&Mlp::seeded(&[4, 8, 1], 1), &four, &Scales::default());
+    let two_scores = model_bytes(&Mlp::seeded(&[3, 8, 2], 1), &NAMES, &Scales::default());
+    let renamed = model_bytes(&small(), &["load", "room", "moon"], &Scales::default());
     for (bytes, said) in
         [(wider, "input is"), (two_scores, "output is"), (renamed, "made for the features 'load,room,moon'")]
     {
@@ -228,7 +244,7 @@ fn a_model_of_another_shape_or_for_other_features_is_refused_with_both_named() {
 #[test]
 fn a_model_of_another_operator_set_or_with_other_names_is_refused() {
     let Some(runtime) = runtime() else { return };
-    let whole = model_bytes(&small(), &NAMES, &[]);
+    let whole = model_bytes(&small(), &NAMES, &Scales::default());
     // The operator set is its version in an embedded message of two fields, of which the first is empty and left out:
     // field 8, length 2, field 2, the version.
     let mut old = whole.clone();
@@ -261,7 +277,7 @@ fn whoever_asks_later_gets_the_runtime_that_is_loaded() {
 #[test]
 fn scorers_on_several_threads_do_not_disturb_one_another() {
     let Some(runtime) = runtime() else { return };
-    let bytes = model_bytes(&small(), &NAMES, &[]);
+    let bytes = model_bytes(&small(), &NAMES, &Scales::default());
     let expected = small().forward(&states(64, 3));
     std::thread::scope(|threads| {
         for _ in 0..4 {
@@ -288,7 +304,7 @@ fn the_file_is_what_the_onnx_checker_wants() {
     if !run("import onnx", "").is_ok_and(|output| output.status.success()) {
         return println!("skipped: no Python with the package onnx (WINDFALL_PYTHON names one)");
     }
-    let (_folder, path) = file(&model_bytes(&small(), &NAMES, &[]));
+    let (_folder, path) = file(&model_bytes(&small(), &NAMES, &Scales::default()));
     let check = "import onnx, sys; onnx.checker.check_model(onnx.load(sys.argv[1]), full_check=True)";
     let checked = run(check, path.to_str().unwrap()).unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

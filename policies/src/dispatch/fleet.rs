@@ -146,7 +146,7 @@ impl Dispatch {
         if takes_work {
             self.books.set_takes_work(slot, true);
             self.placement.offer(&self.books, slot);
-            self.last_open = self.now;
+            self.missing.came(self.books.kind(slot));
         } else if self.books.takes_work(slot) {
             self.books.set_takes_work(slot, false);
             self.placement.withdraw(slot);
@@ -162,7 +162,7 @@ impl Dispatch {
             }
         }
         self.reports += 1;
-        let mut rebooked = Vec::new();
+        let (mut rebooked, mut wanted) = (Vec::new(), Vec::new());
         let mut ours_listed = 0;
         for running in &status.running {
             let (id, attempt) = (running.invocation, running.attempt);
@@ -180,9 +180,13 @@ impl Dispatch {
             }
             book.foreign.insert((id, attempt), running.grant.booked);
             self.foreign.insert((id, attempt, status.vm));
-            if ours.is_some_and(|open| !open.counts(attempt)) {
+            match ours {
                 // We have given it to another meanwhile; its answer would be dropped.
-                outputs.push(Output::Cancel { vm: status.vm, invocation: id, attempt });
+                Some(open) if !open.counts(attempt) => {
+                    outputs.push(Output::Cancel { vm: status.vm, invocation: id, attempt });
+                }
+                Some(open) if Self::wants(open, attempt) => wanted.push((id, attempt)),
+                _ => {}
             }
             let function = self.functions.entry(running.function.id).or_default();
             function.card = function.card.or(Some(running.function));
@@ -196,6 +200,11 @@ impl Dispatch {
                 running.booked = booked;
             }
         }
+        ours_listed += wanted.len();
+        if !wanted.is_empty() {
+            self.adopt_listed(slot, wanted, outputs);
+        }
+        let book = &mut self.vms[slot];
         book.forget_endings_before_the_last_report();
         // Nearly always all of ours that are there were listed.
         let mut on_their_way = BTreeMap::new();
@@ -245,6 +254,7 @@ impl Dispatch {
             outputs.push(Output::Cancel { vm, invocation: id, attempt });
             self.lose_attempt(id, attempt, outputs);
             if self.open.contains_key(&id) {
+                self.note_called_off(id, attempt);
                 outputs.push(Output::Again { invocation: id, why: Again::Forgotten });
             }
         }
@@ -255,7 +265,7 @@ impl Dispatch {
     pub(super) fn give_up_silent_vms(&mut self, outputs: &mut Vec<Output>) {
         while let Some(&(silent_at, slot)) = self.silences.front()
             && silent_at <= self.now
-            && self.overslept <= self.now
+            && self.vigil.hears_from() <= self.now
         {
             self.silences.pop_front();
             if self.vms.get(slot).is_some_and(|book| book.silent_at == silent_at) {

@@ -41,7 +41,7 @@ impl Dispatch {
         self.try_head(function, outputs);
     }
 
-    fn patience(&self, submission: &Submission) -> Moment {
+    pub(super) fn patience(&self, submission: &Submission) -> Moment {
         let longest = self.now + self.settings.durable_patience;
         if submission.durable { submission.give_up_at.min(longest) } else { submission.give_up_at }
     }
@@ -95,31 +95,6 @@ impl Dispatch {
             self.functions.values().filter_map(|function| Some(function.card?.application())).collect();
         kept.sort_unstable();
         self.applications.retain(|application, _| kept.binary_search(application).is_ok());
-    }
-
-    /// An attempt that another Controller sent out, or we before a restart, and that a VM still lists, is ours now.
-    /// One whose answer the Frontend would drop is called off instead.
-    fn adopt(&mut self, submission: Submission, outputs: &mut Vec<Output>) -> bool {
-        let id = submission.invocation;
-        let Some((attempt, vm)) = self.foreign_attempt(id) else { return false };
-        if attempt < submission.first_attempt {
-            outputs.push(Output::Cancel { vm, invocation: id, attempt });
-            return false;
-        }
-        let Some(slot) = self.books.slot(vm) else { return false };
-        let Some(booked) = self.take_foreign(vm, id, attempt) else { return false };
-        self.books.book_own(slot, booked);
-        self.vms[slot].open.insert(id, attempt);
-        self.in_flight += 1;
-        self.function_mut(submission.function.id).in_flight += 1;
-        let now = self.now;
-        // A report has listed it: that is how it is known.
-        let (warm, listed_by, missing) = (true, Some(self.reports), 0);
-        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed_by, missing };
-        let patience = self.patience(&submission);
-        let open = Open { attempt, running: Some(running), ..Open::new(submission, now, patience) };
-        self.open.insert(id, open);
-        true
     }
 
     fn reason_not_to_queue(&self, submission: &Submission) -> Option<Refusal> {

@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub oldest_valid: Attempt,
     /// ...and of this one, which still runs on a VM that has been given notice.
     pub also_valid: Option<Attempt>,
+    /// Its VM was told to forget this one: if it lists it all the same, that will end.
+    pub called_off: Option<Attempt>,
     /// How many of its attempts were lost.
     pub losses: u32,
     /// How long one of them had run at least, or one that should not end in time.
@@ -80,6 +82,7 @@ impl Open {
             attempt: Attempt(submission.first_attempt.0.saturating_sub(1)),
             oldest_valid: submission.first_attempt,
             also_valid: None,
+            called_off: None,
             losses: 0,
             ran: Span::ZERO,
             withdrawn: false,

@@ -126,6 +126,7 @@ fn say(output: &Output) -> String {
         Output::Again { invocation, why } => format!("again {}, {why:?}", invocation.0),
         Output::Forget(invocation) => format!("forget {}", invocation.0),
         Output::Cancel { vm, invocation, attempt } => format!("cancel {}.{attempt} on {vm}", invocation.0),
+        Output::Adopt { vm, invocation, attempt } => format!("adopt {}.{attempt} on {vm}", invocation.0),
         Output::Prewarm { vm, function, count } => format!("prewarm {count} of {} on {vm}", function.id),
         Output::VmGone { vm, why, open_attempts } => format!("{vm} gone, {why:?}, with {open_attempts}"),
         Output::Stale { invocation, attempt } => format!("stale {}.{attempt}", invocation.0),
@@ -203,12 +204,20 @@ fn without_any_vm_it_waits_while_one_may_come_and_is_refused_after() {
     house.told(Input::VmLost(VmId(1)));
     house.now = 9_000;
     assert_eq!(house.submit(1, rerun(1)), NOTHING);
-    house.now = 11_000;
+    house.now = 19_000;
     let refused = house.submit(2, rerun(1));
     let no_vm = |id: u32| format!("refuse {id}: no VM takes work at the moment");
     assert_eq!(refused, [no_vm(2), no_vm(1)], "the new one, and the one that waited for a VM");
     let durable = Submission { durable: true, ..house.submission(3, rerun(1)) };
     assert_eq!(house.told(Input::Submitted(durable)), NOTHING);
+    house.now = 29_000;
+    assert_eq!(
+        house.submit(4, rerun(1)),
+        NOTHING,
+        "somebody waits again, or nobody would know that a VM is wanted"
+    );
+    house.now = 39_000;
+    assert_eq!(house.told(Input::Woke), [no_vm(4)]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl Dispatch {
     }
 
     /// The same, where a VM need not have room: then only memory can never do, without which no container begins.
-    fn could_ever_run(&self, kinds: Kinds, needs: Resources) -> bool {
+    pub(super) fn could_ever_run(&self, kinds: Kinds, needs: Resources) -> bool {
         let least = if self.binds_early() { Resources { cpu: MilliCores::ZERO, ..needs } } else { needs };
         self.could_ever_hold(kinds, least)
     }
@@ -73,31 +73,27 @@ impl Dispatch {
     }
 
     /// Why it cannot be taken, if no VM could ever run it.
-    pub(super) fn reason_to_refuse(&self, submission: &Submission) -> Option<Refusal> {
+    pub(super) fn reason_to_refuse(&mut self, submission: &Submission) -> Option<Refusal> {
         let needs = submission.function.reservation;
         if submission.durable || !self.is_settled() {
             return None;
         }
-        if self.books.open() == 0 {
-            let hopeless = self.now.since(self.last_open) > self.settings.no_vm_grace;
-            return hopeless.then_some(Refusal::NoVm);
-        }
         let kinds = self.kinds(&submission.function);
-        if self.could_ever_run(kinds, needs) {
-            return None;
+        if let Some(missing) = self.missing_for(kinds, needs) {
+            return self.is_hopeless(missing).then_some(missing);
         }
-        let there_are = self.kinds_to_try(kinds, needs).any(|kind| self.books.open_of(kind) > 0);
-        Some(if there_are {
-            Refusal::TooLarge { needs, largest: self.largest(kinds, needs) }
-        } else {
-            Refusal::NoVmOfKind { kind: kinds.first() }
-        })
+        let too_large = !self.could_ever_run(kinds, needs);
+        too_large.then(|| Refusal::TooLarge { needs, largest: self.largest(kinds, needs) })
     }
 
     /// Notes since when no VM could hold what waits of this function. While there is no VM at all, that is nobody's size.
     pub(super) fn note_whether_placeable(&mut self, id: FunctionId) {
         let Some(card) = self.functions.get(&id).and_then(|function| function.card) else { return };
-        let hopeless = self.books.open() > 0 && !self.could_ever_hold(self.kinds(&card), card.reservation);
+        let kinds = self.kinds(&card);
+        if let Some(missing) = self.missing_for(kinds, card.reservation) {
+            self.is_hopeless(missing);
+        }
+        let hopeless = self.books.open() > 0 && !self.could_ever_hold(kinds, card.reservation);
         let grace = self.settings.unplaceable_grace;
         let now = self.now;
         let function = self.function_mut(id);

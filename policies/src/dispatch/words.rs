@@ -28,6 +28,9 @@ pub enum Input {
     Bounced { vm: VmId, invocation: InvocationId, attempt: Attempt },
     /// The VM gave it back unbegun.
     HandedBack { vm: VmId, invocation: InvocationId, attempt: Attempt },
+    /// The VM does not begin an attempt that was sent there or taken over: it knows `newest` of that invocation, which runs there
+    /// or does not any more.
+    Known { vm: VmId, invocation: InvocationId, attempt: Attempt, newest: Attempt, runs: bool },
     /// The Invoker ended an attempt.
     Finished { vm: VmId, ending: Ending },
     /// The kernel killed an attempt for want of memory, and not because it wanted more than its reservation: part of that
@@ -121,6 +124,8 @@ pub enum Output {
     Forget(InvocationId),
     /// To a VM's Invoker: kill or forget this attempt.
     Cancel { vm: VmId, invocation: InvocationId, attempt: Attempt },
+    /// To a VM's Invoker: this attempt, which another Controller has sent, is ours now, and its end is to be told to us.
+    Adopt { vm: VmId, invocation: InvocationId, attempt: Attempt },
     /// To a VM's Invoker: have `count` sandboxes of the function.
     Prewarm { vm: VmId, function: FunctionCard, count: u32 },
     /// To the log and the counters: the VM was given up, with so many attempts on it.

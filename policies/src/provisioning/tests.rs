@@ -110,6 +110,7 @@ fn a_draining_vm_does_not_count() {
 #[test]
 fn a_silent_vm_is_retired_and_replaced() {
     let mut mind = two_up();
+    told(&mut mind, 2_000, up(1));
     told(&mut mind, 3_000, up(1));
     let wakeup = mind.next_wakeup().unwrap();
     assert_eq!(wakeup, at(4_000));
@@ -142,7 +143,10 @@ fn failed_launches_are_put_off_longer_and_longer() {
 fn a_vm_that_never_comes_up_is_given_up_after_its_patience() {
     let mut mind = Provisioning::new(Settings::default(), target(1), 1);
     told(&mut mind, 0, Input::Listed(vec![]));
-    assert_eq!(mind.next_wakeup(), Some(at(60_000)));
+    for second in 1..60 {
+        assert_eq!(mind.next_wakeup(), Some(at(second * 1_000)), "it sees to it that it does not sleep");
+        assert_eq!(told(&mut mind, second * 1_000, Input::Woke), []);
+    }
     assert_eq!(
         told(&mut mind, 60_000, Input::Woke),
         [Output::Retire { vm: VmId(1), why: RetireWhy::Silent }]
@@ -274,4 +278,24 @@ fn a_vm_with_notice_is_replaced_once_under_every_rule() {
         }
         assert_eq!(launches, 1, "{name}");
     }
+}
+
+#[test]
+fn a_resource_monitor_that_slept_hears_first_what_waits_for_it() {
+    let mut mind = two_up();
+    for second in 2..=5 {
+        assert_eq!(told(&mut mind, second * 1_000, up(1)), []);
+        assert_eq!(told(&mut mind, second * 1_000 + 800, up(2)), []);
+    }
+    // Less than the time for which it leads without saying so again.
+    let woken = 5_800 + 2_500;
+    assert_eq!(told(&mut mind, woken, Input::Woke), []);
+    assert_eq!(told(&mut mind, woken + 1, up(1)), []);
+    assert_eq!(told(&mut mind, woken + 2, up(2)), []);
+    assert_eq!(told(&mut mind, woken + 900, Input::Woke), []);
+    // Who says nothing then is gone.
+    assert_eq!(told(&mut mind, woken + 1_800, up(1)), []);
+    assert_eq!(told(&mut mind, woken + 2_700, up(1)), []);
+    let retired = told(&mut mind, woken + 3_100, up(1));
+    assert_eq!(retired[0], Output::Retire { vm: VmId(2), why: RetireWhy::Silent });
 }

@@ -7,10 +7,10 @@
 
 use std::collections::hash_map::Entry;
 
-use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
+use vocabulary::{Attempt, ControllerId, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
-use super::{HandBackWhy, Lending, Output, Residency, SandboxId, StopWhy};
+use super::{HandBackWhy, Known, Lending, Output, Residency, SandboxId, StopWhy};
 
 /// One attempt that was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +27,15 @@ pub(super) struct Run {
 
 impl Residency {
     /// A Controller wants this run here.
-    pub(super) fn asked_to_run(&mut self, run: Run, outputs: &mut Vec<Output>) {
+    pub(super) fn asked_to_run(&mut self, from: ControllerId, run: Run, outputs: &mut Vec<Output>) {
         let Run { invocation, attempt, .. } = run;
         let newest_here = self.attempt_here(invocation);
         let is_news = self.seen.note(self.now, invocation, attempt);
         if !is_news || newest_here.is_some_and(|here| here >= attempt) {
             outputs.push(Output::Duplicate { invocation, attempt });
+            // Whoever sent it waits for it. It may be another Controller than the one that sent the first.
+            let known = self.known(invocation, attempt);
+            outputs.push(Output::Asked { by: from, invocation, attempt, known });
             return;
         }
         if newest_here.is_some() {
@@ -78,11 +81,25 @@ impl Residency {
         begun.or_else(|| self.queue.attempt(invocation))
     }
 
+    /// What is known of an invocation, and of this attempt at least.
+    pub(super) fn known(&self, invocation: InvocationId, attempt: Attempt) -> Known {
+        let begun = self.runs.get(&invocation).filter(|(_, run)| !run.killed).map(|(_, run)| run.attempt);
+        match begun.or_else(|| self.queue.attempt(invocation)) {
+            Some(here) if here >= attempt => Known::Here(here),
+            _ => Known::Past(self.seen.newest(invocation).map_or(attempt, |newest| newest.max(attempt))),
+        }
+    }
+
     /// A newer attempt has come: the Controller has given up the one that is here.
     fn supersede(&mut self, invocation: InvocationId, outputs: &mut Vec<Output>) {
-        self.queue.remove(invocation);
+        let why = HandBackWhy::Superseded;
+        if let Some(run) = self.queue.remove(invocation) {
+            outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
+        }
         let Some((sandbox, run)) = self.runs.remove(&invocation) else { return };
-        if !self.detach(sandbox) && !run.killed {
+        if self.detach(sandbox) {
+            outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
+        } else if !run.killed {
             outputs.push(Output::Kill { sandbox, invocation, attempt: run.attempt });
         }
     }

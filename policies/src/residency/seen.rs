@@ -43,6 +43,11 @@ impl Seen {
         }
     }
 
+    /// The newest attempt of this invocation that is remembered.
+    pub fn newest(&self, id: InvocationId) -> Option<Attempt> {
+        self.highest.get(&id).map(|&(attempt, _)| attempt)
+    }
+
     /// Forgets what is too old or too much.
     pub fn forget_old(&mut self, now: Moment) {
         while let Some(&(noted, id)) = self.order.front()

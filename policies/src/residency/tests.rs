@@ -29,6 +29,7 @@ fn told(vm: &mut Residency, now: Moment, input: Input) -> Vec<Output> {
 
 fn run_of(id: u128, attempt: u32, function: FunctionCard) -> Input {
     Input::Run {
+        from: ControllerId(1),
         invocation: InvocationId(id),
         attempt: Attempt(attempt),
         function,
@@ -52,6 +53,9 @@ fn said(outputs: &[Output]) -> Vec<String> {
         Output::HandBack { invocation, why, .. } => format!("back {} {why:?}", invocation.0),
         Output::Resize { sandbox, .. } => format!("resize {}", sandbox.0),
         Output::Duplicate { invocation, .. } => format!("duplicate {}", invocation.0),
+        Output::Asked { by, invocation, attempt, known } => {
+            format!("{by} asks for {}.{attempt}: {known:?}", invocation.0)
+        }
     };
     outputs.iter().map(say).collect()
 }
@@ -165,11 +169,15 @@ fn what_waits_too_long_for_room_that_another_controller_took_goes_back() {
 fn the_same_attempt_is_begun_once_and_an_older_one_never() {
     let mut vm = vm(4, 2_048);
     told(&mut vm, at(0), run_of(1, 2, card(1, 1)));
-    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 2, card(1, 1)))), ["duplicate 1"]);
-    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 1, card(1, 1)))), ["duplicate 1"]);
+    let asks = |attempt, known| {
+        vec!["duplicate 1".to_owned(), format!("controller-1 asks for 1.{attempt}: {known}")]
+    };
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 2, card(1, 1)))), asks(2, "Here(Attempt(2))"));
+    assert_eq!(said(&told(&mut vm, at(0), run_of(1, 1, card(1, 1)))), asks(1, "Here(Attempt(2))"));
     told(&mut vm, at(0), ready(1));
     told(&mut vm, at(1), ended(1));
-    assert_eq!(said(&told(&mut vm, at(2), run_of(1, 2, card(1, 1)))), ["duplicate 1"]);
+    assert_eq!(said(&told(&mut vm, at(2), run_of(1, 2, card(1, 1)))), asks(2, "Past(Attempt(2))"));
+    assert_eq!(said(&told(&mut vm, at(2), run_of(1, 1, card(1, 1)))), asks(1, "Past(Attempt(2))"));
 }
 
 #[test]
@@ -188,7 +196,7 @@ fn a_newer_attempt_supersedes_the_one_that_runs() {
 fn a_newer_attempt_takes_over_the_sandbox_that_is_being_made() {
     let mut vm = vm(4, 2_048);
     told(&mut vm, at(0), run_of(1, 1, card(1, 1)));
-    assert_eq!(said(&told(&mut vm, at(1), run_of(1, 2, card(1, 1)))), [""; 0]);
+    assert_eq!(said(&told(&mut vm, at(1), run_of(1, 2, card(1, 1)))), ["back 1 Superseded"]);
     assert_eq!(vm.attempt_on(SandboxId(1)), Some((InvocationId(1), Attempt(2))));
 }
 
@@ -196,7 +204,26 @@ fn a_newer_attempt_takes_over_the_sandbox_that_is_being_made() {
 fn what_is_called_off_before_it_comes_is_not_begun() {
     let mut vm = vm(4, 2_048);
     told(&mut vm, at(0), Input::Cancel { invocation: InvocationId(1), attempt: Attempt(1) });
-    assert_eq!(said(&told(&mut vm, at(0), run(1))), ["duplicate 1"]);
+    let asks = "controller-1 asks for 1.1: Past(Attempt(1))";
+    assert_eq!(said(&told(&mut vm, at(0), run(1))), ["duplicate 1", asks]);
+}
+
+#[test]
+fn who_takes_an_attempt_over_is_told_what_is_known_of_it_and_one_that_was_told_to_end_is_not_here() {
+    let mut vm = vm(4, 2_048);
+    let adopted = |attempt| Input::Adopted {
+        by: ControllerId(7),
+        invocation: InvocationId(1),
+        attempt: Attempt(attempt),
+    };
+    assert_eq!(said(&told(&mut vm, at(0), adopted(3))), ["controller-7 asks for 1.3: Past(Attempt(3))"]);
+    told(&mut vm, at(0), run_of(1, 5, card(1, 1)));
+    assert_eq!(said(&told(&mut vm, at(0), adopted(5))), ["controller-7 asks for 1.5: Here(Attempt(5))"]);
+    told(&mut vm, at(0), ready(1));
+    assert_eq!(said(&told(&mut vm, at(0), adopted(4))), ["controller-7 asks for 1.4: Here(Attempt(5))"]);
+    assert_eq!(said(&told(&mut vm, at(0), adopted(6))), ["controller-7 asks for 1.6: Past(Attempt(6))"]);
+    told(&mut vm, at(1), Input::Cancel { invocation: InvocationId(1), attempt: Attempt(5) });
+    assert_eq!(said(&told(&mut vm, at(1), adopted(5))), ["controller-7 asks for 1.5: Past(Attempt(5))"]);
 }
 
 #[test]
@@ -302,7 +329,8 @@ fn no_more_sandboxes_exist_than_may() {
 fn a_ceiling_above_its_booking_is_held_only_while_idle_and_only_if_it_fits() {
     let mut vm = vm(4, 512);
     let grant = Grant::new(Resources::new(500, 128), Resources::new(1_000, 600));
-    let run = Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(1, 1), grant };
+    let (from, function) = (ControllerId(1), card(1, 1));
+    let run = Input::Run { from, invocation: InvocationId(1), attempt: Attempt(1), function, grant };
     told(&mut vm, at(0), run);
     told(&mut vm, at(0), ready(1));
     assert_eq!(vm.booked(), Resources::new(500, 128));

@@ -6,12 +6,15 @@ use policies::dispatch::{self, Dispatch, Ending, Submission};
 use policies::keep_alive;
 use policies::placement::{self, Binding};
 use policies::released;
-use policies::residency::{self, Admission, Lending, Residency};
+use policies::residency::{self, Admission, HandBackWhy, Known, Lending, Residency};
 use policies::safeguard::Sample;
 use vocabulary::{
-    Attempt, FunctionCard, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, OnEviction, Outcome,
-    Resources, Revision, Span, Usage, VmId, VmKind, VmStatus,
+    Attempt, ControllerId, FunctionCard, FunctionId, InvocationId, Mebibytes, MilliCores, Moment, OnEviction,
+    Outcome, Resources, Revision, Span, Usage, VmId, VmKind, VmStatus,
 };
+
+/// The only Controller of these worlds.
+const ME: ControllerId = ControllerId(1);
 
 /// SplitMix64: all chance in a case comes from its seed.
 pub(super) struct Chance(u64);
@@ -253,7 +256,8 @@ impl World {
                     return;
                 }
                 let function = self.cards[&invocation];
-                let run = Event::ToVm(vm, residency::Input::Run { invocation, attempt, function, grant });
+                let run =
+                    Event::ToVm(vm, residency::Input::Run { from: ME, invocation, attempt, function, grant });
                 if self.trouble && self.chance.one_in(20) {
                     self.after(delay + 50, run.clone()); // twice
                 }
@@ -276,6 +280,10 @@ impl World {
             O::Cancel { vm, invocation, attempt } => {
                 let delay = self.chance.below(5);
                 self.after(delay, Event::ToVm(vm, residency::Input::Cancel { invocation, attempt }));
+            }
+            O::Adopt { vm, invocation, attempt } => {
+                let delay = self.chance.below(5);
+                self.after(delay, Event::ToVm(vm, residency::Input::Adopted { by: ME, invocation, attempt }));
             }
             O::Prewarm { vm, function, count } => {
                 self.after(1, Event::ToVm(vm, residency::Input::Prewarm { function, count }));
@@ -381,6 +389,21 @@ impl World {
                 }
                 if !(self.trouble && self.chance.one_in(30)) {
                     self.after(delay, finished);
+                }
+            }
+            O::HandBack { why: HandBackWhy::Superseded, .. } => {}
+            O::Asked { by: _, invocation, attempt, known } => {
+                let (newest, runs) = match known {
+                    // What runs here is listed, and its end is told to the only one who decides.
+                    Known::Here(here) if here == attempt => return,
+                    Known::Here(here) => (here, true),
+                    Known::Past(newest) => (newest, false),
+                };
+                // It has ended, and that was told, or will be.
+                let begun = self.vms.get(&id).is_some_and(|vm| vm.begun.contains(&(invocation, attempt)));
+                if !begun {
+                    let known = dispatch::Input::Known { vm: id, invocation, attempt, newest, runs };
+                    self.after(2, Event::ToController(known));
                 }
             }
             O::HandBack { invocation, attempt, .. } => {

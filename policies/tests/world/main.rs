@@ -10,7 +10,7 @@ mod trouble;
 use policies::placement;
 use policies::residency::{self, Lending, Residency};
 use proptest::prelude::*;
-use vocabulary::{Attempt, Grant, InvocationId, Moment, Resources};
+use vocabulary::{Attempt, ControllerId, Grant, InvocationId, Moment, Resources};
 
 use house::{World, card};
 
@@ -91,8 +91,8 @@ fn a_grant_larger_than_the_vm_goes_back() {
     let mut vm = Residency::new(residency::Settings::default(), Resources::new(1_000, 512));
     let mut outputs = Vec::new();
     let grant = Grant::fixed(Resources::new(2_000, 128));
-    let run =
-        residency::Input::Run { invocation: InvocationId(1), attempt: Attempt(1), function: card(0), grant };
+    let (from, invocation, attempt) = (ControllerId(1), InvocationId(1), Attempt(1));
+    let run = residency::Input::Run { from, invocation, attempt, function: card(0), grant };
     vm.handle(Moment::ORIGIN, run, &mut outputs);
     let why = residency::HandBackWhy::NoRoom;
     assert_eq!(

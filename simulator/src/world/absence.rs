@@ -7,6 +7,7 @@
 //! **Gives up:** clocks that stand still while it is frozen: what waits for something else than CPU goes on waiting, and limits of
 //! time run. What lives beside it, such as a provider, speaks of it all the same.
 
+use super::breaks::{Brittle, Fate};
 use super::*;
 use crate::plan::{Absence, Recall};
 
@@ -117,6 +118,13 @@ impl World {
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else {
             return self.travels(arrival);
         };
+        if let Some(brittle) = &mut vm.brittle {
+            return match brittle.says(arrival) {
+                Fate::Through(arrival) => self.travels(arrival),
+                Fate::Lost(arrival) => self.is_lost(arrival),
+                Fate::Kept => {}
+            };
+        }
         match (&mut vm.away, &mut vm.late) {
             (Some(away), _) => away.said.push(arrival),
             (None, Some(late)) => {
@@ -130,6 +138,9 @@ impl World {
     /// A message for a VM has come.
     pub(super) fn vm_hears(&mut self, id: VmId, input: residency::Input) {
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        if let Some(Err(deaf)) = vm.brittle.as_ref().map(Brittle::hears) {
+            return self.vm_misses(id, input, deaf);
+        }
         match (&mut vm.away, &mut vm.late) {
             (Some(away), _) => away.told.push(input),
             (None, Some(late)) => {

@@ -37,6 +37,9 @@ impl World {
             Letter::Starved { vm, ending } => I::Starved { vm, ending },
             Letter::HandedBack { vm, invocation, attempt } => I::HandedBack { vm, invocation, attempt },
             Letter::Bounced { vm, invocation, attempt } => I::Bounced { vm, invocation, attempt },
+            Letter::Known { vm, invocation, attempt, newest, runs } => {
+                I::Known { vm, invocation, attempt, newest, runs }
+            }
             Letter::Noticed { vm, deadline } => I::VmNoticed { vm, deadline },
             Letter::Lost(vm) => I::VmLost(vm),
             Letter::Reported(report) => return self.controller_reads_report(seat, &report.0, report.1),
@@ -119,6 +122,11 @@ impl World {
                     let cancel = residency::Input::Cancel { invocation, attempt };
                     self.controller_sends(seat, Message::ToVm(vm, cancel));
                 }
+                O::Adopt { vm, invocation, attempt } => {
+                    self.tally.decisions.adopted += 1;
+                    let adopted = residency::Input::Adopted { by: seat.id(), invocation, attempt };
+                    self.controller_sends(seat, Message::ToVm(vm, adopted));
+                }
                 O::Prewarm { vm, function, count } => {
                     self.tally.decisions.prewarms += 1;
                     let prewarm = residency::Input::Prewarm { function, count };
@@ -170,7 +178,7 @@ impl World {
             if self.has_trouble {
                 self.senders.entry((vm, invocation, attempt)).or_insert(seat);
             }
-            let run = residency::Input::Run { invocation, attempt, function, grant };
+            let run = residency::Input::Run { from: seat.id(), invocation, attempt, function, grant };
             self.controller_sends(seat, Message::ToVm(vm, run));
         } else {
             // NATS knows that nobody listens there.

@@ -5,9 +5,11 @@
 //! and its order stays. A new one is given what the old one had learned of functions, as the store gives it to a live one.
 //! **Gives up:** the last second of that, which a live one has not written yet.
 
+use policies::residency::{End, Known, Say};
 use vocabulary::ControllerId;
 
 use super::absence::{Late, Towards};
+use super::breaks::{Brittle, Fate};
 use super::*;
 
 /// A Controller: the how manieth in which place.
@@ -28,12 +30,36 @@ impl Seat {
     pub fn id(self) -> ControllerId {
         ControllerId((u64::from(self.life) << 16) + u64::from(self.place) + 1)
     }
+
+    /// Whose id that is.
+    pub fn of(controller: ControllerId) -> Self {
+        let number = controller.0 - 1;
+        Self { place: number as u16, life: (number >> 16) as u16 }
+    }
+}
+
+/// How an attempt has left a VM, as its Controllers are told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Left {
+    Ended { starved: bool, ending: Ending },
+    HandedBack,
+}
+
+impl Left {
+    fn letter(self, vm: VmId, invocation: InvocationId, attempt: Attempt) -> Letter {
+        match self {
+            Self::Ended { starved: true, ending } => Letter::Starved { vm, ending },
+            Self::Ended { starved: false, ending } => Letter::Finished { vm, ending },
+            Self::HandedBack => Letter::HandedBack { vm, invocation, attempt },
+        }
+    }
 }
 
 /// What becomes of one.
 pub(super) enum Way {
     Open,
     Late(Late),
+    Brittle(Brittle<Message>),
     Away { is_frozen: bool, heard: Vec<Letter>, said: Vec<Message> },
     Gone,
 }
@@ -111,6 +137,10 @@ impl World {
             Way::Gone => self.nobody_hears(seat, letter),
             Way::Open => self.controller_reads(seat, letter),
             Way::Away { heard, .. } => heard.push(letter),
+            Way::Brittle(brittle) => match brittle.hears() {
+                Ok(()) => self.controller_reads(seat, letter),
+                Err(deaf) => self.controller_misses(seat, letter, deaf),
+            },
             Way::Late(late) => {
                 let at = late.comes(Towards::Him, self.now, &mut self.lateness);
                 let number = self.mail.put(Message::ToController(seat, letter));
@@ -124,6 +154,11 @@ impl World {
         let leaves = self.now + self.house.network.delay;
         match self.controllers.get_mut(usize::from(seat.place)).map(|controller| &mut controller.way) {
             Some(Way::Away { said, .. }) => said.push(message),
+            Some(Way::Brittle(brittle)) => match brittle.says(message) {
+                Fate::Through(message) => self.send(message),
+                Fate::Lost(message) => self.message_is_lost(message),
+                Fate::Kept => {}
+            },
             Some(Way::Late(late)) => {
                 let at = late.comes(Towards::House, leaves, &mut self.lateness);
                 let number = self.mail.put(message);
@@ -142,7 +177,7 @@ impl World {
         also: Option<Attempt>,
     ) {
         match self.seated(seat).map(|controller| &controller.way) {
-            Some(Way::Away { .. } | Way::Late(_)) => {
+            Some(Way::Away { .. } | Way::Late(_) | Way::Brittle(_)) => {
                 if let Some(open) = self.callers.get(invocation) {
                     open.contested = true;
                 }
@@ -152,16 +187,49 @@ impl World {
         }
     }
 
-    /// A VM says to whoever sent it a run what became of that.
-    pub(super) fn vm_answers(
+    /// A VM says to whoever sent it a run, and to whoever has taken that over, what became of it.
+    pub(super) fn vm_answers(&mut self, vm: VmId, (invocation, attempt): (InvocationId, Attempt), end: Left) {
+        if !self.has_trouble {
+            return self
+                .vm_sends(vm, Message::ToController(Seat::FIRST, end.letter(vm, invocation, attempt)));
+        }
+        let sender = self.senders.remove(&(vm, invocation, attempt)).unwrap_or(Seat::FIRST);
+        let now = self.now;
+        let others = self.vm(vm).map(|vm| match end {
+            Left::Ended { ending, .. } if ending.outcome.is_none() => {
+                vm.told.called_off((invocation, attempt))
+            }
+            Left::Ended { .. } => vm.told.left(now, (invocation, attempt), End::Ran(end)),
+            Left::HandedBack => vm.told.left(now, (invocation, attempt), End::HandedBack),
+        });
+        let others = others.unwrap_or_default().into_iter().map(Seat::of).filter(|&other| other != sender);
+        for seat in std::iter::once(sender).chain(others) {
+            self.vm_sends(vm, Message::ToController(seat, end.letter(vm, invocation, attempt)));
+        }
+    }
+
+    /// Somebody asks a VM for an attempt that does not begin for him.
+    pub(super) fn vm_is_asked(
         &mut self,
         vm: VmId,
-        invocation: InvocationId,
-        attempt: Attempt,
-        letter: Letter,
+        by: ControllerId,
+        (invocation, attempt): (InvocationId, Attempt),
+        known: Known,
     ) {
-        let sender = if self.has_trouble { self.senders.remove(&(vm, invocation, attempt)) } else { None };
-        self.vm_sends(vm, Message::ToController(sender.unwrap_or(Seat::FIRST), letter));
+        if !self.has_trouble {
+            return;
+        }
+        let Some(asked) = self.vm(vm) else { return };
+        let say = asked.told.asked(by, (invocation, attempt), known);
+        let known = |newest, runs| Letter::Known { vm, invocation, attempt, newest, runs };
+        let letter = match say {
+            Say::Later => return,
+            Say::Again(End::Ran(left)) => left.letter(vm, invocation, attempt),
+            Say::Again(End::HandedBack) => Left::HandedBack.letter(vm, invocation, attempt),
+            Say::Known(Known::Here(newest)) => known(newest, true),
+            Say::Known(Known::Past(newest)) => known(newest, false),
+        };
+        self.vm_sends(vm, Message::ToController(Seat::of(by), letter));
     }
 
     /// Everybody who decides is told.

@@ -79,6 +79,11 @@ impl World {
             match &mut controller.way {
                 Way::Open => self.controller_reads_report(seat, &told, used),
                 Way::Gone => {}
+                Way::Brittle(brittle) => {
+                    if brittle.hears().is_ok() {
+                        self.controller_reads_report(seat, &told, used);
+                    }
+                }
                 Way::Away { heard, .. } => heard.push(Letter::Reported(Box::new((told.clone(), used)))),
                 Way::Late(late) => {
                     let at = late.comes(Towards::Him, now, &mut self.lateness);

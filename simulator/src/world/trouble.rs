@@ -113,6 +113,7 @@ impl World {
                 match ill {
                     Ill::Frozen | Ill::CutOff => self.vm_leaves(vm, ill == Ill::Frozen),
                     Ill::Late(from, to) => self.vm_is_late(vm, Some((from, to))),
+                    Ill::Breaks(from, to) => self.vm_breaks(vm, Some((from, to))),
                 }
                 lasts
             }
@@ -120,6 +121,7 @@ impl World {
                 match ill {
                     Ill::Frozen | Ill::CutOff => self.controller_leaves(seat, ill == Ill::Frozen),
                     Ill::Late(from, to) => self.controller_late(seat, Some((from, to))),
+                    Ill::Breaks(from, to) => self.controller_breaks(seat, Some((from, to))),
                 }
                 lasts
             }
@@ -138,8 +140,12 @@ impl World {
             (Fault::Recalled { .. }, Hit::Vm(vm, _)) => self.vm_may_stay(vm),
             (Fault::Resized { .. }, Hit::Vm(vm, size)) => self.vm_changes(vm, size),
             (Fault::Vm(Ill::Late(..), _), Hit::Vm(vm, _)) => self.vm_is_late(vm, None),
+            (Fault::Vm(Ill::Breaks(..), _), Hit::Vm(vm, _)) => self.vm_breaks(vm, None),
             (Fault::Vm(..), Hit::Vm(vm, _)) => self.vm_returns(vm),
             (Fault::Controller(Ill::Late(..), _), Hit::Controller(seat)) => self.controller_late(seat, None),
+            (Fault::Controller(Ill::Breaks(..), _), Hit::Controller(seat)) => {
+                self.controller_breaks(seat, None)
+            }
             (Fault::Controller(..), Hit::Controller(seat)) => self.controller_returns(seat),
             (Fault::ControllerGone, Hit::Controller(seat)) => self.controller_rises(seat.place),
             (Fault::MonitorGone(_), _) => self.fleet_comes(),

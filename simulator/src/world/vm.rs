@@ -2,11 +2,13 @@
 
 use policies::hash::Map;
 use policies::keep_alive;
-use policies::residency::{self, Residency, SandboxId, StopWhy};
+use policies::residency::{self, HandBackWhy, Residency, SandboxId, StopWhy, Told};
 use vocabulary::{Mebibytes, Outcome, VmStanding};
 
 use super::absence::{Away, Late};
+use super::breaks::Brittle;
 use super::callers::Answered;
+use super::controllers::Left;
 use super::tally::Lent;
 use super::watch::Watch;
 use super::*;
@@ -69,8 +71,12 @@ pub(super) struct Vm {
     pub away: Option<Away>,
     /// It is heard late, or was.
     pub late: Option<Late>,
+    /// Its connection breaks.
+    pub brittle: Option<Brittle<Timer>>,
     /// A fault has it.
     pub busy: bool,
+    /// Who hears how runs end that others have sent.
+    pub told: Told<Left>,
 }
 
 impl World {
@@ -117,7 +123,9 @@ impl World {
             noticed: false,
             away: None,
             late: None,
+            brittle: None,
             busy: false,
+            told: Told::default(),
         };
         let place = id.0 as usize;
         if self.vms.len() <= place {
@@ -304,10 +312,16 @@ impl World {
             O::Execute { sandbox, invocation, attempt, grant, cold } => {
                 self.executes(id, sandbox, invocation, attempt, grant, cold);
             }
+            O::HandBack { invocation, attempt, why: HandBackWhy::Superseded } => {
+                self.senders.remove(&(id, invocation, attempt));
+                vm.told.called_off((invocation, attempt));
+            }
             O::HandBack { invocation, attempt, .. } => {
                 self.tally.decisions.handed_back += 1;
-                let letter = Letter::HandedBack { vm: id, invocation, attempt };
-                self.vm_answers(id, invocation, attempt, letter);
+                self.vm_answers(id, (invocation, attempt), Left::HandedBack);
+            }
+            O::Asked { by, invocation, attempt, known } => {
+                self.vm_is_asked(id, by, (invocation, attempt), known);
             }
             O::Stop { sandbox, why } => {
                 self.tally.stopped(why);
@@ -457,9 +471,7 @@ impl World {
             sandbox_kept: kept,
             input_bytes: work.input_bytes,
         };
-        let letter =
-            if starved { Letter::Starved { vm: id, ending } } else { Letter::Finished { vm: id, ending } };
-        self.vm_answers(id, invocation, attempt, letter);
+        self.vm_answers(id, (invocation, attempt), Left::Ended { starved, ending });
         if kept {
             self.tell_vm(id, residency::Input::RunEnded { sandbox, kept });
         } else {

@@ -86,14 +86,30 @@ fn expected_loss_needs_a_regular_vm_for_what_is_long_and_must_not_run_twice() {
 }
 
 #[test]
-fn without_a_vm_of_the_only_kind_the_refusal_names_it() {
+fn without_a_vm_of_the_only_kind_one_is_waited_for_and_then_the_refusal_names_it() {
     let mut house = mixed("live-and-let-die", &[REGULAR]);
+    let refusal = |id: u32| {
+        format!(
+            "refuse {id}: no harvest VM takes work at the moment, and it may run on no other (controller.reliability)"
+        )
+    };
+    assert_eq!(house.submit(1, rerun(1)), NOTHING, "one may come");
     assert_eq!(
-        house.submit(1, rerun(1)),
-        [
-            "refuse 1: no harvest VM takes work at the moment, and it may run on no other (controller.reliability)"
-        ]
+        house.mind.demand().harvest.waiting,
+        Resources::new(1_000, 256),
+        "somebody must know that it is wanted"
     );
+    house.now = 1_000;
+    assert_eq!(house.submit(2, rerun(2)), NOTHING);
+    assert!(house.mind.next_wakeup() <= Some(at(10_000)), "it asks to be woken in time");
+    house.now = 10_000;
+    assert_eq!(house.told(Input::Woke), [refusal(1), refusal(2)]);
+    assert_eq!(house.submit(3, rerun(1)), [refusal(3)]);
+    house.now = 20_000;
+    assert_eq!(house.submit(4, rerun(1)), NOTHING, "the next one waits again");
+    house.now = 21_000;
+    let said = house.told(Input::VmReported(VmStatus { kind: VmKind::Harvest, ..status(2, 2) }));
+    assert_eq!(said, ["run 4.1 on vm-2"]);
 }
 
 #[test]

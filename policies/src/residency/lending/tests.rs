@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vocabulary::{FunctionId, Mebibytes, OnEviction, Revision};
+use vocabulary::{ControllerId, FunctionId, Mebibytes, OnEviction, Revision};
 
 use super::super::*;
 use crate::safeguard::Sample;
@@ -69,7 +69,13 @@ impl Vm {
         self.next += 1;
         let grant = Grant { lasts: Span::millis(lasts), ..grant };
         let card = card(function, reserved);
-        let mut said = self.hears(Input::Run { invocation, attempt: Attempt(1), function: card, grant });
+        let mut said = self.hears(Input::Run {
+            from: ControllerId(1),
+            invocation,
+            attempt: Attempt(1),
+            function: card,
+            grant,
+        });
         let made = said.iter().find_map(|output| match *output {
             Output::Start { sandbox, .. } => Some(sandbox),
             _ => None,
@@ -250,6 +256,7 @@ fn borrowed_memory_stays_with_its_borrower_and_is_promised_to_nobody_else() {
     assert_eq!(vm.memory(borrower), 912, "nobody can take it from a process that holds it");
     let function = card(3, Resources::new(1_000, 128));
     let run = Input::Run {
+        from: ControllerId(1),
         invocation: InvocationId(77),
         attempt: Attempt(1),
         function,
@@ -310,7 +317,13 @@ fn bookings_exceed_the_vm_only_by_what_a_safeguard_gives_back_and_nothing_begins
     assert_eq!((vm.cpu(lender), vm.cpu(other)), (6_000 * 8 / 13, 7_000 * 8 / 13), "shared in proportion");
     let function = card(3, Resources::new(10, 32));
     let grant = Grant::fixed(function.reservation);
-    let run = Input::Run { invocation: InvocationId(99), attempt: Attempt(1), function, grant };
+    let run = Input::Run {
+        from: ControllerId(1),
+        invocation: InvocationId(99),
+        attempt: Attempt(1),
+        function,
+        grant,
+    };
     assert_eq!(vm.hears(run), []);
     assert!(!vm.ends(other).is_empty());
     assert_eq!(vm.cpu(lender), 6_000);
@@ -344,7 +357,13 @@ fn live(seed: u64, lending: Lending) {
                 let grant = Grant { lasts: Span::millis(below(200)), ..Grant::new(booked, ceiling) };
                 let function = card(1 + below(5), reserved);
                 let invocation = InvocationId(u128::from(step) + 1);
-                vm.hears(Input::Run { invocation, attempt: Attempt(1), function, grant })
+                vm.hears(Input::Run {
+                    from: ControllerId(1),
+                    invocation,
+                    attempt: Attempt(1),
+                    function,
+                    grant,
+                })
             }
             (4 | 5, Some(id)) => {
                 running.remove(&id);
