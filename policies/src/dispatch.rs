@@ -10,7 +10,7 @@
 //! its function forbids it.
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `granting` (how much), `sending`
-//! (who goes next, and where to), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
+//! (who goes next, and where to), `prewarming` (what is made before anybody waits for it), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
 //! `vms` (which kinds of VMs a function may run on), `shrinks` (how much VMs tend to lose), `queues` (who waits), `hopeless`
 //! (who waits without any VM), `adoption` (what another Controller has sent out), `demand` (what is asked of the fleet), `words` (what is heard and said).
 
@@ -22,6 +22,7 @@ mod granting;
 mod hopeless;
 mod lifecycle;
 mod open;
+mod prewarming;
 mod queues;
 mod sending;
 mod shrinks;
@@ -88,6 +89,8 @@ pub struct Settings {
     pub starvation_after: Span,
     /// Functions whose sandboxes are made anew elsewhere when their VM is given notice.
     pub prewarm_functions: u32,
+    /// Whether a function whose calls are likely to overlap has one sandbox more than is busy while half of the fleet is free.
+    pub makes_spares: bool,
     /// Waiting functions that are tried in vain after one event before the rest is put off by a millisecond.
     pub tries_per_event: u32,
     /// Functions whose profile is kept.
@@ -115,6 +118,7 @@ impl Default for Settings {
             wait_for_warm: true,
             starvation_after: Span::seconds(1),
             prewarm_functions: 16,
+            makes_spares: true,
             tries_per_event: 8,
             functions_limit: 100_000,
             tells_runs: false,
@@ -156,8 +160,8 @@ pub struct Dispatch {
     vms: BySlot<Vm>,
     /// When each VM will have been silent for too long.
     silences: VecDeque<(Moment, Slot)>,
-    /// Room for what the next report lists.
-    listed: Vec<(InvocationId, Attempt)>,
+    /// The number of the last report, of whichever VM.
+    reports: u64,
     /// Notices for VMs that have not reported yet.
     early_notices: BTreeMap<VmId, Moment>,
     /// VMs that are wanted and are not there.
@@ -204,7 +208,7 @@ impl Dispatch {
             settled: None,
             vms: BySlot::default(),
             silences: VecDeque::new(),
-            listed: Vec::new(),
+            reports: 0,
             early_notices: BTreeMap::new(),
             missing: Missing::default(),
             vigil: Vigil::default(),

@@ -28,6 +28,7 @@ pub fn fit_dispatch(placement: &str, settings: &mut dispatch::Settings) {
         settings.attempts_limit = 1;
         settings.wait_for_warm = false;
         settings.prewarm_functions = 0;
+        settings.makes_spares = false;
     }
 }
 

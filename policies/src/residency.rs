@@ -11,7 +11,8 @@
 //! they did; see `admission`.
 //!
 //! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
-//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before), `told` (who hears how it ends).
+//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before), `told` (who hears how it ends),
+//! `waiting` (what waits for room).
 
 mod admission;
 mod lending;
@@ -19,8 +20,7 @@ mod runs;
 mod sandboxes;
 mod seen;
 mod told;
-
-use std::collections::VecDeque;
+mod waiting;
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
@@ -39,6 +39,7 @@ use lending::Book;
 use runs::Run;
 use sandboxes::Sandboxes;
 use seen::Seen;
+use waiting::Waiting;
 
 pub use admission::Admission;
 pub use told::{End, Say, Told};
@@ -262,7 +263,7 @@ pub struct Residency {
     /// What runs, or waits for a sandbox that is being made, by invocation.
     runs: Map<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
-    queue: VecDeque<Run>,
+    queue: Waiting,
     seen: Seen,
     book: Book,
 }
@@ -286,7 +287,7 @@ impl Residency {
             keep_alive,
             recent: Recent::default(),
             runs: Map::default(),
-            queue: VecDeque::new(),
+            queue: Waiting::default(),
             book: Book::default(),
         }
     }

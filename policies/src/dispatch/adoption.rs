@@ -59,8 +59,9 @@ impl Dispatch {
         // Until its VM has listed it, it has what any other would be given.
         let booked = booked.unwrap_or(open.submission.function.reservation);
         let (now, function) = (self.now, open.submission.function.id);
-        let (warm, listed, missing) = (true, true, 0);
-        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed, missing };
+        // A report has listed it, or its VM has said so.
+        let (warm, listed_by, missing) = (true, Some(self.reports), 0);
+        let running = Running { attempt, vm, slot, booked, warm, sent: now, seen: now, listed_by, missing };
         match open.running.replace(running) {
             Some(newer) if newer.attempt > attempt => {
                 open.running = Some(newer);

@@ -1,20 +1,17 @@
 //! VMs that must go, and what runs there.
 //!
 //! **Knows:** when each VM goes, and how long what runs there has run.
-//! **Promises:** at a notice nothing new goes there, its functions get sandboxes elsewhere, and what should not end in time
+//! **Promises:** at a notice nothing new goes there, its functions get sandboxes elsewhere (see `prewarming`), and what should not end in time
 //! is run again elsewhere at once if its function allows that, while it goes on: the first answer wins. What should end in
 //! time is left alone, and judged again with every report. A notice that is called off takes all of it back. The strategy in force
 //! hears how long it has run, and may want another kind of VM for the second run.
 //! **Gives up:** a third attempt while two live.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
-use vocabulary::{FunctionId, InvocationId, Moment, OnEviction, Span, VmId};
+use vocabulary::{InvocationId, Moment, OnEviction, Span, VmId};
 
 use super::open::{Function, Running};
 use super::{Again, Dispatch, Output};
-use crate::placement::{Ask, Slot};
+use crate::placement::Slot;
 use crate::reliability::in_time;
 
 /// Notices that are kept for VMs not heard of yet.
@@ -147,49 +144,5 @@ impl Dispatch {
                 self.tell_fence(id, outputs);
             }
         }
-    }
-
-    /// The functions that are most at home on a VM that will go get sandboxes where they will go next.
-    pub(super) fn prewarm_elsewhere(&mut self, slot: Slot, outputs: &mut Vec<Output>) {
-        let mut here: BTreeMap<FunctionId, u32> = BTreeMap::new();
-        for id in self.vms[slot].open.keys() {
-            if let Some(open) = self.open.get(id) {
-                *here.entry(open.submission.function.id).or_insert(0) += 1;
-            }
-        }
-        for function in self.books.functions_idle_at(slot) {
-            here.entry(function).or_insert(0);
-        }
-        let mut ranked: Vec<_> = here
-            .into_iter()
-            .filter_map(|(id, running)| {
-                let function = self.functions.get(&id)?;
-                let used = (running, function.profile.rate_milli_hz(self.now));
-                Some((Reverse(used), id, function.card?, running))
-            })
-            .collect();
-        ranked.sort_unstable_by_key(|&(used, id, ..)| (used, id));
-        for (_, id, card, running) in ranked.into_iter().take(self.settings.prewarm_functions as usize) {
-            let kinds = self.kinds_to_try(self.kinds(&card), card.reservation);
-            let ask = |kind| Ask {
-                function: id,
-                revision: card.revision,
-                demand: card.reservation,
-                concurrency_milli: 0,
-                kind,
-            };
-            let mut next_homes = kinds.filter_map(|kind| self.placement.next_home(&self.books, &ask(kind)));
-            let Some(slot) = next_homes.next() else { continue };
-            drop(next_homes);
-            let next = self.books.vm(slot);
-            let there = self.books.idle(id, card.revision, slot) + self.running_at(slot, id);
-            outputs.push(Output::Prewarm { vm: next, function: card, count: there + running.max(1) });
-        }
-    }
-
-    fn running_at(&self, slot: Slot, function: FunctionId) -> u32 {
-        let there = self.vms[slot].open.keys();
-        there.filter(|id| self.open.get(id).is_some_and(|o| o.submission.function.id == function)).count()
-            as u32
     }
 }

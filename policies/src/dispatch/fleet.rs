@@ -161,16 +161,14 @@ impl Dispatch {
                 self.foreign.remove(&(id, attempt, status.vm));
             }
         }
-        let mut listed = std::mem::take(&mut self.listed);
-        listed.clear();
+        self.reports += 1;
         let (mut rebooked, mut wanted) = (Vec::new(), Vec::new());
         let mut ours_listed = 0;
         for running in &status.running {
-            listed.push((running.invocation, running.attempt));
             let (id, attempt) = (running.invocation, running.attempt);
             let mut ours = self.open.get_mut(&id);
             if let Some(known) = ours.as_deref_mut().and_then(|open| open.on_mut(status.vm, attempt)) {
-                (known.listed, known.missing, known.seen) = (true, 0, self.now);
+                (known.listed_by, known.missing, known.seen) = (Some(self.reports), 0, self.now);
                 ours_listed += 1;
                 if known.booked != running.grant.booked {
                     rebooked.push((id, attempt, running.grant.booked));
@@ -211,10 +209,8 @@ impl Dispatch {
         // Nearly always all of ours that are there were listed.
         let mut on_their_way = BTreeMap::new();
         if ours_listed < book.open.len() {
-            listed.sort_unstable();
-            on_their_way = self.find_missing(slot, &listed, outputs);
+            on_their_way = self.find_missing(slot, outputs);
         }
-        self.listed = listed;
         let shown = status.warm.iter().map(|warm| {
             // What the VM has not seen when it wrote this will take one of these.
             let taken = on_their_way.get(&warm.function).copied().unwrap_or(0);
@@ -229,14 +225,9 @@ impl Dispatch {
         }
     }
 
-    /// Attempts of ours that the report does not list: on their way there, over and on their way back, or lost.
+    /// Attempts of ours that this report does not list: on their way there, over and on their way back, or lost.
     /// Returns those on their way there, by function.
-    fn find_missing(
-        &mut self,
-        slot: Slot,
-        listed: &[(InvocationId, Attempt)],
-        outputs: &mut Vec<Output>,
-    ) -> BTreeMap<FunctionId, u32> {
+    fn find_missing(&mut self, slot: Slot, outputs: &mut Vec<Output>) -> BTreeMap<FunctionId, u32> {
         let vm = self.books.vm(slot);
         let mut on_their_way = BTreeMap::new();
         let mut lost = Vec::new();
@@ -244,7 +235,7 @@ impl Dispatch {
             let Some(open) = self.open.get_mut(&id) else { continue };
             let (submitted, function) = (open.submitted, open.submission.function.id);
             let Some(running) = open.on_mut(vm, attempt) else { continue };
-            if listed.binary_search(&(id, attempt)).is_ok() {
+            if running.listed_by == Some(self.reports) {
                 continue;
             }
             running.missing += 1;
@@ -252,7 +243,7 @@ impl Dispatch {
                 && self.now.since(running.seen) >= self.settings.lost_after
             {
                 lost.push((submitted, id, attempt));
-            } else if !running.listed {
+            } else if running.listed_by.is_none() {
                 *on_their_way.entry(function).or_insert(0) += 1;
             }
         }

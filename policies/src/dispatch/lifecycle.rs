@@ -57,6 +57,7 @@ impl Dispatch {
             function.card = Some(*card);
         }
         function.profile.arrived(self.now);
+        function.gap = (function.last_used > Moment::ORIGIN).then(|| self.now.since(function.last_used));
         function.last_used = self.now;
         self.placement.arrived(self.now, card.id);
     }
@@ -116,7 +117,8 @@ impl Dispatch {
         let running = open.as_ref().and_then(|open| open.on(vm, attempt));
         let slot = running.map_or_else(|| self.books.slot(vm), |running| Some(running.slot));
         // If a report has already shown that it was over, it has shown its sandbox, too.
-        let sandbox_counted = running.is_some_and(|running| running.listed && running.missing > 0);
+        let sandbox_counted =
+            running.is_some_and(|running| running.listed_by.is_some() && running.missing > 0);
         // What lives has not been told before.
         let is_news = |vm: &Vm| running.is_some() || !vm.just_ended.contains(&(id, attempt));
         if let Some(slot) = slot.filter(|&slot| is_news(&self.vms[slot])) {

@@ -26,6 +26,10 @@ pub(super) struct Function {
     /// When those of them were sent for which a sandbox is probably still being made.
     pub making: VecDeque<Moment>,
     pub last_used: Moment,
+    /// Between its last two calls.
+    pub gap: Option<Span>,
+    /// No other spare sandbox of it is made before.
+    pub spare_until: Moment,
     /// Since when somebody has waited whom no VM could hold.
     pub unplaceable_since: Option<Moment>,
 }
@@ -166,8 +170,8 @@ pub(super) struct Running {
     pub sent: Moment,
     /// When it was sent, or last listed in a report.
     pub seen: Moment,
-    /// Whether a report has listed it.
-    pub listed: bool,
+    /// The number of the last report that has listed it.
+    pub listed_by: Option<u64>,
     /// Reports in a row that did not list it.
     pub missing: u32,
 }

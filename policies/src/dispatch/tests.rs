@@ -11,6 +11,7 @@ mod eviction;
 mod granting;
 mod kinds;
 mod lost;
+mod prewarming;
 mod turns;
 
 fn at(ms: u64) -> Moment {

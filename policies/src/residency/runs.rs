@@ -56,7 +56,7 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.is_empty() && self.try_to_begin(run, outputs) {
             // It runs, or its sandbox is being made.
-        } else if !self.may_wait(&run) && !released {
+        } else if !released && !self.may_wait(&run) {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
         } else if self.queue.len() >= self.settings.queue_limit as usize {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::QueueFull });
@@ -78,15 +78,13 @@ impl Residency {
 
     fn attempt_here(&self, invocation: InvocationId) -> Option<Attempt> {
         let begun = self.runs.get(&invocation).map(|(_, run)| run.attempt);
-        let waits = || self.queue.iter().find(|run| run.invocation == invocation).map(|run| run.attempt);
-        begun.or_else(waits)
+        begun.or_else(|| self.queue.attempt(invocation))
     }
 
     /// What is known of an invocation, and of this attempt at least.
     pub(super) fn known(&self, invocation: InvocationId, attempt: Attempt) -> Known {
         let begun = self.runs.get(&invocation).filter(|(_, run)| !run.killed).map(|(_, run)| run.attempt);
-        let waits = || self.queue.iter().find(|run| run.invocation == invocation).map(|run| run.attempt);
-        match begun.or_else(waits) {
+        match begun.or_else(|| self.queue.attempt(invocation)) {
             Some(here) if here >= attempt => Known::Here(here),
             _ => Known::Past(self.seen.newest(invocation).map_or(attempt, |newest| newest.max(attempt))),
         }
@@ -95,9 +93,7 @@ impl Residency {
     /// A newer attempt has come: the Controller has given up the one that is here.
     fn supersede(&mut self, invocation: InvocationId, outputs: &mut Vec<Output>) {
         let why = HandBackWhy::Superseded;
-        while let Some(at) = self.queue.iter().position(|run| run.invocation == invocation)
-            && let Some(run) = self.queue.remove(at)
-        {
+        if let Some(run) = self.queue.remove(invocation) {
             outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
         }
         let Some((sandbox, run)) = self.runs.remove(&invocation) else { return };
@@ -124,8 +120,8 @@ impl Residency {
     pub(super) fn cancelled(&mut self, invocation: InvocationId, up_to: Attempt, outputs: &mut Vec<Output>) {
         self.seen.note(self.now, invocation, up_to);
         let why = HandBackWhy::Cancelled;
-        if let Some(at) = self.queue.iter().position(|r| r.invocation == invocation && r.attempt <= up_to)
-            && let Some(run) = self.queue.remove(at)
+        if self.queue.attempt(invocation).is_some_and(|attempt| attempt <= up_to)
+            && let Some(run) = self.queue.remove(invocation)
         {
             outputs.push(Output::HandBack { invocation, attempt: run.attempt, why });
         }
@@ -409,7 +405,7 @@ impl Residency {
     }
 
     fn all_that_is_asked_for(&self) -> Resources {
-        self.sandboxes.booked() + self.queue.iter().map(|run| run.grant.booked).sum()
+        self.sandboxes.booked() + self.queue.asks_for()
     }
 
     /// Gives back the run of the newest sandbox that is still being made for one.

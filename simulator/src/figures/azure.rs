@@ -13,6 +13,7 @@ use vocabulary::{Moment, Resources, Span, VmKind};
 use super::{Cell, Cells, Drawn, Goal, Played, Size, Summary, Table, Values, percent, sosp, whose};
 use crate::house::{Fleet, House};
 use crate::machines::{Harvest, Lifetime};
+use crate::plan::{Machines, VmPlan};
 use crate::workload::{Assumptions, Azure2019, S500_JUDGE, Selection, Synthetic, TraceError, Workload};
 
 /// See the module.
@@ -22,19 +23,21 @@ pub struct Azure;
 const POLICIES: [&str; 5] = ["mws-sosp21", "jsq-sosp21", "vanilla", "mws", "mws+profile+greedy-dual"];
 const REFERENCE: &str = POLICIES[0];
 const OURS: &str = POLICIES[4];
-const REAL: &str = "s500, minutes 720 to 749";
+const REAL: &str = "s500, from minute 720 on";
 const SYNTHETIC: &str = "synthetic";
 
-/// One VM for so many cores that the calls keep busy on average: a little more than half of what a VM has. Six for s500.
-const BUSY_CORES_OF_A_VM: f64 = 10.0;
+/// So many cores for each that the calls keep busy on average. VMs are drawn one after the other until they have them: sizes differ so
+/// much that as many as have them on average would be overloaded under one seed in three.
+const CORES_FOR_EACH: f64 = 2.0;
+const MOST_VMS: u32 = 1_000;
 const EVICTIONS: f64 = 100.0;
 /// So long for what a policy that is blind to CPU has heaped up on one VM.
 const AFTERMATH: Span = Span::seconds(24 * 3_600);
 
-/// Minutes that are played, of the 240 that are there: policies that are blind to CPU heap up what is called most on one VM, and what a
-/// heap costs grows with its square.
+/// Minutes that are played, of the 240 that are there. After that there are too few cores for some minutes, and whoever is blind to them heaps
+/// up so much that to play one seed of `mws-sosp21` alone takes eight minutes.
 fn minutes(size: &Size) -> u32 {
-    size.pick(30, 15, 1)
+    size.pick(120, 15, 1)
 }
 
 impl Cells for Azure {
@@ -60,12 +63,13 @@ impl Cells for Azure {
 
     fn house(&self, cell: &Cell, size: &Size) -> Result<(House, Vec<String>), TraceError> {
         let length = Span::seconds(u64::from(minutes(size)) * 60);
-        let (Workload { functions, calls, mut notes }, vms) = workload(size, length, cell.seed)?;
+        let (Workload { functions, calls, mut notes }, busy_cores) = workload(size, length, cell.seed)?;
         let harvest = Harvest {
             lifetime: Lifetime::harvest().times(EVICTIONS),
             until: Moment::ORIGIN + length + AFTERMATH,
             ..Harvest::default()
         };
+        let vms = vms(&harvest, busy_cores, length, cell.seed);
         let fleet = harvest.fleet(vms, cell.seed);
         notes.extend(fleet.notes.iter().cloned());
         let policy = sosp::policy(&cell.policy);
@@ -145,30 +149,52 @@ impl Cells for Azure {
     }
 }
 
-/// The workload, and as many VMs as its calls need. They are drawn twice, because they are gone once they have been counted.
-fn workload(size: &Size, length: Span, seed: u64) -> Result<(Workload, u32), TraceError> {
+/// The workload, and how many cores its calls keep busy. They are drawn twice, because they are gone once they have been counted.
+fn workload(size: &Size, length: Span, seed: u64) -> Result<(Workload, f64), TraceError> {
     let assumptions = Assumptions::default();
     let Some(traces) = &size.traces else {
         let synthetic = Synthetic::new(500, size.pick(105.0, 105.0, 5.0), length);
-        let vms = vms(synthetic.workload(&assumptions, seed), length);
+        let busy = busy_cores(synthetic.workload(&assumptions, seed), length);
         let mut workload = synthetic.workload(&assumptions, seed);
         workload.notes.push("instead of Azure's minutes, which need --traces".into());
-        return Ok((workload, vms));
+        return Ok((workload, busy));
     };
     let file = |what: &str| traces.join(format!("functions/azure2019_s500_{what}.csv.gz"));
     let trace = Azure2019::read(&file("functions"), &file("invocations_per_min"))?;
     let from = S500_JUDGE.start;
     let selection = Selection::minutes(from..from + minutes(size));
-    let vms = vms(trace.workload(&selection, &assumptions, seed)?, length);
-    Ok((trace.workload(&selection, &assumptions, seed)?, vms))
+    let busy = busy_cores(trace.workload(&selection, &assumptions, seed)?, length);
+    Ok((trace.workload(&selection, &assumptions, seed)?, busy))
 }
 
-fn vms(mut workload: Workload, length: Span) -> u32 {
+/// As many VMs as have the cores on average over the time that is played.
+fn vms(harvest: &Harvest, busy_cores: f64, length: Span, seed: u64) -> u32 {
+    let until = Moment::ORIGIN + length;
+    let enough = |&vms: &u32| {
+        let cores: f64 = harvest.fleet(vms, seed).given().iter().map(|vm| mean_cores(vm, until)).sum();
+        cores >= CORES_FOR_EACH * busy_cores
+    };
+    (2..MOST_VMS).find(enough).unwrap_or(MOST_VMS)
+}
+
+/// Of a VM, from the beginning until then.
+fn mean_cores(vm: &VmPlan, until: Moment) -> f64 {
+    let gone = vm.gone.map_or(until, |gone| gone.at.min(until));
+    let changes = vm.changes.iter().copied().filter(|&(at, _)| at < gone);
+    let (mut core_us, mut since, mut cpu) = (0.0, vm.starts_at, vm.size.cpu);
+    for (at, size) in changes.chain([(gone, vm.size)]) {
+        core_us += f64::from(cpu.0) / 1e3 * at.since(since).as_micros() as f64;
+        (since, cpu) = (at, size.cpu);
+    }
+    core_us / until.since(Moment::ORIGIN).as_micros().max(1) as f64
+}
+
+fn busy_cores(mut workload: Workload, length: Span) -> f64 {
     let mut busy_us = 0;
     while workload.calls.next_at().is_some() {
         busy_us += workload.calls.take().work.cpu.as_micros();
     }
-    (busy_us as f64 / length.as_micros() as f64 / BUSY_CORES_OF_A_VM).ceil().max(2.0) as u32
+    busy_us as f64 / length.as_micros() as f64
 }
 
 /// What the seeds of one policy come to.
