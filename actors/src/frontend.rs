@@ -17,6 +17,7 @@ mod durable;
 pub mod http;
 mod input_size;
 mod lately;
+mod leaving;
 mod nats_door;
 pub mod openwhisk;
 pub mod peers;
@@ -39,6 +40,7 @@ use self::controllers::Controllers;
 use self::desk::{Desk, Place};
 use self::durable::DurableWaiter;
 use self::lately::{Delivered, Lately};
+use self::leaving::Leaving;
 
 use self::nats_door::NatsWaiter;
 use crate::bus::{Bus, is_no_responders};
@@ -85,6 +87,10 @@ pub enum FrontendMessage {
         /// Its answer, if it has ended.
         answer: Option<Box<Answer>>,
     },
+    /// A door takes nothing new any more.
+    DoorClosed,
+    /// Take nothing new, and say when nothing is open.
+    Leave(oneshot::Sender<()>),
     /// Time passes.
     Tick,
 }
@@ -138,6 +144,7 @@ pub struct Shell {
     durable_places: Credits,
     announced: Moment,
     connection: Connection,
+    leaving: Leaving,
     _tasks: Tasks,
 }
 
@@ -164,15 +171,19 @@ impl Actor for Frontend {
             FrontendMessage::Controller,
         );
         tasks.forward(client.subscribe(subjects::ANNOUNCE_LOST).await?, &me, &credits, FrontendMessage::Lost);
-        tasks.forward(
+        let leaving = Leaving::default();
+        let closing = leaving.doors.subscribe();
+        tasks.forward_until(
             client.queue_subscribe(subjects::INVOKE_ALL, subjects::FRONTENDS.into()).await?,
             &me,
             &credits,
+            &closing,
             FrontendMessage::Door,
+            || FrontendMessage::DoorClosed,
         );
         let results = client.queue_subscribe(subjects::RESULT_ALL, subjects::FRONTENDS.into()).await?;
         tasks.spawn(nats_door::answer_results(results, given.bus.clone(), given.store.clone()));
-        tasks.spawn(durable::pull(given.store.clone(), me.clone(), durable_places.clone()));
+        tasks.spawn(durable::pull(given.store.clone(), me.clone(), durable_places.clone(), closing));
         let others = client.subscribe(subjects::ANNOUNCE_FRONTEND).await?;
         let (peers, throttle) = (given.desk.peers().clone(), Arc::clone(given.desk.throttle()));
         tasks.spawn(peers.listen(id, others, throttle, Arc::clone(&given.metrics)));
@@ -194,6 +205,7 @@ impl Actor for Frontend {
                 reconnects: given.bus.reconnects(),
                 since_unix_ms: given.clock.latest_unix_ms(),
             },
+            leaving,
             _tasks: tasks,
             given,
         })
@@ -229,8 +241,22 @@ impl Actor for Frontend {
             FrontendMessage::Missing(invocations) => shell.look_up(&me, invocations, recovery::GRACE),
             FrontendMessage::NotRead(invocations) => shell.look_again(&me, invocations),
             FrontendMessage::Recovered { invocation, answer } => shell.recovered(invocation, answer).await,
+            FrontendMessage::DoorClosed => shell.leaving.closed += 1,
+            FrontendMessage::Leave(done) => shell.leaving.begin(done),
             FrontendMessage::Tick => shell.tick(&me).await,
         }
+        if shell.leaving.is_over(shell.book.len()) {
+            shell.leaving.end();
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<FrontendMessage>,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        shell.give_up_what_is_open().await;
         Ok(())
     }
 }

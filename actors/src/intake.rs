@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use ractor::{ActorRef, Message};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::metrics::Common;
@@ -73,6 +73,11 @@ async fn hand_over<M: Message>(actor: &ActorRef<M>, credits: &Credits, message: 
     actor.cast(message).is_ok()
 }
 
+/// Comes back when it is, or when nobody is left to say so.
+pub async fn is_true(watched: &mut watch::Receiver<bool>) {
+    let _ = watched.wait_for(|is_true| *is_true).await;
+}
+
 /// Tasks that live as long as their actor's state.
 #[derive(Default)]
 pub struct Tasks(Vec<JoinHandle<()>>);
@@ -98,6 +103,43 @@ impl Tasks {
                     break;
                 }
             }
+        });
+    }
+
+    /// As [`Tasks::forward`], until `closing` says so: then nothing new is asked for, what has come already is still handed over,
+    /// and `closed` follows.
+    pub fn forward_until<M: Message>(
+        &mut self,
+        mut subscription: async_nats::Subscriber,
+        actor: &ActorRef<M>,
+        credits: &Credits,
+        closing: &watch::Receiver<bool>,
+        wrap: impl Fn(async_nats::Message) -> M + Send + 'static,
+        closed: impl FnOnce() -> M + Send + 'static,
+    ) {
+        let (actor, credits, mut closing) = (actor.clone(), credits.clone(), closing.clone());
+        self.spawn(async move {
+            let mut drains = false;
+            let closing = is_true(&mut closing);
+            tokio::pin!(closing);
+            loop {
+                tokio::select! {
+                    biased;
+                    message = subscription.next() => {
+                        let Some(message) = message else { break };
+                        if !hand_over(&actor, &credits, wrap(message)).await {
+                            return;
+                        }
+                    }
+                    () = &mut closing, if !drains => {
+                        drains = true;
+                        if subscription.drain().await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            let _ = actor.cast(closed());
         });
     }
 

@@ -46,6 +46,8 @@ pub struct RoleHandle {
     supervisor: ActorRef<Order>,
     verdict: watch::Receiver<Option<String>>,
     leave: Arc<Notify>,
+    /// What is done before the actors end.
+    before: Option<Cleanup>,
     cleanup: Vec<Cleanup>,
     _page: Option<Page>,
     /// Another role that the same process plays.
@@ -71,8 +73,11 @@ impl RoleHandle {
         }
     }
 
-    /// Ends the role: its actors, then what they leave behind. Bounded in time.
+    /// Ends the role: what it has begun, as far as it waits for that, its actors, then what they leave behind. Bounded in time.
     pub async fn stop(self) {
+        if let Some(before) = self.before {
+            before.await;
+        }
         if ractor::call_t!(self.supervisor, Order::StopAll, (STOP_PATIENCE * 2).as_millis() as u64).is_err() {
             tracing::warn!("the actors did not stop in time");
         }
@@ -136,28 +141,31 @@ async fn doors(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyhow:
     )
     .await?;
     let page = metrics.clone();
+    let patience = Duration::from_millis(settings.frontend.leave_ms);
+    let desk_of_door = desk.clone();
     let door = frontend::http::HttpDoor {
         store: store.clone(),
-        desk,
+        desk: desk_of_door,
         manifest: (&sandbox::catalogue(settings.vm.python.as_deref(), settings.vm.node.as_deref())).into(),
         settings,
         metrics: counts,
         page: Arc::new(move || page.text()),
     };
     let door = door.open().await?;
+    let facts = BTreeMap::from([("http".to_owned(), door.address.to_string())]);
+    let last_calls = async move {
+        let (http, nats) = tokio::join!(door.stop(patience), tokio::time::timeout(patience, desk.leave()));
+        if !http || nats.is_err() {
+            tracing::warn!(?patience, "calls were cut off (frontend.leave_ms)");
+        }
+    };
     Ok(RoleHandle {
-        facts: BTreeMap::from([("http".to_owned(), door.address.to_string())]),
+        facts,
         supervisor,
         verdict,
         leave: Arc::default(),
-        cleanup: vec![
-            Box::pin(async move {
-                if !door.stop(STOP_PATIENCE).await {
-                    tracing::warn!("calls were cut off at the HTTP door");
-                }
-            }),
-            Box::pin(settle_records(store)),
-        ],
+        before: Some(Box::pin(last_calls)),
+        cleanup: vec![Box::pin(settle_records(store))],
         _page: None,
         beside: None,
     })
@@ -194,6 +202,7 @@ async fn deciding(settings: &Settings, bus: Bus, neighbours: Neighbours) -> anyh
         supervisor,
         verdict,
         leave: Arc::default(),
+        before: None,
         cleanup: vec![Box::pin(settle_records(store))],
         _page: page,
         beside: None,
@@ -240,6 +249,7 @@ pub async fn resource_monitor(
         supervisor,
         verdict,
         leave: Arc::default(),
+        before: None,
         cleanup: vec![Box::pin(retire_all)],
         _page: page,
         beside: None,
@@ -355,6 +365,7 @@ pub async fn vm(settings: &Settings, bus: Bus, launcher: Launcher) -> anyhow::Re
         supervisor,
         verdict,
         leave,
+        before: None,
         cleanup: vec![Box::pin(farewell), Box::pin(settle_records(store)), Box::pin(close)],
         _page: page,
         beside: None,

@@ -141,8 +141,12 @@ async fn live(role: Role, configuration: &Configuration, instance: &str) -> Outc
             Some(reason) => Err(Failure::new(Exit::Failed, format!("{} ended: {reason}", role.name()))),
         },
     };
-    if tokio::time::timeout(STOP_PATIENCE, handle.stop()).await.is_err() {
-        tracing::warn!(patience = ?STOP_PATIENCE, "did not stop in time; ending all the same");
+    let patience = match role {
+        Role::Frontend => STOP_PATIENCE + Duration::from_millis(settings.frontend.leave_ms),
+        _ => STOP_PATIENCE,
+    };
+    if tokio::time::timeout(patience, handle.stop()).await.is_err() {
+        tracing::warn!(?patience, "did not stop in time; ending all the same");
     }
     ended
 }

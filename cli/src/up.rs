@@ -219,6 +219,10 @@ impl Cluster {
             remarks.push(format!("{wanted} is taken, so the HTTP door is at {http}"));
             set(&mut configuration, "frontend.http", &http);
         }
+        if *configuration.source("frontend.leave_ms") == Source::Default {
+            // Whoever presses Ctrl-C watches.
+            set(&mut configuration, "frontend.leave_ms", "4000");
+        }
         set(&mut configuration, "resource_monitor.cluster", &secrets.cluster);
         set(&mut configuration, "resource_monitor.folder", &folder.path("vms").display().to_string());
         let external = *configuration.source("nats.url") != Source::Default;
@@ -416,7 +420,8 @@ impl Cluster {
     }
 
     fn orders(&self) -> Orders<'_> {
-        Orders { folder: &self.folder, cluster: &self.secrets.cluster }
+        let leave = Duration::from_millis(self.configuration.settings.frontend.leave_ms);
+        Orders { folder: &self.folder, cluster: &self.secrets.cluster, leave }
     }
 }
 
@@ -425,6 +430,7 @@ fn set(configuration: &mut Configuration, key: &str, value: &str) {
     let settings = &mut configuration.settings;
     match key {
         "frontend.http" => settings.frontend.http = value.to_owned(),
+        "frontend.leave_ms" => settings.frontend.leave_ms = value.parse().expect("a number of ours"),
         "resource_monitor.cluster" => settings.resource_monitor.cluster = value.to_owned(),
         "resource_monitor.folder" => settings.resource_monitor.folder = value.into(),
         "nats.url" => settings.nats.url = value.to_owned(),

@@ -292,6 +292,19 @@ impl Cluster {
         self.process(name).kill();
     }
 
+    /// Tells a process to end, as whoever keeps it would, and waits until it has, with success.
+    pub async fn terminate(&mut self, name: &str) {
+        let process = self.process(name);
+        process.signal(Signal::SIGTERM);
+        let mut status = None;
+        eventually("a process that is told to end has ended", async || {
+            status = status.or_else(|| process.wait(Duration::ZERO));
+            status.is_some()
+        })
+        .await;
+        assert!(status.is_some_and(|status| status.success()), "{name}: {status:?}\n{}", self.words_of(name));
+    }
+
     /// Freezes a process, or lets it go on; what it does not hear meanwhile waits for it.
     pub fn freeze(&mut self, name: &str, is_frozen: bool) {
         self.process(name).signal(if is_frozen { Signal::SIGSTOP } else { Signal::SIGCONT });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
-use vocabulary::MilliCores;
+use vocabulary::{Mebibytes, MilliCores};
 use windfall_tests::functions::{SLEEP, python, small, with};
 use windfall_tests::load::{Load, Through};
 use windfall_tests::{Cluster, Plan, annotation, eventually};
@@ -145,29 +145,82 @@ async fn a_vm_that_shrinks_says_so_and_is_given_less() {
         })
         .await;
     };
-    // How many run at once, seen from the reports while six are asked for.
-    let at_once = async || {
-        let calls: Vec<_> = (0..6)
-            .map(|_| {
-                let http = cluster.http.clone();
-                tokio::spawn(async move { http.call("sleep", &json!({ "seconds": 1.5 })).await.status })
-            })
-            .collect();
-        let mut most = 0;
-        while !calls.iter().all(|call| call.is_finished()) {
-            most = cluster.fleet().await.iter().map(|vm| vm.running).max().unwrap_or(0).max(most);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        for call in calls {
-            assert_eq!(call.await.expect("no panic"), 200);
-        }
-        most
-    };
+    let at_once = async || at_once(&cluster, "sleep").await;
     assert_eq!(at_once().await, 2, "two of 400 in 1,000");
     resized(500).await;
     assert_eq!(at_once().await, 1, "one of 400 in 500");
     resized(1700).await;
     assert_eq!(at_once().await, 4, "four of 400 in 1,700");
+}
+
+/// How many of a function run at once, seen from the reports while six are asked for.
+async fn at_once(cluster: &Cluster, function: &'static str) -> u32 {
+    let calls: Vec<_> = (0..6)
+        .map(|_| {
+            let http = cluster.http.clone();
+            tokio::spawn(async move { http.call(function, &json!({ "seconds": 2.2 })).await })
+        })
+        .collect();
+    let mut most = 0;
+    while !calls.iter().all(|call| call.is_finished()) {
+        most = cluster.fleet().await.iter().map(|vm| vm.running).max().unwrap_or(0).max(most);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for call in calls {
+        let reply = call.await.expect("no panic");
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    most
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_loses_memory_stops_idle_sandboxes_and_is_given_less() {
+    if !windfall_tests::is_root() {
+        println!("skipped: a VM's size is its control group, which needs root");
+        return;
+    }
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let memory = json!({ "limits": { "memory": 256, "cpu": 100 } });
+    cluster.http.deploy("sleep", &with(python(SLEEP), memory)).await;
+    let vm = cluster.open_vms().await.remove(0);
+    assert_eq!(vm.capacity.memory, Mebibytes(1024));
+    let group = cluster.group_of(vm.vm);
+    let resized = async |to: u32| {
+        // What the agent itself needs comes on top (`vm.headroom`).
+        group.set_memory(Some(Mebibytes(to + 64))).expect("root may");
+        eventually("the VM reports its new size", async || {
+            cluster.fleet().await.iter().any(|vm| vm.capacity.memory == Mebibytes(to))
+        })
+        .await;
+    };
+    assert_eq!(at_once(&cluster, "sleep").await, 4, "four of 256 in 1,024");
+    let keeps = async |warm: u32| {
+        eventually("so many idle sandboxes are kept", async || {
+            cluster.open_vms().await.first().is_some_and(|vm| vm.warm == warm)
+        })
+        .await;
+    };
+    keeps(4).await;
+    resized(300).await;
+    keeps(1).await;
+    assert_eq!(at_once(&cluster, "sleep").await, 1, "one of 256 in 300");
+    resized(800).await;
+    assert_eq!(at_once(&cluster, "sleep").await, 3, "three of 256 in 800");
+    // Half of it goes while three run: they end, and the rest waits for what is left.
+    let calls = tokio::spawn({
+        let http = cluster.http.clone();
+        async move {
+            let argument = json!({ "seconds": 2 });
+            futures::future::join_all((0..5).map(|_| http.call("sleep", &argument))).await
+        }
+    });
+    eventually("three run", async || cluster.fleet().await.iter().any(|vm| vm.running == 3)).await;
+    resized(520).await;
+    for reply in calls.await.expect("no panic") {
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!(at_once(&cluster, "sleep").await, 2, "two of 256 in 520");
+    assert_eq!(cluster.open_vms().await[0].vm, vm.vm, "it is the same VM");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -138,6 +138,11 @@ impl Book {
         self.open.get_mut(&invocation)
     }
 
+    /// Takes all out.
+    pub(super) fn take_all(&mut self) -> Vec<Open> {
+        std::mem::take(&mut self.open).into_values().collect()
+    }
+
     /// Takes a call out, if `condition` holds.
     pub(super) fn take_if(&mut self, invocation: InvocationId, condition: bool) -> Option<Open> {
         condition.then(|| self.open.remove(&invocation)).flatten()

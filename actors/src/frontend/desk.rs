@@ -137,6 +137,14 @@ impl Desk {
         frontend.and_then(|frontend| frontend.cast(message).ok()).ok_or_else(restarting)
     }
 
+    /// Has the Frontend take nothing new, and comes back when nothing is open there, or nobody is there.
+    pub async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.send(FrontendMessage::Leave(done)).is_ok() {
+            let _ = left.await;
+        }
+    }
+
     /// Runs a call and waits for its result, `wait` at most.
     pub async fn call(&self, mut call: Call, wait: Span) -> CallResult {
         let place = self.room.enter(call.payload.len())?;

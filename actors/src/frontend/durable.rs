@@ -7,10 +7,12 @@
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::{self, AckKind};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use messages::{BodyFormat, HEADER_INVOCATION, HEADER_REPLY_TO, RefusedWhy, Submit, subjects};
 use ractor::ActorRef;
+use tokio::sync::watch;
 use vocabulary::{Attempt, InvocationId, Outcome, Span};
 
 use super::call::{Call, CallError, CallResult};
@@ -19,7 +21,7 @@ use super::nats_door::{Wrong, format_of, may_be_answered, path_of, reply_parts};
 use super::recovery::GRACE;
 use super::{FrontendMessage, Shell, Waiter};
 use crate::bus::Bus;
-use crate::intake::Credits;
+use crate::intake::{Credits, is_true};
 use crate::metrics::Refusal;
 use crate::store::{DUPLICATE_WINDOW, Store};
 use crate::unrun::{self, Unrun};
@@ -40,10 +42,35 @@ pub struct DurableWaiter {
     pub(super) redelivered: bool,
 }
 
-/// Takes deliveries for as long as there are places, and hands them to the Frontend.
-pub(super) async fn pull(store: Store, frontend: ActorRef<FrontendMessage>, places: Credits) {
+/// Takes deliveries for as long as there are places, and hands them to the Frontend. When the door closes, what has come and was
+/// not handed over goes back at once, for another Frontend.
+pub(super) async fn pull(
+    store: Store,
+    frontend: ActorRef<FrontendMessage>,
+    places: Credits,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut deliveries = None;
+    tokio::select! {
+        () = pull_for_ever(&store, &frontend, &places, &mut deliveries) => {}
+        () = is_true(&mut closing) => {}
+    }
+    while let Some(Some(Ok(delivery))) =
+        deliveries.as_mut().map(|deliveries| deliveries.next().now_or_never().flatten())
+    {
+        let _ = delivery.ack_with(AckKind::Nak(None)).await;
+    }
+    let _ = frontend.cast(FrontendMessage::DoorClosed);
+}
+
+async fn pull_for_ever(
+    store: &Store,
+    frontend: &ActorRef<FrontendMessage>,
+    places: &Credits,
+    deliveries: &mut Option<pull::Stream>,
+) {
     loop {
-        if let Err(error) = pull_once(&store, &frontend, &places).await {
+        if let Err(error) = pull_once(store, frontend, places, deliveries).await {
             tracing::warn!(%error, "cannot read the durable stream; trying again");
         }
         tokio::time::sleep(PULL_AGAIN).await;
@@ -54,8 +81,9 @@ async fn pull_once(
     store: &Store,
     frontend: &ActorRef<FrontendMessage>,
     places: &Credits,
+    deliveries: &mut Option<pull::Stream>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut deliveries = store
+    let stream = store
         .submissions()
         .consumer()
         .stream()
@@ -64,6 +92,7 @@ async fn pull_once(
         .heartbeat(Duration::from_secs(5))
         .messages()
         .await?;
+    let deliveries = deliveries.insert(stream);
     loop {
         places.take().await;
         let Some(delivery) = deliveries.next().await else {

@@ -25,6 +25,9 @@ pub struct Frontend {
     pub durable_in_flight: usize,
     /// Longest time an invocation may wait for a place before it is given up, in ms.
     pub patience_ms: u64,
+    /// A Frontend that is told to end takes nothing new, and what is open may end for this long, in ms. Whoever keeps the process
+    /// must allow it ten seconds more; Kubernetes' default is 30 in all.
+    pub leave_ms: u64,
 }
 
 impl Default for Frontend {
@@ -39,6 +42,7 @@ impl Default for Frontend {
             recent_mib: 32,
             durable_in_flight: 256,
             patience_ms: 60_000,
+            leave_ms: 20_000,
         }
     }
 }

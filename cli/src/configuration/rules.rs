@@ -63,6 +63,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("frontend.recent_mib", some(1 << 20)),
         ("frontend.durable_in_flight", some(100_000)),
         ("frontend.patience_ms", Whole(1, 86_400_000)),
+        ("frontend.leave_ms", Whole(0, 3_600_000)),
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
         ("controller.allocation", OneOf(allocators())),
         ("controller.model", Path),

@@ -18,6 +18,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(8);
 
 /// The role that nats-server is to `up`.
 pub const NATS: &str = "nats-server";
+/// The role that has the doors.
+const FRONTEND: &str = "frontend";
 /// The role that keeps the fleet.
 pub const FLEET: &str = "resource-monitor";
 
@@ -25,6 +27,8 @@ pub const FLEET: &str = "resource-monitor";
 pub struct Orders<'a> {
     pub folder: &'a DataFolder,
     pub cluster: &'a str,
+    /// How long a Frontend lets open calls end.
+    pub leave: Duration,
 }
 
 impl Orders<'_> {
@@ -77,7 +81,11 @@ impl Orders<'_> {
             environment,
             hidden: hidden.collect(),
             stop_with: Signal::SIGTERM,
-            patience: if role == FLEET { FLEET_STOP_PATIENCE } else { STOP_PATIENCE },
+            patience: match role {
+                FLEET => FLEET_STOP_PATIENCE,
+                FRONTEND => STOP_PATIENCE + self.leave,
+                _ => STOP_PATIENCE,
+            },
         })
     }
 }
