@@ -25,6 +25,7 @@ use messages::{
     Report, Start, Submit, Unknown, subjects,
 };
 use policies::dispatch::{Dispatch, Ending, Input, Output, Submission};
+use policies::residency::Lending;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use vocabulary::{ControllerId, FunctionId, Moment, Outcome, Span, VmId};
 
@@ -132,7 +133,8 @@ type RunningModel = (Arc<models::Counts>, models::Runtime);
 
 /// The Controller's mind as the settings want it, and its model, where it has one.
 fn mind(settings: &Settings) -> Result<(Dispatch, Option<RunningModel>), ActorProcessingErr> {
-    let constants = settings.allocation.constants();
+    let lending = Lending::by_name(&settings.vm.lending).unwrap_or_default();
+    let constants = settings.allocation.constants(lending);
     let settings = &settings.controller;
     let placement =
         policies::placement::by_name(&settings.placement, &policies::placement::Settings::default())

@@ -305,10 +305,11 @@ impl Shell {
 
     fn carry_out(&mut self, me: &ActorRef<InvokerMessage>, output: Output) {
         match output {
-            Output::Start { sandbox, function, ceiling } => {
+            Output::Start { sandbox, function, ceiling, weight } => {
                 let path = self.paths.get(&function.id).cloned();
                 let name = format!("s{:x}-{}", self.generation, sandbox.0);
-                making::begin(&self.given, me.clone(), name, sandbox, function, path, ceiling);
+                let share = (ceiling, weight.unwrap_or(ceiling.cpu));
+                making::begin(&self.given, me.clone(), name, sandbox, function, path, share);
             }
             Output::Execute { sandbox, invocation, attempt, grant, cold } => {
                 self.execute(me, sandbox, (invocation, attempt), grant, cold);
@@ -399,7 +400,7 @@ impl Shell {
         match made.result {
             Ok(ready) => {
                 self.given.metrics.sandbox_started(&ready.definition.kind, ready.init);
-                self.residents.move_in(made.id, ready, made.ceiling);
+                self.residents.move_in(made.id, ready, made.share);
                 self.decide(me, Input::SandboxReady(made.id));
             }
             Err(failure) => {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionId, Grant, InvocationId, Mebibytes, MilliCores, Moment, Resources, Span, Usage};
 
 use crate::profile::Profile;
+use crate::residency::Lending;
 use options::Grid;
 
 /// What an allocator may look at.
@@ -187,6 +188,8 @@ pub struct Settings {
     pub above: Above,
     /// `profile` with [`Above::Waits`]: for so many thousandths of the time that it would save.
     pub patience: u32,
+    /// `profile`: how VMs lend. Where a run's ceiling stays at its reservation its booking needs no room above what it uses.
+    pub lending: Lending,
 }
 
 /// How a function comes to more CPU than it reserved.
@@ -231,6 +234,7 @@ impl Default for Settings {
             worthwhile: 100,
             above: Above::Waits,
             patience: 16_000,
+            lending: Lending::Off,
         }
     }
 }

@@ -91,8 +91,8 @@ pub enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are named by their types")]
 pub enum Output {
-    /// Make a sandbox, with this ceiling; `SandboxReady` or `SandboxFailed` must follow.
-    Start { sandbox: SandboxId, function: FunctionCard, ceiling: Resources },
+    /// Make a sandbox, with this ceiling and, if one is named, this weight; `SandboxReady` or `SandboxFailed` must follow.
+    Start { sandbox: SandboxId, function: FunctionCard, ceiling: Resources, weight: Option<MilliCores> },
     /// Run it there, after setting the sandbox's ceiling and weight to the grant's; `RunEnded` must follow. `cold`: the
     /// sandbox was made for it.
     Execute { sandbox: SandboxId, invocation: InvocationId, attempt: Attempt, grant: Grant, cold: bool },

@@ -39,6 +39,17 @@ impl Default for Settings {
     }
 }
 
+/// Who may use more than it has left, up to its reservation, must have the rest back when it uses so many thousandths of it at least: what
+/// it needs can be seen, and need not be guessed from how near it comes. A twentieth is for what a sample is off.
+const OVER: u32 = 1_050;
+
+impl Settings {
+    /// For those who are not stopped at what they have left.
+    pub fn where_nobody_is_stopped(&self) -> Self {
+        Self { threshold: self.threshold.max(OVER) }
+    }
+}
+
 /// What must be given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Due {

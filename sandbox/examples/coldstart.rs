@@ -10,7 +10,7 @@ use sandbox::{
     Code, Family, Launcher, RunContext, RunOrder, StartOrder, Verdict, Workshop, WorkshopSettings,
     sandbox_main,
 };
-use vocabulary::{Resources, Span};
+use vocabulary::{MilliCores, Resources, Span};
 
 const PYTHON: &str = "def main(args):\n    return {}\n";
 const NODE: &str = "function main(args) { return {} }\n";
@@ -90,6 +90,7 @@ async fn measure(runs: usize, spares: usize) {
                 main: None,
                 env: Vec::new(),
                 ceiling: Resources::new(1000, 256),
+                weight: MilliCores(1_000),
                 timeout: Span::seconds(10),
                 log_limit: 1 << 20,
             };

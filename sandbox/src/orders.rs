@@ -9,7 +9,7 @@
 use std::io;
 
 use bytes::Bytes;
-use vocabulary::{Resources, Span, Usage};
+use vocabulary::{MilliCores, Resources, Span, Usage};
 
 use crate::Kind;
 
@@ -41,6 +41,8 @@ pub struct StartOrder {
     pub env: Vec<(String, String)>,
     /// What the kernel lets it use, until [`Limits::set_ceiling`](crate::Limits::set_ceiling) says otherwise.
     pub ceiling: Resources,
+    /// Its part of the CPU where there is not enough for all, until [`Limits::set_weight`](crate::Limits::set_weight) says otherwise.
+    pub weight: MilliCores,
     /// The longest loading the code may take.
     pub timeout: Span,
     /// The most that loading may log, in bytes of text.

@@ -142,10 +142,11 @@ impl Spares {
         if let Some(vm) = self.groups.vm.clone() {
             let name = format!("spare-{}", self.made.fetch_add(1, Ordering::Relaxed));
             let (register, pids) = (self.groups.register.clone(), self.groups.pids_limit);
-            let joined = make_group(vm, register, name, CEILING, pids).await.and_then(|group| {
-                group.add(u32::try_from(pid).unwrap_or(0))?;
-                Ok(group)
-            });
+            let joined =
+                make_group(vm, register, name, (CEILING, CEILING.cpu), pids).await.and_then(|group| {
+                    group.add(u32::try_from(pid).unwrap_or(0))?;
+                    Ok(group)
+                });
             match joined {
                 Ok(group) => spare.group = Some(group),
                 Err(error) => {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use tokio::io::Interest;
-use vocabulary::{Mebibytes, Resources, Span};
+use vocabulary::{Mebibytes, MilliCores, Resources, Span};
 
 use crate::birth::{self, Letter, Request, Work};
 use crate::catalogue::Runtime;
@@ -245,13 +245,13 @@ impl<'a> Start<'a> {
         let Some(vm) = self.shared.group.clone() else { return Ok(None) };
         let pids = self.shared.settings.pids_limit;
         let (name, register) = (self.order.name.clone(), self.shared.register.clone());
-        make_group(vm, register, name, self.order.ceiling, pids).await.map(Some)
+        make_group(vm, register, name, (self.order.ceiling, self.order.weight), pids).await.map(Some)
     }
 
     /// The group of a spare, with the limits of this sandbox: its process is in it already.
     fn group_of_spare(&self, group: Option<Group>) -> Result<Option<Group>, GroupError> {
         if let Some(group) = &group {
-            limit(group, self.order.ceiling)?;
+            limit(group, (self.order.ceiling, self.order.weight))?;
         }
         Ok(group)
     }
@@ -378,14 +378,14 @@ pub(crate) async fn make_group(
     vm: Group,
     register: Arc<Register>,
     name: String,
-    ceiling: Resources,
+    share: (Resources, MilliCores),
     pids: u32,
 ) -> Result<Group, GroupError> {
     let group = name.clone();
     let made = tokio::task::spawn_blocking(move || {
         register.remember(vm.child(&name)?);
         let group = vm.create_child(&name)?;
-        limit(&group, ceiling)?;
+        limit(&group, share)?;
         if group.controls(Controller::Pids) {
             group.set_pids(pids)?;
         }
@@ -396,10 +396,10 @@ pub(crate) async fn make_group(
     made.await.unwrap_or_else(|error| Err(failed(error)))
 }
 
-fn limit(group: &Group, ceiling: Resources) -> Result<(), GroupError> {
+fn limit(group: &Group, (ceiling, weight): (Resources, MilliCores)) -> Result<(), GroupError> {
     group.set_limits(GroupLimits { cpu: Some(ceiling.cpu), memory: Some(ceiling.memory) })?;
     if group.controls(Controller::Cpu) {
-        group.set_weight(ceiling.cpu)?;
+        group.set_weight(weight)?;
     }
     Ok(())
 }

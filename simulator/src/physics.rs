@@ -11,7 +11,7 @@
 //! | Runs share cores by weight, none above its quota or its own parallelism, and what one leaves the others take: max-min fairness | Linux `Documentation/admin-guide/cgroup-v2.rst` (`cpu.weight` is work-conserving, `cpu.max` a hard limit), `Documentation/scheduler/sched-bwc.rst`; water-filling: Bertsekas and Gallager, *Data Networks*, 6.5.2 |
 //! | A run first waits for others (`io`), then computes. Waiting needs no core | our choice, the simplest of which a trace's duration can be made |
 //! | More cores help up to a saturation point and not beyond | Freyr (WWW'22), section 4: "saturation point"; in `rethinking_serverless` only transcoding gains beyond one core |
-//! | A weight is the ceiling's CPU | the live sandbox writes it so (`sandbox/src/start.rs`) |
+//! | A weight is the ceiling's CPU, and a sandbox in the making weighs as much as a core, where nothing is lent; else both are what the residency says | the live sandbox writes it so (`sandbox/src/start.rs`) |
 //! | Memory grows steadily from the runtime's own to the work's need, which it reaches when half of the work is done ([`RAMP_PERCENT`]), and stays | our choice: inputs are loaded first. With a ceiling below the need the kernel kills at the crossing (`memory.max`, cgroup-v2.rst) |
 //! | An idle sandbox keeps what its largest run touched | CPython returns an arena only when all of it is free (`Objects/obmalloc.c`); V8 and glibc are no different in kind |
 //! | Making a sandbox needs one core for all of its time, outside the run's ceiling | a cold start is mostly computing (starting the runtime, imports): Wang et al. (ATC'18) see it become shorter with a larger share of CPU, SOCK (ATC'18) sees imports dominate |

@@ -8,7 +8,7 @@ use messages::FunctionPath;
 use policies::residency::SandboxId;
 use ractor::ActorRef;
 use sandbox::{Code, Kind, LogLine, Sandbox, StartError, StartOrder};
-use vocabulary::{FunctionCard, Outcome, Resources, Span};
+use vocabulary::{FunctionCard, MilliCores, Outcome, Resources, Span};
 
 use super::outcome::of_start;
 use super::{Arguments, InvokerMessage};
@@ -17,7 +17,8 @@ use crate::store::FunctionDefinition;
 /// What came of it.
 pub struct Made {
     pub(super) id: SandboxId,
-    pub(super) ceiling: Resources,
+    /// Ceiling and weight that it was made with.
+    pub(super) share: (Resources, MilliCores),
     pub(super) result: Result<Ready, Failure>,
 }
 
@@ -72,12 +73,12 @@ pub(super) fn begin(
     id: SandboxId,
     function: FunctionCard,
     path: Option<FunctionPath>,
-    ceiling: Resources,
+    share: (Resources, MilliCores),
 ) {
     let given = Arc::clone(given);
     tokio::spawn(async move {
-        let result = make(&given, name, function, path, ceiling).await;
-        let _ = me.cast(InvokerMessage::Made(Box::new(Made { id, ceiling, result })));
+        let result = make(&given, name, function, path, share).await;
+        let _ = me.cast(InvokerMessage::Made(Box::new(Made { id, share, result })));
     });
 }
 
@@ -86,7 +87,7 @@ async fn make(
     name: String,
     function: FunctionCard,
     path: Option<FunctionPath>,
-    ceiling: Resources,
+    (ceiling, weight): (Resources, MilliCores),
 ) -> Result<Ready, Failure> {
     let began = SystemTime::now();
     let house = |message: String| Failure::of_house(message, began);
@@ -123,6 +124,7 @@ async fn make(
         main: (!definition.main.is_empty()).then(|| definition.main.clone()),
         env: environment(given, &definition),
         ceiling,
+        weight,
         timeout: function.timeout,
         log_limit: log_limit(&definition),
     };

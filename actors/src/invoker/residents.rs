@@ -45,13 +45,13 @@ pub(super) struct Residents(HashMap<SandboxId, Resident>);
 
 impl Residents {
     /// It has been made.
-    pub fn move_in(&mut self, id: SandboxId, ready: Ready, ceiling: Resources) {
+    pub fn move_in(&mut self, id: SandboxId, ready: Ready, (ceiling, weight): (Resources, MilliCores)) {
         let resident = Resident {
             limits: ready.sandbox.limits(),
             sandbox: Some(ready.sandbox),
+            // As the workshop has made it.
             ceiling,
-            // As the workshop makes them.
-            weight: ceiling.cpu,
+            weight,
             definition: ready.definition,
             init: ready.init,
             init_logs: ready.init_logs,

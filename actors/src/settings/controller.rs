@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use policies::residency::Lending;
 use serde::{Deserialize, Serialize};
 
 /// The deciding part.
@@ -114,6 +115,7 @@ impl Default for Allocation {
             worthwhile,
             above,
             patience,
+            lending: _,
         } = policies::allocation::Settings::default();
         Self {
             threshold_permille: threshold,
@@ -131,8 +133,8 @@ impl Default for Allocation {
 }
 
 impl Allocation {
-    /// As the policies take them.
-    pub fn constants(&self) -> policies::allocation::Settings {
+    /// As the policies take them, for VMs that lend like this.
+    pub fn constants(&self, lending: Lending) -> policies::allocation::Settings {
         policies::allocation::Settings {
             grid: policies::allocation::options::Grid {
                 cpu_step: vocabulary::MilliCores(self.cpu_step),
@@ -146,6 +148,7 @@ impl Allocation {
             worthwhile: self.worthwhile_permille,
             above: policies::allocation::Above::by_name(&self.above).unwrap_or_default(),
             patience: self.patience_permille,
+            lending,
         }
     }
 }

@@ -63,7 +63,8 @@ pub struct Vm {
     /// pool; a lender is held to what it has left until it needs more) or `elastic` (a lender keeps its ceiling and goes before
     /// others by weight; only its booking shrinks).
     pub lending: String,
-    /// A run that uses so many thousandths of what it has left is given back the rest of its reservation.
+    /// A run that uses so many thousandths of what it has left is given back the rest of its reservation. (With `elastic` it is stopped
+    /// at nothing but its reservation, and is given back CPU when it uses a twentieth more than it has left.)
     pub safeguard_permille: u32,
     /// Runs that may wait on the VM.
     pub queue_limit: u32,

@@ -326,7 +326,7 @@ impl Allocation {
             }
         }
         let rehearsal = Rehearsal {
-            constants: self.constants().constants(),
+            constants: self.constants().constants(Lending::Off),
             fleet: self.fleet(),
             needs: &needs,
             rounds,

@@ -16,6 +16,7 @@ use super::profile::ByProfile;
 use super::trial::{Trial, Verdict};
 use super::{Allocator, Ended, Fleet, Home, Request, Settings};
 use crate::profile::Expectation;
+use crate::residency::Lending;
 
 /// Nobody is left with less CPU than this.
 const CPU_MIN: MilliCores = MilliCores(50);
@@ -92,6 +93,8 @@ pub struct Learned {
 impl Learned {
     /// With this model.
     pub fn new(settings: Settings, chooser: Box<dyn Chooser>) -> Self {
+        // What it chooses among, and falls back on, is as it was while models learned: with room in every booking.
+        let settings = Settings { lending: Lending::Off, ..settings };
         let heuristic = ByProfile::new(settings.clone());
         Self { heuristic, settings, chooser, options: Vec::new(), unanswered: 0, trial: None }
     }

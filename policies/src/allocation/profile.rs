@@ -4,7 +4,8 @@
 //! how many of them there were.
 //! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back, nor
 //! memory from a function that must not run twice or has lately been killed for it. What is left is the highest that was
-//! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known. A
+//! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known; of CPU
+//! just the highest, where nobody is stopped at it (elastic lending). A
 //! function that would be faster with more than it reserved books its saturation point, as far as a VM has as much, and waits
 //! for that no longer than is worth while (and while nothing is known, it may use what lies idle): work done on eight cores in one second keeps others waiting no longer than the same
 //! work on four in two. (`profile-lent` books the reservation and borrows the rest.)
@@ -14,6 +15,7 @@ use vocabulary::{Grant, MilliCores, Resources};
 
 use super::{Above, Allocator, Request, Settings};
 use crate::profile::Expectation;
+use crate::residency::Lending;
 
 /// Nobody is left with less CPU than this: a runtime must be able to wake up.
 const CPU_MIN: u32 = 50;
@@ -35,6 +37,28 @@ impl ByProfile {
     /// What must be left of a reservation's memory, if anything is taken from it.
     pub(super) fn memory_with_room(&self, expected: &Expectation) -> u32 {
         self.with_room(expected.memory_high.0, expected).max(MEMORY_MIN)
+    }
+
+    /// What is left of a reservation's CPU. Nobody is stopped at it where lending is elastic, and there room above what is used would keep
+    /// others out and nobody from harm: a fifth of each VM, which is more than is free where nine tenths are asked for.
+    fn cpu_booked(&self, expected: &Expectation) -> u32 {
+        if self.settings.lending == Lending::Elastic {
+            self.whole(expected.cpu_high).0
+        } else {
+            self.with_room(expected.cpu_high.0, expected)
+        }
+    }
+
+    /// Where lending is elastic, what a sketch tells within a thirty-second above whole cores is taken for those: so many threads use so many
+    /// cores, and four of 2.047 are not booked on eight.
+    fn whole(&self, cpu: MilliCores) -> MilliCores {
+        let cores = MilliCores::cores(cpu.0 / 1_000);
+        let is_whole = (cpu - cores).0 * 32 <= cores.0;
+        if self.settings.lending == Lending::Elastic && is_whole && cores > MilliCores::ZERO {
+            cores
+        } else {
+            cpu
+        }
     }
 
     /// What keeps a run that needs `highest` below the safeguard's threshold, with room for doubt.
@@ -82,7 +106,7 @@ impl Allocator for ByProfile {
         }
         let mut booked = reservation;
         if expected.calm_runs >= self.settings.calibration_runs {
-            let cpu = self.with_room(expected.cpu_high.0, &expected).max(CPU_MIN);
+            let cpu = self.cpu_booked(&expected).max(CPU_MIN);
             booked.cpu.0 = self.left(reservation.cpu.0, cpu);
             if request.may_rerun && expected.memory_is_safe {
                 let memory = self.memory_with_room(&expected);
@@ -91,7 +115,7 @@ impl Allocator for ByProfile {
         }
         // A rate is never quite the ceiling; an eighth is what the sketch may be off.
         let saturation = if expected.saturation > reservation.cpu.scaled(9, 8) {
-            expected.saturation.min(self.settings.grid.most(reservation).cpu)
+            self.whole(expected.saturation).min(self.settings.grid.most(reservation).cpu)
         } else {
             MilliCores::ZERO
         };

@@ -80,6 +80,26 @@ fn whoever_knows_nothing_books_the_reservation() {
 }
 
 #[test]
+fn what_is_booked_has_room_above_what_is_used_only_where_a_booking_is_a_ceiling() {
+    for (lending, used, least, most) in [
+        (Lending::Hard, 2_000, 2_500, 3_000),
+        (Lending::Elastic, 2_000, 2_000, 2_000),
+        // What is no whole number of cores is booked as the sketch has it: at most an eighth too high, never too low.
+        (Lending::Elastic, 1_500, 1_500, 1_687),
+    ] {
+        let settings = Settings { lending, ..Settings::default() };
+        let mut one = One::of("profile", resources(4, 512));
+        one.allocator = by_name("profile", &settings).unwrap();
+        for _ in 0..8 {
+            one.runs(100, Span::millis(100), usage(used, 100));
+        }
+        let booked = one.grant_for(100).booked;
+        assert!((least..=most).contains(&booked.cpu.0), "{lending:?}: {booked}");
+        assert!(booked.memory > Mebibytes(125), "memory is not had back as easily: {booked}");
+    }
+}
+
+#[test]
 fn greedy_goes_one_step_down_while_a_tenth_is_idle_and_one_up_when_not() {
     let mut one = One::of("greedy", resources(4, 512));
     let used = usage(2_000, 100);

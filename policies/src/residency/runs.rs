@@ -203,7 +203,8 @@ impl Residency {
         };
         let made_for = Some((run.invocation, run.attempt));
         let sandbox = self.sandboxes.make(self.now, run.function, ceiling, made_for, booked);
-        outputs.push(Output::Start { sandbox, function: run.function, ceiling });
+        let weight = self.weight_in_making();
+        outputs.push(Output::Start { sandbox, function: run.function, ceiling, weight });
         self.runs.insert(run.invocation, (sandbox, run));
         true
     }
@@ -451,7 +452,8 @@ impl Residency {
                 return;
             }
             let sandbox = self.sandboxes.make(self.now, function, ceiling, None, Resources::ZERO);
-            outputs.push(Output::Start { sandbox, function, ceiling });
+            let weight = self.weight_in_making();
+            outputs.push(Output::Start { sandbox, function, ceiling, weight });
         }
     }
 }

@@ -7,7 +7,7 @@ use sandbox::{
     Code, Enforce, Family, Kind, Launcher, RunContext, RunOrder, RunReport, Sandbox, StartError, StartOrder,
     Verdict, Workshop, WorkshopSettings,
 };
-use vocabulary::{Resources, Span};
+use vocabulary::{MilliCores, Resources, Span};
 
 pub struct House {
     pub workshop: Workshop,
@@ -90,6 +90,7 @@ pub fn order(family: Family, code: impl Into<Bytes>, binary: bool) -> StartOrder
         main: None,
         env: Vec::new(),
         ceiling: Resources::new(1000, 256),
+        weight: MilliCores(1_000),
         timeout: Span::seconds(60),
         log_limit: 10_000,
     }

@@ -51,7 +51,8 @@ pub struct Contender {
 impl Contender {
     /// One of `policies::allocation::NAMES`, with its default constants.
     pub fn named(name: &'static str, lending: Lending) -> Self {
-        let allocator = || allocation::by_name(name, &allocation::Settings::default());
+        let constants = allocation::Settings { lending, ..allocation::Settings::default() };
+        let allocator = move || allocation::by_name(name, &constants);
         assert!(allocator().is_some(), "there is no allocator '{name}'");
         Self {
             name: name.to_owned(),

@@ -34,7 +34,7 @@ pub struct Load {
 
 impl Load {
     /// Making a sandbox, which takes `alone` on an idle machine.
-    pub fn making(alone: Span) -> Self {
+    pub fn making(alone: Span, weight: Option<MilliCores>) -> Self {
         let one_core = MilliCores::cores(1);
         Self {
             work: Work {
@@ -45,7 +45,7 @@ impl Load {
                 input_bytes: 0,
             },
             ceiling: Resources { cpu: one_core, memory: Mebibytes(u32::MAX) },
-            weight: u64::from(one_core.0),
+            weight: u64::from(weight.unwrap_or(one_core).0),
             timeout: Span::FOREVER,
             resident: Mebibytes::ZERO,
             quota: Quota::NONE,

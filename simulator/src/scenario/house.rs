@@ -62,11 +62,13 @@ impl Scenario {
         let unread = "a scenario is checked when it is read";
         house.seed = self.seed;
         house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
-        house.allocator = allocation::by_name(&self.allocation, &self.allocation_settings).expect(unread);
+        let lending = Lending::by_name(&self.lending).expect(unread);
+        let constants = allocation::Settings { lending, ..self.allocation_settings.clone() };
+        house.allocator = allocation::by_name(&self.allocation, &constants).expect(unread);
         house.reliability = reliability::by_name(&self.reliability).expect(unread);
         house.residency = residency::Settings {
             keep_alive: seconds(self.keep_alive_seconds),
-            lending: Lending::by_name(&self.lending).expect(unread),
+            lending,
             safeguard: safeguard::Settings { threshold: self.safeguard_permille },
             ..Default::default()
         };

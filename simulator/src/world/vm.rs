@@ -302,10 +302,11 @@ impl World {
         };
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         match output {
-            O::Start { sandbox, function, .. } => {
+            O::Start { sandbox, function, weight, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
                 let alone = self.house.function(function.id).cold_start;
-                let task = vm.machine.begin(now, Load::making(alone), For::Making(sandbox), &mut self.plans);
+                let load = Load::making(alone, weight);
+                let task = vm.machine.begin(now, load, For::Making(sandbox), &mut self.plans);
                 let quota = Quota::new(phase);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY, quota });
             }

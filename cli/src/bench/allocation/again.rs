@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use policies::residency::Lending;
 use serde::Deserialize;
 use vocabulary::Span;
 
@@ -58,7 +59,7 @@ pub(super) fn foretell(asked: Allocation, file: &Path) -> Outcome<Vec<Row>> {
     let length = Span::millis(asked.slot_ms * asked.slots() as u64);
     let changes = shrinks::of_round(&fleet, length.into());
     let rehearsal = Rehearsal {
-        constants: asked.constants().constants(),
+        constants: asked.constants().constants(Lending::Off),
         fleet,
         needs: &measured.alone,
         rounds: &rounds,

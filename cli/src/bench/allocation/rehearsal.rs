@@ -92,8 +92,10 @@ impl Rehearsal<'_> {
         house.seed = seed;
         house.quotas = Quotas::InPeriods { host: self.host };
         house.placement = placement::by_name(&contender.placement, &placement::Settings::default())?;
-        house.allocator = allocation::by_name(&contender.allocator, &self.constants)?;
-        house.residency.lending = Lending::by_name(&contender.lending)?;
+        let lending = Lending::by_name(&contender.lending)?;
+        let constants = allocation::Settings { lending, ..self.constants.clone() };
+        house.allocator = allocation::by_name(&contender.allocator, &constants)?;
+        house.residency.lending = lending;
         house.patience = PATIENCE;
         house.aftermath = PATIENCE;
         house.measure_from = Moment::ORIGIN + measured_from;

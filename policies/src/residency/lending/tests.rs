@@ -123,6 +123,29 @@ impl Vm {
 // gives and the other takes.
 
 #[test]
+fn where_something_is_lent_a_sandbox_in_the_making_weighs_little_until_it_runs() {
+    for (lending, weight) in [
+        (Lending::Off, None),
+        (Lending::Hard, Some(MilliCores(40))),
+        (Lending::Elastic, Some(MilliCores(40))),
+    ] {
+        let (mut vm, reserved) = (vm(lending), Resources::new(4_000, 256));
+        let said = vm.hears(Input::Run {
+            from: ControllerId(1),
+            invocation: InvocationId(1),
+            attempt: Attempt(1),
+            function: card(1, reserved),
+            grant: Grant::fixed(reserved),
+        });
+        let [Output::Start { sandbox, weight: told, .. }] = said[..] else { panic!("{said:?}") };
+        assert_eq!(told, weight, "{lending:?}");
+        let said = vm.hears(Input::SandboxReady(sandbox));
+        let [Output::Execute { grant, .. }] = said[..] else { panic!("{said:?}") };
+        assert_eq!(grant.cpu_weight(), MilliCores(4_000), "{lending:?}");
+    }
+}
+
+#[test]
 fn within_one_function_a_run_with_a_small_input_lends_to_one_with_a_large() {
     let mut vm = vm(Lending::Hard);
     let small = vm.lends(1, 4_000, 1_000, 500);
@@ -292,6 +315,8 @@ fn elastic_lenders_keep_their_ceiling_and_go_before_others() {
     assert_eq!(vm.told[&lender], (Resources::new(4_000, 256), MilliCores(16_000)));
     assert_eq!(vm.told[&borrower], (Resources::new(6_000, 256), MilliCores(2_000)));
     assert_eq!(vm.mind.booked().cpu, MilliCores(3_000));
+    vm.uses(lender, 1_049, 100);
+    assert_eq!(vm.mind.booked().cpu, MilliCores(3_000), "it uses what it was expected to use");
     assert_eq!(vm.uses(lender, 3_000, 100), [], "nothing to change: it has it already");
     assert_eq!(vm.mind.booked().cpu, MilliCores(6_000), "but it is promised to nobody else now");
     assert_eq!(vm.told[&lender].1, MilliCores(16_000), "it stays before others");
