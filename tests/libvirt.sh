@@ -124,13 +124,13 @@ sys.exit(not opened)' "$1"; }
 import json, sys
 vms = json.load(sys.stdin)
 vms = vms.get("vms", vms) if isinstance(vms, dict) else vms
-found = [vm["capacity"][sys.argv[1]] for vm in vms]
+found = [vm[sys.argv[1]] for vm in vms]
 sys.exit(not any(eval(f"{one} {sys.argv[2]} {sys.argv[3]}") for one in found))' "$@"
     }
     virsh -q -c qemu:///system setvcpus "windfall-libvirt-$vm" 2 --live
-    eventually 60 "a second CPU is seen" has cpu '==' 2000
+    eventually 60 "a second CPU is seen" has cpu_millicores '==' 2000
     virsh -q -c qemu:///system setmem "windfall-libvirt-$vm" 600M --live
-    eventually 60 "less memory is seen" has memory '<' 560
+    eventually 60 "less memory is seen" has memory_mib '<' 560
     say "It has grown and shrunk: $("$windfall" vm list | tail -n 1)"
     runs_there || fail "it does not run any more"
 
