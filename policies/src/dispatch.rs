@@ -190,6 +190,8 @@ pub struct Dispatch {
     starving_checked: Moment,
     /// See [`Dispatch::next_wakeup`]; the same until the next input.
     wish: Option<Moment>,
+    /// The earliest of such wishes since we were woken for one: so long an alarm is only to see whether we sleep.
+    woken_for: Moment,
 }
 
 impl Dispatch {
@@ -225,6 +227,7 @@ impl Dispatch {
             pump_due: None,
             starving_checked: Moment::ORIGIN,
             wish: None,
+            woken_for: Moment::NEVER,
         }
     }
 
@@ -237,9 +240,12 @@ impl Dispatch {
     /// Takes one input and appends what should follow. `now` never goes back; if it does, it is taken to stand still.
     pub fn handle(&mut self, now: Moment, input: Input, outputs: &mut Vec<Output>) {
         self.pass_time(now);
-        if matches!(input, Input::Woke) && self.wish.is_none_or(|wish| self.now < wish) {
-            // Nothing is due. It was to see whether we sleep.
-            return;
+        if matches!(input, Input::Woke) {
+            if self.now < self.woken_for {
+                // Nothing was due. It was to see whether we sleep.
+                return;
+            }
+            self.woken_for = Moment::NEVER;
         }
         let mut freed = None;
         match input {
@@ -298,6 +304,7 @@ impl Dispatch {
         self.end_warm_waits(outputs);
         self.pump(freed, outputs);
         self.wish = self.wishes();
+        self.woken_for = self.woken_for.min(self.wish.unwrap_or(Moment::NEVER));
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
