@@ -199,8 +199,11 @@ fn whoever_allocates_and_however_is_lent_nothing_is_promised_twice_and_a_replay_
 fn while_nobody_lends_nobody_is_looked_at() {
     let events = |allocator, lending| play(busy(allocator, lending, 1)).0.events;
     let none = events("fixed", Lending::Off);
-    assert_eq!(events("fixed", Lending::Elastic), none);
-    assert!(events("oracle", Lending::Elastic) > none);
+    // Sandboxes in the making weigh less where something could be lent, so that some ends come at other moments: not one event in a hundred.
+    let fixed = events("fixed", Lending::Elastic);
+    assert!(fixed.abs_diff(none) * 100 < none, "{fixed} and {none}");
+    let looked_at = events("oracle", Lending::Elastic);
+    assert!(looked_at > none + none / 10, "{looked_at} and {none}");
 }
 
 #[test]
