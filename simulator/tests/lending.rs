@@ -199,11 +199,13 @@ fn whoever_allocates_and_however_is_lent_nothing_is_promised_twice_and_a_replay_
 fn while_nobody_lends_nobody_is_looked_at() {
     let events = |allocator, lending| play(busy(allocator, lending, 1)).0.events;
     let none = events("fixed", Lending::Off);
-    // Sandboxes in the making weigh less where something could be lent, so that some ends come at other moments: not one event in a hundred.
+    // Sandboxes in the making weigh less where something could be lent, so that some ends come at other moments, and more or fewer spares are
+    // made: not one event in twenty. Looks would be several times as many events.
     let fixed = events("fixed", Lending::Elastic);
-    assert!(fixed.abs_diff(none) * 100 < none, "{fixed} and {none}");
+    assert!(fixed.abs_diff(none) * 20 < none, "{fixed} and {none}");
     let looked_at = events("oracle", Lending::Elastic);
-    assert!(looked_at > none + none / 10, "{looked_at} and {none}");
+    println!("nobody lends: {none} and {fixed} events; the oracle does: {looked_at}");
+    assert!(looked_at > 2 * none, "{looked_at} and {none}");
 }
 
 #[test]
