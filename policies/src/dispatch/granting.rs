@@ -11,7 +11,7 @@ use vocabulary::{FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outc
 use super::open::Open;
 use super::{Dispatch, Ending, GivenUp, Output, Seen, Submission};
 use crate::allocation::{Ended, Fleet, Home, Request};
-use crate::placement::{Ask, Binding, Ran};
+use crate::placement::{Ask, Binding, Ran, Slot};
 use crate::reliability::Kinds;
 
 /// How much sooner a run should end with what was booked for it above its reservation, if it can use all of that.
@@ -74,18 +74,22 @@ impl Dispatch {
         })
     }
 
+    /// Where a function goes next: on a VM of the first kind that has one for it.
+    pub(super) fn next_home(&mut self, card: &FunctionCard, kinds: Kinds) -> Option<Slot> {
+        self.kinds_to_try(kinds, card.reservation).find_map(|kind| {
+            let ask = Ask {
+                function: card.id,
+                revision: card.revision,
+                demand: card.reservation,
+                concurrency_milli: 0,
+                kind,
+            };
+            self.placement.next_home(&self.books, &ask)
+        })
+    }
+
     fn home_of(&mut self, card: &FunctionCard, kinds: Kinds) -> Option<Home> {
-        let kinds = self.kinds_to_try(kinds, card.reservation);
-        let ask = |kind| Ask {
-            function: card.id,
-            revision: card.revision,
-            demand: card.reservation,
-            concurrency_milli: 0,
-            kind,
-        };
-        let mut homes = kinds.filter_map(|kind| self.placement.next_home(&self.books, &ask(kind)));
-        let slot = homes.next()?;
-        drop(homes);
+        let slot = self.next_home(card, kinds)?;
         let capacity = self.books.capacity(slot);
         Some(Home {
             capacity,

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use vocabulary::{FunctionCard, FunctionId, Span};
 
 use super::{Dispatch, Output};
-use crate::placement::{Ask, Slot};
+use crate::placement::Slot;
 
 /// Two calls that follow each other within so many times the length of a run may overlap the next time: one in so many does, where they
 /// come by chance.
@@ -71,17 +71,7 @@ impl Dispatch {
 
     /// So many more than run or are idle there.
     fn prewarm_where_it_goes_next(&mut self, card: &FunctionCard, more: u32, outputs: &mut Vec<Output>) {
-        let kinds = self.kinds_to_try(self.kinds(card), card.reservation);
-        let ask = |kind| Ask {
-            function: card.id,
-            revision: card.revision,
-            demand: card.reservation,
-            concurrency_milli: 0,
-            kind,
-        };
-        let mut next_homes = kinds.filter_map(|kind| self.placement.next_home(&self.books, &ask(kind)));
-        let Some(slot) = next_homes.next() else { return };
-        drop(next_homes);
+        let Some(slot) = self.next_home(card, self.kinds(card)) else { return };
         let vm = self.books.vm(slot);
         let there = self.books.idle(card.id, card.revision, slot) + self.running_at(slot, card.id);
         outputs.push(Output::Prewarm { vm, function: *card, count: there + more });
