@@ -1,5 +1,7 @@
 //! What users of the NATS door see: headers and body formats. Promises to strangers, so they change last.
 
+use serde::{Deserialize, Serialize};
+
 /// Header: format of the body, `application/json` (the default) or `application/msgpack`. The answer comes in
 /// the format of the request.
 pub const HEADER_CONTENT_TYPE: &str = "Content-Type";
@@ -22,7 +24,8 @@ pub const HEADER_TRACEPARENT: &str = "traceparent";
 pub const HEADER_TRACESTATE: &str = "tracestate";
 
 /// Format of a body at the NATS door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BodyFormat {
     /// `application/json`.
     #[default]

@@ -104,6 +104,7 @@ impl Shell {
             path: submit.path.clone(),
             namespace: submit.namespace.clone(),
             reply_to: submit.reply_to.clone(),
+            caller: submit.caller.clone(),
             grant,
             waited,
             payload: submit.payload.clone(),
