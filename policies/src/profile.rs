@@ -131,6 +131,11 @@ impl Profile {
         self.buckets.expect(input_bytes, self.memory_pause == 0)
     }
 
+    /// The same for whoever gives back at once what was guessed wrongly: one run is enough to go by, and speaks for inputs of most sizes.
+    pub fn guess(&self, input_bytes: u32) -> Option<Expectation> {
+        self.buckets.guess(input_bytes, self.memory_pause == 0)
+    }
+
     /// Invocations per second, in thousandths, over the last minute.
     pub fn rate_milli_hz(&self, now: Moment) -> u64 {
         self.arrivals.milli_hz(now)

@@ -39,10 +39,11 @@ pub struct Work {
 }
 
 impl Work {
-    /// How long it takes alone with so many cores.
+    /// How long it takes alone with so many cores: up to the first whole microsecond at which it has had everything, as a run ends. (Rounded
+    /// down, a run of a hundred microseconds would be a hundredth slower than itself.)
     pub fn alone_on(&self, cpu: MilliCores) -> Span {
         let cpu = u64::from(cpu.min(self.saturation).0).max(1);
-        Span(self.io.0.saturating_add(self.cpu.0.saturating_mul(1_000) / cpu).max(1))
+        Span(self.io.0.saturating_add(self.cpu.0.saturating_mul(1_000).div_ceil(cpu)).max(1))
     }
 
     /// As an allocator is told that may know it; so much CPU is reserved.

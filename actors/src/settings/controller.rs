@@ -92,7 +92,7 @@ pub struct Allocation {
     /// ...up to so many of them.
     pub memory_steps: u32,
     /// `profile`: runs of an input size that are seen before anything is taken from the next, and again after one to which its
-    /// reservation had to be given back.
+    /// reservation had to be given back. With elastic lending one run tells enough of CPU.
     pub calibration_runs: u32,
     /// `profile`: what is added to what is expected when nothing is known, in thousandths; less with every run.
     pub doubt_permille: u32,

@@ -3,13 +3,14 @@
 use policies::allocation::freyr::Freyr;
 use policies::allocation::learned::{Chooser, Learned};
 use policies::allocation::{Allocator, Settings};
+use policies::residency::Lending;
 
-/// Ours.
-pub fn learned(chooser: Box<dyn Chooser>) -> Box<dyn Allocator> {
-    Box::new(Learned::new(Settings::default(), chooser))
+/// Ours, for VMs that lend in this way.
+pub fn learned(chooser: Box<dyn Chooser>, lending: Lending) -> Box<dyn Allocator> {
+    Box::new(Learned::new(Settings { lending, ..Settings::default() }, chooser))
 }
 
-/// Freyr's.
-pub fn freyr(chooser: Box<dyn Chooser>) -> Box<dyn Allocator> {
+/// Freyr's, to which that is all the same.
+pub fn freyr(chooser: Box<dyn Chooser>, _: Lending) -> Box<dyn Allocator> {
     Box::new(Freyr::new(Settings::default(), chooser))
 }

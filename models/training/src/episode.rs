@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use policies::allocation::learned::{Chooser, Observation};
 use policies::allocation::{Allocator, Ended, Request};
+use policies::residency::Lending;
 use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionId, Grant, Moment, Resources, Span};
 
@@ -251,7 +252,7 @@ impl Allocator for Recorder {
 }
 
 /// A kind of allocator that asks a chooser.
-pub type Allocators = fn(Box<dyn Chooser>) -> Box<dyn Allocator>;
+pub type Allocators = fn(Box<dyn Chooser>, Lending) -> Box<dyn Allocator>;
 
 /// One that is to be watched in a house: put its allocator in there, play, and then see what it [`Watched::says`].
 pub struct Watched(Arc<Mutex<Book>>);
@@ -275,7 +276,8 @@ impl Watched {
     ) -> (Self, Box<dyn Allocator>) {
         let book = Arc::new(Mutex::new(Book::default()));
         let chooser = Sampler { pupil, set, chance, book: book.clone() };
-        let inner = allocators(Box::new(chooser));
+        // As the houses of lessons and examinations lend.
+        let inner = allocators(Box::new(chooser), Lending::Elastic);
         (Self(book.clone()), Box::new(Recorder { inner, book }))
     }
 

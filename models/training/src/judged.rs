@@ -46,7 +46,7 @@ pub fn contender(kind: Kind, model: &[u8], lending: Lending) -> Result<Contender
         return Err(NotOurs(format!("its features are '{}'", names.join(","))));
     }
     let network = Arc::new(network);
-    let make = move || kind.allocators()(Box::new(ByNetwork::new(network.clone(), set)));
+    let make = move || kind.allocators()(Box::new(ByNetwork::new(network.clone(), set)), lending);
     Ok(Contender { name: kind.name().to_owned(), lending, safeguarded: true, allocator: Arc::new(make) })
 }
 

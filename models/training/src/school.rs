@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use models::features::FeatureSet;
 use policies::allocation::Allocator;
+use policies::residency::Lending;
 use serde::{Deserialize, Serialize};
 use simulator::House;
 
@@ -269,7 +270,8 @@ pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
 
 /// The same where lessons are taken elsewhere.
 pub fn examine_named_in(course: &Course, plan: &Plan, threads: usize, name: &str) -> Option<f64> {
-    let settings = policies::allocation::Settings::default();
+    // As these houses lend.
+    let settings = policies::allocation::Settings { lending: Lending::Elastic, ..Default::default() };
     policies::allocation::by_name(name, &settings)?;
     Some(examine_in(course, plan, threads, || {
         Watched::other(policies::allocation::by_name(name, &settings).expect("it was there"))

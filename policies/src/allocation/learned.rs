@@ -16,7 +16,6 @@ use super::profile::ByProfile;
 use super::trial::{Trial, Verdict};
 use super::{Allocator, Ended, Fleet, Home, Request, Settings};
 use crate::profile::Expectation;
-use crate::residency::Lending;
 
 /// Nobody is left with less CPU than this.
 const CPU_MIN: MilliCores = MilliCores(50);
@@ -93,8 +92,6 @@ pub struct Learned {
 impl Learned {
     /// With this model.
     pub fn new(settings: Settings, chooser: Box<dyn Chooser>) -> Self {
-        // What it chooses among, and falls back on, is as it was while models learned: with room in every booking.
-        let settings = Settings { lending: Lending::Off, ..settings };
         let heuristic = ByProfile::new(settings.clone());
         Self { heuristic, settings, chooser, options: Vec::new(), unanswered: 0, trial: None }
     }
@@ -144,16 +141,14 @@ impl Learned {
         let (reservation, grid) = (request.reservation, self.settings.grid);
         self.options.clear();
         self.options.push(heuristic.booked);
-        let calm = expected.calm_runs >= self.settings.calibration_runs;
-        let least = if calm {
-            let memory = if request.may_rerun && expected.memory_is_safe {
+        let calm = self.heuristic.may_take_cpu(expected);
+        let least = Resources {
+            cpu: if calm { expected.cpu_median } else { reservation.cpu },
+            memory: if self.heuristic.may_take_memory(request, expected) {
                 Mebibytes(self.heuristic.memory_with_room(expected))
             } else {
                 reservation.memory
-            };
-            Resources { cpu: expected.cpu_median, memory }
-        } else {
-            reservation
+            },
         };
         let has = request.home.map_or(reservation.cpu, |home| home.capacity.cpu);
         let most = heuristic.ceiling.cpu.min(has).max(reservation.cpu);
@@ -207,8 +202,8 @@ impl Allocator for Learned {
 
     fn grant(&mut self, request: &Request<'_>) -> Grant {
         let heuristic = self.heuristic.grant(request);
-        let Some(expected) = request.profile.expect(request.input_bytes) else { return heuristic };
-        if expected.runs < self.settings.calibration_runs {
+        let Some(expected) = self.heuristic.expected(request) else { return heuristic };
+        if expected.runs < self.heuristic.known_after() {
             return heuristic;
         }
         self.list_options(request, &expected, heuristic);

@@ -3,7 +3,8 @@
 //! **Knows:** the [`Expectation`] for this size: the highest CPU rate and memory of the recent runs, their saturation point, and
 //! how many of them there were.
 //! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back, nor
-//! memory from a function that must not run twice or has lately been killed for it. What is left is the highest that was
+//! memory from a function that must not run twice or has lately been killed for it. One run tells enough of CPU where nobody is stopped at
+//! what is booked for it (elastic lending), three where somebody is, and three of memory, which nobody gives back. What is left is the highest that was
 //! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known; of CPU
 //! just the highest, where nobody is stopped at it (elastic lending). A
 //! function that would be faster with more than it reserved books its saturation point, as far as a VM has as much, and waits
@@ -47,6 +48,38 @@ impl ByProfile {
         } else {
             self.with_room(expected.cpu_high.0, expected)
         }
+    }
+
+    /// What is known of such a run.
+    pub(super) fn expected(&self, request: &Request<'_>) -> Option<Expectation> {
+        match self.settings.lending {
+            Lending::Elastic => request.profile.guess(request.input_bytes),
+            Lending::Off | Lending::Hard => request.profile.expect(request.input_bytes),
+        }
+    }
+
+    /// So many runs are seen before CPU is taken from the next. Where lending is elastic a wrong guess is seen within 20 ms and costs its run
+    /// nothing, while each run that keeps all of its reservation for want of being known keeps others waiting: of a thousand functions that are called rarely
+    /// those were most.
+    pub(super) fn known_after(&self) -> u32 {
+        match self.settings.lending {
+            Lending::Elastic => self.settings.calibration_runs.min(1),
+            Lending::Off | Lending::Hard => self.settings.calibration_runs,
+        }
+    }
+
+    fn is_calm(&self, expected: &Expectation) -> bool {
+        expected.calm_runs >= self.settings.calibration_runs
+    }
+
+    /// Whether CPU may be taken from one that is known; not soon after a run that needed its reservation.
+    pub(super) fn may_take_cpu(&self, expected: &Expectation) -> bool {
+        self.is_calm(expected) || (expected.runs >= self.known_after() && expected.calm_runs == expected.runs)
+    }
+
+    /// The same for memory.
+    pub(super) fn may_take_memory(&self, request: &Request<'_>, expected: &Expectation) -> bool {
+        self.is_calm(expected) && request.may_rerun && expected.memory_is_safe
     }
 
     /// Where lending is elastic, what a sketch tells within a thirty-second above whole cores is taken for those: so many threads use so many
@@ -97,21 +130,21 @@ impl Allocator for ByProfile {
         let reservation = request.reservation;
         // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
         let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
-        let Some(expected) = request.profile.expect(request.input_bytes) else {
+        let Some(expected) = self.expected(request) else {
             return Grant::new(reservation, curious);
         };
         let lasts = expected.duration;
-        if expected.runs < self.settings.calibration_runs {
+        if expected.runs < self.known_after() {
             return Grant { lasts, ..Grant::new(reservation, curious) };
         }
         let mut booked = reservation;
-        if expected.calm_runs >= self.settings.calibration_runs {
+        if self.may_take_cpu(&expected) {
             let cpu = self.cpu_booked(&expected).max(CPU_MIN);
             booked.cpu.0 = self.left(reservation.cpu.0, cpu);
-            if request.may_rerun && expected.memory_is_safe {
-                let memory = self.memory_with_room(&expected);
-                booked.memory.0 = self.left(reservation.memory.0, memory);
-            }
+        }
+        if self.may_take_memory(request, &expected) {
+            let memory = self.memory_with_room(&expected);
+            booked.memory.0 = self.left(reservation.memory.0, memory);
         }
         // A rate is never quite the ceiling; an eighth is what the sketch may be off.
         let saturation = if expected.saturation > reservation.cpu.scaled(9, 8) {

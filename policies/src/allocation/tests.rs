@@ -219,6 +219,23 @@ fn by_profile_nothing_is_taken_before_three_runs_and_then_all_but_the_peak_and_a
 }
 
 #[test]
+fn by_profile_one_run_tells_enough_of_cpu_where_nobody_is_stopped_at_it() {
+    let mut one = One::of("profile", resources(4, 512));
+    one.allocator =
+        by_name("profile", &Settings { lending: Lending::Elastic, ..Settings::default() }).unwrap();
+    assert_eq!(one.runs(100, Span::millis(80), usage(1_000, 100)).booked, resources(4, 512));
+    for input_bytes in [100, 5, 1_000] {
+        assert_eq!(one.grant_for(input_bytes).booked, resources(1, 512), "all of its memory");
+    }
+    one.runs(100, Span::millis(80), Usage { safeguarded: true, ..usage(3_000, 100) });
+    for _ in 0..3 {
+        assert_eq!(one.runs(100, Span::millis(80), usage(1_000, 100)).booked, resources(4, 512));
+    }
+    let after = one.grant_for(100).booked;
+    assert!(after.cpu >= MilliCores(3_000) && after.memory < Mebibytes(512), "{after}");
+}
+
+#[test]
 fn by_profile_one_that_was_held_back_books_what_it_can_use_or_borrows_it() {
     let held_back = Usage { throttled: Span::millis(240), ..usage(1_000, 100) };
     let grants = |name, home: Option<Home>| {

@@ -193,20 +193,30 @@ impl Buckets {
     /// By runs of this size; where there are none, by those of the next larger one, which counts for less; where these are too
     /// few, by what is known of other sizes.
     pub fn expect(&self, input_bytes: u32, memory_is_safe: bool) -> Option<Expectation> {
+        self.judged_by(input_bytes, KIN_RUNS, memory_is_safe)
+    }
+
+    /// The same, where one run is enough to speak for its size, for smaller ones, and for inputs sixteen times as large; of memory only where two
+    /// sizes are alike in it. For whoever gives back at once what was guessed wrongly.
+    pub fn guess(&self, input_bytes: u32, memory_is_safe: bool) -> Option<Expectation> {
+        self.judged_by(input_bytes, 1, memory_is_safe)
+    }
+
+    fn judged_by(&self, input_bytes: u32, enough: u32, memory_is_safe: bool) -> Option<Expectation> {
         let size = size_of(input_bytes);
         let from = self.all.partition_point(|bucket| bucket.size < size);
         let near = (self.all.get(from))
             .filter(|next| next.size - size <= NEIGHBOUR)
             .and_then(|next| next.expect(next.size - size, memory_is_safe));
-        if near.is_some_and(|near| near.runs >= KIN_RUNS) {
+        if near.is_some_and(|near| near.runs >= enough) {
             return near;
         }
         let last = self.all.last()?;
         let kin = if size <= last.size {
-            Self::together(&self.all[from..], memory_is_safe)
+            Self::together(&self.all[from..], enough, memory_is_safe)
         } else if size <= last.size + KIN_BEYOND {
-            Self::together(&self.all, memory_is_safe)
-                .filter(|_| self.all.len() > 1)
+            Self::together(&self.all, enough, memory_is_safe)
+                .filter(|_| enough < KIN_RUNS || self.all.len() > 1)
                 .and_then(|kin| self.alike(kin))
         } else {
             None
@@ -215,11 +225,11 @@ impl Buckets {
     }
 
     /// The most that any of these sizes needs; how long it takes, and how much more would be of use, as the first of them says.
-    fn together(sizes: &[Bucket], memory_is_safe: bool) -> Option<Expectation> {
+    fn together(sizes: &[Bucket], enough: u32, memory_is_safe: bool) -> Option<Expectation> {
         let all = || sizes.iter().filter_map(|bucket| bucket.expect(0, memory_is_safe));
         let like = all().next()?;
         let runs = all().map(|one| one.runs).fold(0, u32::saturating_add);
-        if runs < KIN_RUNS {
+        if runs < enough {
             return None;
         }
         // One size that needed its reservation back speaks for all.
@@ -246,7 +256,7 @@ impl Buckets {
         };
         let are_alike = |most: u32, least: u64| u64::from(most) * 1_000 <= least * ALIKE;
         let cpu = are_alike(kin.cpu_high.0, least(|one| one.cpu_high.0));
-        let memory = are_alike(kin.memory_high.0, least(|one| one.memory_high.0));
+        let memory = self.all.len() > 1 && are_alike(kin.memory_high.0, least(|one| one.memory_high.0));
         cpu.then_some(Expectation { memory_is_safe: kin.memory_is_safe && memory, ..kin })
     }
 }
@@ -293,6 +303,19 @@ mod tests {
         assert_eq!(buckets.expect(400, true).unwrap().runs, 1, "half as sure");
         assert_eq!(buckets.expect(100, true), None, "too far away");
         assert_eq!(buckets.expect(2_000, true), None, "a larger one may need more");
+    }
+
+    #[test]
+    fn one_run_is_enough_for_a_guess_about_any_size_that_is_not_much_larger() {
+        let buckets = learned(&[(1_000, seen(5, 500, 40, 0))]);
+        for near in [1, 400, 1_000, 16_000] {
+            let guess = buckets.guess(near, true).unwrap();
+            assert!(guess.runs == 1 && guess.cpu_high <= MilliCores(570), "{near}: {guess:?}");
+        }
+        assert_eq!(buckets.guess(100_000, true), None, "who knows");
+        assert!(!buckets.guess(16_000, true).unwrap().memory_is_safe, "nobody has seen how it grows");
+        assert_eq!(buckets.expect(1, true), None);
+        assert_eq!(Buckets::default().guess(1, true), None);
     }
 
     #[test]

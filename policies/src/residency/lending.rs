@@ -58,10 +58,11 @@ pub(super) struct Book {
     pub safeguarded: u64,
 }
 
-/// Where something is lent, a sandbox in the making has the weight of a twenty-fifth of a core: what it uses is in nobody's booking, and on a VM whose
+/// Where something is lent, a sandbox in the making has the weight of a fiftieth of a core: what it uses is in nobody's booking, and on a VM whose
 /// cores are all in use it would slow those down who have lent or booked them, by an eighth or a fourth with one or two in the
-/// making on eight cores. It takes what is left.
-const WEIGHT_IN_MAKING: MilliCores = MilliCores(40);
+/// making on eight cores. It takes what is left. Of 10, 20, 40, 100 and 1,000 millicores, on minutes and seeds by which nobody is judged (`docs/figures/lending.md`),
+/// 20 is the most with which no run was slowed down by more than two hundredths; the kernel takes no less than 10.
+const WEIGHT_IN_MAKING: MilliCores = MilliCores(20);
 
 impl Residency {
     /// The weight of a sandbox until it is ready; `None`: as its ceiling.

@@ -40,7 +40,7 @@ fn while_another_is_idle_no_spare_is_made() {
 
 #[test]
 fn a_function_whose_calls_are_far_apart_gets_no_spare() {
-    for (after_s, spare) in [(30, true), (34, false)] {
+    for (after_s, spare) in [(60, true), (68, false)] {
         let mut house = house_that_has_run(8, Settings::default());
         house.now = after_s * 1_000;
         reports(&mut house, 8, 1);

@@ -126,8 +126,8 @@ impl Vm {
 fn where_something_is_lent_a_sandbox_in_the_making_weighs_little_until_it_runs() {
     for (lending, weight) in [
         (Lending::Off, None),
-        (Lending::Hard, Some(MilliCores(40))),
-        (Lending::Elastic, Some(MilliCores(40))),
+        (Lending::Hard, Some(MilliCores(20))),
+        (Lending::Elastic, Some(MilliCores(20))),
     ] {
         let (mut vm, reserved) = (vm(lending), Resources::new(4_000, 256));
         let said = vm.hears(Input::Run {
