@@ -327,7 +327,7 @@ impl Shell {
         self.given.metrics.submitted();
         if let Some(known) = self.held.get_mut(submit.invocation) {
             // Another Frontend may wait for it now.
-            (known.reply_to, known.caller) = (submit.reply_to, submit.caller);
+            known.reply_to = submit.reply_to;
             self.given.metrics.duplicate();
             return;
         }

@@ -2,14 +2,12 @@
 //!
 //! **Lives:** any number per house; nothing of it is shared or kept.
 //! **Hears:** calls from the HTTP door ([`desk`]), `windfall.invoke.*.*` ([`nats_door`]), the durable stream
-//! ([`durable`]); [`messages::Reply`] from Invokers and Controllers; [`messages::Heard`] from Invokers; announcements of
-//! Controllers.
+//! ([`durable`]); [`Reply`] from Invokers and Controllers; announcements of Controllers.
 //! **Says:** [`Submit`] to the Controller that owns the function; the answer to the caller.
 //! **Owns:** one [`Book`] of open calls and the list of live [`Controllers`].
 //! **If it dies:** HTTP and NATS callers see an error and call again; durable work is delivered to another Frontend
 //! by JetStream, under the same invocation id.
 
-mod answering;
 pub mod argument;
 mod book;
 pub mod call;
@@ -31,10 +29,10 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
-use messages::{Answer, Caller, ControllerAlive, FrontendAlive, Submit, subjects};
+use messages::{Answer, ControllerAlive, FrontendAlive, Payload, RefusedWhy, Reply, Submit, subjects};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
-use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Span};
+use vocabulary::{Attempt, FrontendId, InvocationId, Moment, Outcome, Span};
 
 use self::book::{Book, Open};
 use self::call::{Call, CallError, CallResult};
@@ -45,13 +43,14 @@ use self::lately::{Delivered, Lately};
 use self::leaving::Leaving;
 
 use self::nats_door::NatsWaiter;
-use crate::bus::Bus;
+use crate::bus::{Bus, is_no_responders};
 use crate::chance;
 use crate::clock::Clock;
 use crate::intake::{Credits, Tasks};
 use crate::neighbours::Neighbours;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::unrun::{self, Unrun};
 
 /// How often the Frontend looks after what is open.
 const TICK: Duration = Duration::from_millis(250);
@@ -73,8 +72,6 @@ pub enum FrontendMessage {
     Durable(Box<jetstream::Message>),
     /// Something on a reply subject of ours.
     Reply(async_nats::Message),
-    /// Callers of ours have their answers.
-    Heard(async_nats::Message),
     /// A Controller's sign of life.
     Controller(async_nats::Message),
     /// A Controller has given a VM up.
@@ -167,8 +164,6 @@ impl Actor for Frontend {
         let durable_places = Credits::new(given.settings.frontend.durable_in_flight);
         let mut tasks = Tasks::default();
         tasks.forward(client.subscribe(subjects::answers(id)).await?, &me, &credits, FrontendMessage::Reply);
-        let heard = client.subscribe(subjects::heard(id)).await?;
-        tasks.forward_last(heard, &me, &credits, FrontendMessage::Heard);
         tasks.forward(
             client.subscribe(subjects::ANNOUNCE_CONTROLLER).await?,
             &me,
@@ -235,7 +230,6 @@ impl Actor for Frontend {
                 shell.credits.give_back();
                 shell.reply(message).await;
             }
-            FrontendMessage::Heard(message) => shell.heard(&message),
             FrontendMessage::Controller(message) => {
                 shell.credits.give_back();
                 shell.controller_heard(&message).await;
@@ -307,7 +301,6 @@ impl Shell {
             path: call.function.path(),
             namespace: call.namespace,
             reply_to: subjects::answer(self.id, invocation),
-            caller: self.caller_of(&waiter),
             first_attempt: Attempt::FIRST,
             // Durable work waits as long as it must; it is redelivered if this Frontend ends.
             patience: if durable { Span::FOREVER } else { patience },
@@ -321,14 +314,6 @@ impl Shell {
         let open = Open::new(submit, call.function, waiter, place, span, now, patience);
         self.book.insert(invocation, open);
         invocation
-    }
-
-    /// Whom a VM may answer itself.
-    fn caller_of(&self, waiter: &Waiter) -> Option<Caller> {
-        match waiter {
-            Waiter::Nats(waiter) if self.given.settings.frontend.direct_answers => waiter.caller(self.id),
-            _ => None,
-        }
     }
 
     /// Sends an open call to the Controller that owns its function; without one it stays in the book unrouted
@@ -345,6 +330,96 @@ impl Shell {
             let reply = open.submit.reply_to.clone();
             self.given.bus.send_expecting(subjects::controller_submit(controller), reply, &open.submit).await;
         }
+    }
+
+    async fn reply(&mut self, message: async_nats::Message) {
+        if is_no_responders(&message) {
+            let invocation = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+            if let Some(invocation) = invocation {
+                self.controller_gone(invocation).await;
+            }
+            return;
+        }
+        match messages::decode::<Reply>(&message.payload) {
+            Ok(Reply::Answer(answer)) => self.answered(answer).await,
+            Ok(Reply::Refused(refused)) => self.refused(refused).await,
+            Ok(Reply::Fence(fence)) => {
+                if let Some(open) = self.book.get_mut(fence.invocation) {
+                    open.fence(fence);
+                }
+            }
+            Err(error) => {
+                self.given.metrics.common.decode_failed();
+                tracing::warn!(%error, subject = %message.subject, "dropped a reply");
+            }
+        }
+    }
+
+    async fn answered(&mut self, answer: Answer) {
+        let valid = self.book.get_mut(answer.invocation).is_some_and(|open| open.counts(answer.attempt));
+        match self.book.take_if(answer.invocation, valid) {
+            Some(open) => {
+                let Some(vm) = Delivered::before_its_record(&open, &answer) else {
+                    self.deliver(open, Ok(answer)).await;
+                    return;
+                };
+                let definition = Arc::clone(&open.definition);
+                let submit = self.deliver(open, Ok(answer.clone())).await;
+                let delivered = Delivered { submit, definition, answer };
+                let dropped = self.lately.remember(self.now(), vm, delivered.bytes(), delivered);
+                self.given.metrics.recent_answers_dropped(dropped);
+            }
+            None => self.given.metrics.stale_answer(),
+        }
+    }
+
+    async fn refused(&mut self, refused: messages::Refused) {
+        if refused.why == RefusedWhy::NotMine {
+            self.controller_gone(refused.invocation).await;
+            return;
+        }
+        if let Some(open) = self.book.take_if(refused.invocation, true) {
+            self.given.metrics.refused(refused.why.into());
+            let error = CallError::Refused { why: refused.why, reason: refused.reason };
+            self.deliver(open, Err(error)).await;
+        }
+    }
+
+    /// Ends an open call: exactly once for each, whatever the waiter. Gives back what was submitted, without its argument.
+    async fn deliver(&mut self, open: Open, result: CallResult) -> Submit {
+        let now = self.now();
+        if let Ok(answer) = &result {
+            self.given.metrics.answered(answer.outcome, now.since(open.since));
+        }
+        if let Some(span) = open.span {
+            span.end();
+        }
+        match open.waiter {
+            Waiter::Desk(sender) => {
+                // The waiter may have gone, with a 202. What has run has its record; what has not gets one.
+                if let Err(Err(error)) = sender.send(result) {
+                    self.keep_unrun(open.submit.clone(), now.since(open.since), error.to_string());
+                }
+            }
+            Waiter::Nats(waiter) => waiter.deliver(&self.given.bus, open.submit.invocation, result).await,
+            Waiter::Durable(waiter) => {
+                waiter.deliver(&self.given.bus, &self.given.store, &open.submit, result).await;
+                self.durable_places.give_back();
+            }
+        }
+        Submit { payload: Payload::default(), ..open.submit }
+    }
+
+    /// Nobody hears any more that it was not run: its record must say so.
+    fn keep_unrun(&self, submit: Submit, waited: Span, reason: String) {
+        let store = self.given.store.clone();
+        tokio::spawn(async move {
+            let (attempt, outcome) = (submit.first_attempt, Outcome::InternalError);
+            let record = unrun::record(&submit, &Unrun { attempt, outcome, reason: &reason, waited });
+            if let Err(error) = store.records().write(record).await {
+                tracing::warn!(%error, invocation = %submit.invocation, "could not store a record");
+            }
+        });
     }
 
     async fn controller_heard(&mut self, message: &async_nats::Message) {

@@ -2,7 +2,7 @@
 //!
 //! **Lives:** one per VM.
 //! **Hears:** [`Run`], [`Adopt`], [`Cancel`], [`Prewarm`] (Controller), [`Drain`] (anyone), capacity and notice (Harvest Monitor).
-//! **Says:** the answer (to the caller, and then [`messages::Heard`] to the Frontend, or to the Frontend's inbox), [`Finishes`], [`HandBack`] and [`messages::Known`] (Controller), the record (store),
+//! **Says:** the answer (to the Frontend's inbox), [`Finishes`], [`HandBack`] and [`messages::Known`] (Controller), the record (store),
 //! [`Report`] (everyone).
 //! **Owns:** one [`Residency`], where all is decided, and the sandboxes.
 //! **If it dies:** its sandboxes die with it; Controllers learn from its reports, or their absence, what to run again.
@@ -13,7 +13,6 @@ mod outcome;
 mod outgoing;
 mod residents;
 mod running;
-mod speaking;
 mod standing;
 
 use std::collections::HashMap;
@@ -32,7 +31,6 @@ use self::making::Made;
 use self::outgoing::Outgoing;
 use self::residents::{Lent, Residents};
 use self::running::{Ran, RunHere};
-use self::speaking::Speaking;
 use crate::alarm::Alarm;
 use crate::bus::Bus;
 use crate::clock::Clock;
@@ -117,7 +115,6 @@ pub struct Shell {
     runs: HashMap<(InvocationId, Attempt), Arc<RunHere>>,
     paths: HashMap<FunctionId, FunctionPath>,
     outgoing: Outgoing,
-    speaking: Arc<Speaking>,
     capacity: Resources,
     /// Tells the sandboxes of this actor from those of one before it.
     generation: u64,
@@ -187,7 +184,6 @@ impl Actor for Invoker {
             runs: HashMap::new(),
             paths: HashMap::new(),
             outgoing: Outgoing::new(given.bus.clone(), given.clock, given.vm, &mut tasks),
-            speaking: Arc::new(Speaking::new(given.bus.clone())),
             capacity: given.capacity,
             generation: given.clock.steady_unix_ms(),
             // Above every sequence of an Invoker that was here before, whatever became of the wall clock meanwhile.
@@ -283,8 +279,8 @@ impl Shell {
         let from = run.controller;
         self.paths.entry(function.id).or_insert_with(|| run.path.clone());
         // A repeated message must not replace what is known of the first one.
-        let came = self.speaking.came(self.now());
-        self.runs.entry(key).or_insert_with(|| Arc::new(RunHere { run, came }));
+        let arrived = self.now();
+        self.runs.entry(key).or_insert_with(|| Arc::new(RunHere { run, arrived }));
         self.decide(me, Input::Run { from, invocation: key.0, attempt: key.1, function, grant });
     }
 
@@ -366,7 +362,6 @@ impl Shell {
             given: Arc::clone(&self.given),
             me: me.clone(),
             outgoing: self.outgoing.clone(),
-            speaking: Arc::clone(&self.speaking),
             here,
             id,
             sandbox,

@@ -19,7 +19,6 @@ pub mod metrics;
 pub mod neighbours;
 pub mod providers;
 mod ran;
-mod reply;
 pub mod resource_monitor;
 pub mod roles;
 pub mod settings;

@@ -1,7 +1,5 @@
 //! What users of the NATS door see: headers and body formats. Promises to strangers, so they change last.
 
-use serde::{Deserialize, Serialize};
-
 /// Header: format of the body, `application/json` (the default) or `application/msgpack`. The answer comes in
 /// the format of the request.
 pub const HEADER_CONTENT_TYPE: &str = "Content-Type";
@@ -24,8 +22,7 @@ pub const HEADER_TRACEPARENT: &str = "traceparent";
 pub const HEADER_TRACESTATE: &str = "tracestate";
 
 /// Format of a body at the NATS door.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum BodyFormat {
     /// `application/json`.
     #[default]

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use vocabulary::{
-    Attempt, ControllerId, FrontendId, FunctionCard, FunctionId, Grant, InvocationId, Outcome, Revision,
-    Span, Usage, VmId,
+    Attempt, ControllerId, FunctionCard, FunctionId, Grant, InvocationId, Outcome, Revision, Span, Usage,
+    VmId,
 };
 
-use crate::{BodyFormat, Payload, TraceContext};
+use crate::{Payload, TraceContext};
 
 /// Where a function is found in the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,9 +34,6 @@ pub struct Submit {
     pub namespace: String,
     /// Subject for the [`Reply`].
     pub reply_to: String,
-    /// Who waits, where that is a caller whom an Invoker can answer itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caller: Option<Caller>,
     /// The attempt to begin with: 1, or more when a Frontend submits again what a Controller forgot, so that
     /// no Invoker takes the new try for one it has seen.
     pub first_attempt: Attempt,
@@ -59,18 +56,6 @@ pub struct Submit {
     /// The trace it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceContext>,
-}
-
-/// A caller at the NATS door. An Invoker that may speak for the house answers there itself, as the Frontend would, and tells that Frontend
-/// ([`Heard`]). One that does not know of it answers the Frontend, which passes it on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Caller {
-    /// Whose book the call is in.
-    pub frontend: FrontendId,
-    /// The caller's reply subject.
-    pub reply: String,
-    /// The format of its body, hence of its answer's.
-    pub format: BodyFormat,
 }
 
 impl Submit {
@@ -141,11 +126,8 @@ pub struct Run {
     pub path: FunctionPath,
     /// In whose name.
     pub namespace: String,
-    /// Where the [`Answer`] goes, and the [`Fence`] if another attempt follows.
+    /// Where the [`Answer`] goes.
     pub reply_to: String,
-    /// As in [`Submit`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caller: Option<Caller>,
     /// What it gets. The CPU part is soft and may change while it runs; memory is hard.
     pub grant: Grant,
     /// How long it has waited at the Controller.
@@ -277,16 +259,6 @@ pub struct Answer {
     /// Whether its time limit ended it.
     #[serde(default)]
     pub timed_out: bool,
-}
-
-/// Invoker -> Frontend, on `windfall.frontend-<id>.heard`: "these callers have their answers from me", several in one message.
-///
-/// Sent behind the answers, on the same connection and in the same write, so whoever hears it knows that the server has had those. If it is lost,
-/// the Frontend asks after the call as after any of which it hears nothing, and finds the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    /// What the callers were told, without the results.
-    pub answers: Vec<Answer>,
 }
 
 /// Invoker -> Controller, on `windfall.controller-<id>.finished`: several endings in one message, off the

@@ -30,8 +30,8 @@ pub use fleet::{
     HandedBack, Hindrance, LEFT, NamespaceCalls, Notice, Prewarm, Report, StandingNotice, VmLost,
 };
 pub use invocation::{
-    Adopt, Answer, Caller, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Heard, Inquiry, Known,
-    Refused, RefusedWhy, Reply, Run, Start, Submit, Unknown,
+    Adopt, Answer, Cancel, Ended, Fence, Finished, Finishes, FunctionPath, Inquiry, Known, Refused,
+    RefusedWhy, Reply, Run, Start, Submit, Unknown,
 };
 pub use payload::Payload;
 pub use record::{LogLine, LogStream, Record};

@@ -88,11 +88,6 @@ pub fn answers(frontend: FrontendId) -> String {
     format!("windfall.{frontend}.answer.*")
 }
 
-/// Answers that callers of one Frontend have had from VMs.
-pub fn heard(frontend: FrontendId) -> String {
-    format!("windfall.{frontend}.heard")
-}
-
 /// Submissions to one Controller.
 pub fn controller_submit(controller: ControllerId) -> String {
     format!("windfall.{controller}.submit")

@@ -104,7 +104,6 @@ impl Shell {
             path: submit.path.clone(),
             namespace: submit.namespace.clone(),
             reply_to: submit.reply_to.clone(),
-            caller: submit.caller.clone(),
             grant,
             waited,
             payload: submit.payload.clone(),

@@ -5,13 +5,12 @@
 //!
 //! **Knows:** what this Frontend delivered of each VM within the last second of that VM's answers.
 //! **Promises:** holds at most `frontend.recent_mib`; the oldest go first, counted.
-//! **Gives up:** what the function logged, which only its VM knew, what it returned where its VM told the caller itself, and answers whose Frontend is lost with the VM.
+//! **Gives up:** what the function logged, which only its VM knew, and answers whose Frontend is lost with the VM.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use messages::{Answer, LogLine, LogStream, Payload, Record, Submit, VmLost};
+use messages::{Answer, LogLine, LogStream, Record, Submit, VmLost};
 use vocabulary::{Attempt, Moment, Span, Usage, VmId};
 
 use super::Shell;
@@ -31,7 +30,7 @@ pub(super) struct Delivered {
     pub submit: Submit,
     /// What ran.
     pub definition: Arc<FunctionDefinition>,
-    /// What its caller was told; without the result where the VM told it.
+    /// What its caller was told.
     pub answer: Answer,
 }
 
@@ -47,14 +46,7 @@ impl Delivered {
     }
 
     fn into_record(self) -> Record {
-        let Self { submit, definition, mut answer } = self;
-        let what_is_lost = if answer.result.0.is_empty() {
-            // Its VM had answered the caller itself.
-            answer.result = Payload(Bytes::from_static(b"{}"));
-            "The VM was lost before it had stored what this invocation returned and logged; its caller has been told."
-        } else {
-            "The VM was lost before it had stored what this invocation logged."
-        };
+        let Self { submit, definition, answer } = self;
         let called = Called {
             namespace: &submit.namespace,
             path: &submit.path,
@@ -65,7 +57,7 @@ impl Delivered {
         record.logs.push(LogLine {
             unix_us: record.ended_unix_ms * 1_000,
             stream: LogStream::Stderr,
-            text: what_is_lost.into(),
+            text: "The VM was lost before it had stored what this invocation logged.".into(),
         });
         record
     }

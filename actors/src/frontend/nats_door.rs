@@ -6,10 +6,10 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures::StreamExt;
 use messages::{
-    BodyFormat, Caller, FunctionPath, HEADER_CONTENT_TYPE, HEADER_STATUS, HEADER_TRACEPARENT,
-    HEADER_TRACESTATE, RefusedWhy, TraceContext, subjects,
+    Answer, BodyFormat, FunctionPath, HEADER_CONTENT_TYPE, HEADER_INVOCATION, HEADER_STATUS,
+    HEADER_TRACEPARENT, HEADER_TRACESTATE, HEADER_VM, RefusedWhy, Start, TraceContext, subjects,
 };
-use vocabulary::{FrontendId, InvocationId};
+use vocabulary::InvocationId;
 
 use super::argument;
 use super::call::{Call, CallError, CallResult};
@@ -17,7 +17,6 @@ use super::input_size::size_of_input;
 use super::{Shell, Waiter, throttle};
 use crate::bus::Bus;
 use crate::metrics::Refusal;
-use crate::reply;
 use crate::store::Store;
 use crate::unrun::error_body;
 
@@ -37,12 +36,6 @@ pub struct NatsWaiter {
 }
 
 impl NatsWaiter {
-    /// For an Invoker that may answer itself.
-    pub(super) fn caller(&self, frontend: FrontendId) -> Option<Caller> {
-        let reply = self.reply.as_ref()?.to_string();
-        Some(Caller { frontend, reply, format: self.format })
-    }
-
     /// The answer, or why there is none, to the caller's reply subject.
     pub(super) async fn deliver(self, bus: &Bus, invocation: InvocationId, result: CallResult) {
         let Some(reply) = self.reply else { return };
@@ -53,16 +46,26 @@ impl NatsWaiter {
     }
 }
 
-/// What NATS callers see: the answer, or why there is none.
+/// An answer as NATS callers see it: the result as body, the rest in headers.
 pub(super) fn reply_parts(
     invocation: InvocationId,
     result: &CallResult,
     format: BodyFormat,
 ) -> (HeaderMap, Bytes) {
+    let mut headers = HeaderMap::new();
+    headers.insert(HEADER_INVOCATION, invocation.to_string());
+    if format == BodyFormat::MessagePack {
+        headers.insert(HEADER_CONTENT_TYPE, format.content_type());
+    }
     match result {
-        Ok(answer) => reply::of(invocation, answer, format),
+        Ok(answer) => {
+            headers.insert(HEADER_STATUS, answer.outcome.as_str());
+            if let Some(vm) = where_it_ran(answer) {
+                headers.insert(HEADER_VM, vm);
+            }
+            (headers, argument::write(&answer.result.0, format))
+        }
         Err(error) => {
-            let mut headers = reply::headers(invocation, format);
             headers.insert(HEADER_STATUS, "refused");
             headers.insert(HEADER_ERROR_CODE, error_code(error).to_string());
             let reason = error.to_string();
@@ -71,6 +74,19 @@ pub(super) fn reply_parts(
             (headers, argument::write(&error_body(&reason), format))
         }
     }
+}
+
+fn where_it_ran(answer: &Answer) -> Option<String> {
+    let start = match answer.start {
+        Start::Warm => "warm",
+        Start::Cold => "cold",
+    };
+    answer.vm.map(|vm| match answer.grant {
+        Some(grant) => {
+            format!("{vm} {start} cpu={} memory={}", grant.ceiling.cpu.0, grant.ceiling.memory.0)
+        }
+        None => format!("{vm} {start}"),
+    })
 }
 
 /// The HTTP code that says the same.

@@ -1,28 +1,22 @@
-//! Callers' answers and what Controllers and Frontends are told, several things in one message.
+//! What Controllers are told, several things in one message, off the reply path.
 //!
 //! What one wake-up of the process brings is collected, and one task tells it when everything else that woke up has had its
 //! turn. A lone ending is told in the same turn, and so in the same write to the server as the answer of its run: one
 //! wake-up of the server and of whoever hears both, instead of two.
-//!
-//! The order is a promise: first the answer to a caller, then the word to his Frontend that he has been answered, over one connection. So whoever
-//! hears that knows that the server has had the answer.
 //!
 //! Who is told beside the Controller that sent a run, because it has taken that over or has sent it, too, is decided in [`Told`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_nats::HeaderMap;
-use bytes::Bytes;
-use messages::{Answer, Caller, Ended, Finished, Finishes, HandBack, HandedBack, Heard, Payload, subjects};
+use messages::{Ended, Finished, Finishes, HandBack, HandedBack, subjects};
 use policies::residency::{End, Known, Say, Told};
 use tokio::sync::Notify;
-use vocabulary::{Attempt, ControllerId, FrontendId, InvocationId, VmId};
+use vocabulary::{Attempt, ControllerId, InvocationId, VmId};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::intake::Tasks;
-use crate::reply;
 
 /// Copies share what is collected.
 #[derive(Clone)]
@@ -36,17 +30,8 @@ struct Inner {
     something: Notify,
 }
 
-/// What one caller hears.
-struct ToCaller {
-    reply: String,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
 #[derive(Default)]
 struct Collected {
-    to_callers: Vec<ToCaller>,
-    heard: BTreeMap<FrontendId, Vec<Answer>>,
     finished: BTreeMap<ControllerId, Vec<Finished>>,
     handed_back: BTreeMap<ControllerId, Vec<HandedBack>>,
     known: Vec<(ControllerId, messages::Known)>,
@@ -76,17 +61,6 @@ impl Outgoing {
             }
         });
         this
-    }
-
-    /// A caller is answered from here.
-    pub(super) fn answered(&self, caller: &Caller, answer: Answer) {
-        let (headers, body) = reply::of(answer.invocation, &answer, caller.format);
-        let to_caller = ToCaller { reply: caller.reply.clone(), headers, body };
-        let told = Answer { result: Payload::default(), ..answer };
-        self.collect(|collected| {
-            collected.to_callers.push(to_caller);
-            collected.heard.entry(caller.frontend).or_default().push(told);
-        });
     }
 
     pub(super) fn finished(&self, controller: ControllerId, finished: Finished) {
@@ -136,21 +110,12 @@ impl Outgoing {
 
     /// Tells all that has been collected.
     pub(super) async fn flush(&self) {
-        let collected = {
+        let (finished, handed_back, known) = {
             let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
-            let told = std::mem::take(&mut collected.told);
-            std::mem::replace(&mut *collected, Collected { told, ..Collected::default() })
+            let Collected { finished, handed_back, known, .. } = &mut *collected;
+            (std::mem::take(finished), std::mem::take(handed_back), std::mem::take(known))
         };
-        let Collected { to_callers, heard, finished, handed_back, known, .. } = collected;
         let (bus, vm) = (&self.0.bus, self.0.vm);
-        for ToCaller { reply, headers, body } in to_callers {
-            if let Err(error) = bus.client().publish_with_headers(reply, headers, body).await {
-                tracing::warn!(%error, "could not answer a caller");
-            }
-        }
-        for (frontend, answers) in heard {
-            bus.send(subjects::heard(frontend), &Heard { answers }).await;
-        }
         for (controller, endings) in finished {
             bus.send(subjects::controller_finished(controller), &Finishes { vm, endings }).await;
         }

@@ -1,7 +1,6 @@
 //! One run: in the sandbox, then the answer, then the rest.
 //!
-//! The answer goes out before anything else is done: to a caller at the NATS door itself, while this VM may speak for the house
-//! ([`Speaking`]), else to the Frontend. For a durable invocation the record is stored first, because
+//! The answer goes out before anything else is done. For a durable invocation the record is stored first, because
 //! the answer is what its submission is acknowledged on; and for one that was sent out before, so that its caller and its
 //! record tell of the same attempt.
 
@@ -14,13 +13,12 @@ use opentelemetry::KeyValue;
 use policies::residency::SandboxId;
 use ractor::ActorRef;
 use sandbox::{LogLine, RunContext, RunOrder, Sandbox, Stream, Verdict};
-use vocabulary::{Attempt, Grant, Span, Usage};
+use vocabulary::{Attempt, Grant, Moment, Span, Usage};
 
 use super::lending::Owed;
 use super::making::{Failure, log_limit};
 use super::outcome::of_verdict;
 use super::outgoing::Outgoing;
-use super::speaking::{Came, Speaking};
 use super::{Arguments, InvokerMessage};
 use crate::clock::unix_ms;
 use crate::metrics;
@@ -31,7 +29,7 @@ use crate::telemetry;
 /// A run that this VM has been given.
 pub(super) struct RunHere {
     pub run: Run,
-    pub came: Came,
+    pub arrived: Moment,
 }
 
 /// A run that has ended.
@@ -49,7 +47,6 @@ pub(super) struct Begin {
     pub given: Arc<Arguments>,
     pub me: ActorRef<InvokerMessage>,
     pub outgoing: Outgoing,
-    pub speaking: Arc<Speaking>,
     pub here: Arc<RunHere>,
     pub id: SandboxId,
     pub sandbox: Box<dyn Sandbox>,
@@ -68,10 +65,10 @@ pub(super) fn begin(begin: Begin) {
 }
 
 async fn run(begin: Begin) {
-    let Begin { given, me, outgoing, speaking, here, id, mut sandbox, definition, .. } = begin;
-    let Begin { grant, owed, start, init, init_logs, .. } = begin;
+    let Begin { given, me, outgoing, here, id, mut sandbox, definition, grant, owed, start, init, init_logs } =
+        begin;
     let run = &here.run;
-    let here_since = given.clock.now().since(here.came.at);
+    let here_since = given.clock.now().since(here.arrived);
     let waited = run.waited + (here_since - init);
     let started_unix_ms = unix_ms();
     let span = traced(run, start, init);
@@ -163,11 +160,8 @@ async fn run(begin: Begin) {
     // Collected before the answer is sent, so that both are told in one write.
     outgoing.finished(run.controller, finished);
     let record_first = must_be_recorded_first(run);
-    let speaks = !record_first && speaking.may_answer(given.clock.now(), here.came);
-    match run.caller.as_ref().filter(|_| speaks) {
-        Some(caller) => outgoing.answered(caller, answer.clone()),
-        None if record_first => {}
-        None => given.bus.send(run.reply_to.clone(), &Reply::Answer(answer.clone())).await,
+    if !record_first {
+        given.bus.send(run.reply_to.clone(), &Reply::Answer(answer.clone())).await;
     }
     let kept = if report.reusable {
         Some(sandbox)
@@ -272,7 +266,7 @@ pub(super) fn failed_to_start(
     failure: Failure,
 ) -> (Finished, impl Future<Output = ()> + Send + 'static) {
     let run = &here.run;
-    let waited = run.waited + (given.clock.now().since(here.came.at) - failure.took);
+    let waited = run.waited + (given.clock.now().since(here.arrived) - failure.took);
     let answer = Answer {
         invocation: run.invocation,
         attempt: run.attempt,

@@ -32,7 +32,6 @@ impl Shell {
     pub(super) async fn stand(&mut self, me: &ActorRef<InvokerMessage>, draining: bool) {
         let standing = if draining { VmStanding::Draining } else { VmStanding::Open };
         tracing::info!(vm = %self.given.vm, ?standing, "standing");
-        self.speaking.takes_work(!draining);
         self.decide(me, Input::Standing(standing));
         self.report().await;
     }
@@ -83,7 +82,6 @@ impl Shell {
     /// Once a second: what is used, and a report.
     pub(super) async fn tick(&mut self) {
         let now = self.now();
-        self.speaking.awake(now);
         self.used = self.residents.used(now.since(self.reported));
         self.given.metrics.shares(self.residency.booked(), self.used);
         let gauges = self.residency.gauges();

@@ -82,7 +82,6 @@ pub struct FrontendMetrics {
     calls: [Counter; 3],
     answers: [Counter; 4],
     answer_time: Histogram,
-    heard_from_vms: Counter,
     refusals: [Counter; 10],
     still_running: Counter,
     stale_answers: Counter,
@@ -104,7 +103,7 @@ impl FrontendMetrics {
             calls: metrics.counters("windfall_calls", "Calls that came in, by door", "door", DOORS),
             answers: metrics.counters(
                 "windfall_answers",
-                "Calls of this Frontend that were answered, by outcome",
+                "Invocations whose answer reached this Frontend, by outcome",
                 "outcome",
                 OUTCOMES,
             ),
@@ -112,10 +111,6 @@ impl FrontendMetrics {
                 "windfall_answer_time_seconds",
                 "From a call's arrival at the Frontend to its answer",
                 TIMES,
-            ),
-            heard_from_vms: metrics.counter(
-                "windfall_answers_by_vms",
-                "Answers that callers at the NATS door had from a VM itself; they count under windfall_answers, too",
             ),
             refusals: refusals(metrics, "frontend"),
             still_running: metrics.counter(
@@ -177,12 +172,6 @@ impl FrontendMetrics {
     pub fn answered(&self, outcome: Outcome, span: Span) {
         self.answers[outcome as usize].one();
         self.answer_time.took(span);
-    }
-
-    /// A caller had its answer from a VM, so long after the call.
-    pub fn heard_from_a_vm(&self, outcome: Outcome, span: Span) {
-        self.heard_from_vms.one();
-        self.answered(outcome, span);
     }
 
     /// A call was turned away.

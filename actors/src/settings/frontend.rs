@@ -13,9 +13,6 @@ pub struct Frontend {
     /// Whether the process is a Controller too: a call then takes one message and two wake-ups fewer, and the two end
     /// together.
     pub with_controller: bool,
-    /// Whether VMs answer callers at the NATS door themselves where they may speak for the house; else every answer goes through the
-    /// Frontend, which VMs then need not be allowed to publish beyond.
-    pub direct_answers: bool,
     /// Longest time a blocking HTTP call waits before it becomes a 202, in ms.
     pub blocking_wait_ms: u64,
     /// Invocations that may be open at this Frontend; beyond it 429.
@@ -39,7 +36,6 @@ impl Default for Frontend {
             http: "127.0.0.1:3233".into(),
             api_host: String::new(),
             with_controller: false,
-            direct_answers: true,
             blocking_wait_ms: 60_000,
             open_limit: 10_000,
             held_mib: 512,

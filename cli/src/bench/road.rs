@@ -1,10 +1,11 @@
 //! The road alone: the messages and pipes of a call at the NATS door, with nobody on the way who decides anything.
 //!
 //! **Knows:** which processes a call passes: the door, one of three VMs, a function of its own process.
-//! **Promises:** the same hops as the house's (three messages through the server, one line each way through pipes) carried by the same
+//! **Promises:** the same hops as the house's (four messages through the server, one line each way through pipes) carried by the same
 //! libraries on the same kind of runtime, so that a call of the house can be no cheaper than this on the same machine.
 //! **Gives up:** all that a house is for: no key, no placement, no limits, no ending told, no record, no repeat.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -21,6 +22,7 @@ use crate::operator::Operator;
 
 /// Where the road begins.
 pub(super) const ROAD: &str = "windfall.bench.road";
+const ANSWER: &str = "windfall.bench.road-answer";
 /// As many as a private cluster has.
 const VMS: usize = 3;
 /// Functions on each: together enough for 64 callers.
@@ -95,19 +97,33 @@ pub async fn station(station: Station, flags: Flags) -> Outcome {
     }
 }
 
-/// Calls in, to each VM in turn, which answers whoever asked.
+/// Calls in, to each VM in turn; answers back to who asked.
 async fn door(client: async_nats::Client) -> Outcome {
     let mut calls = client.subscribe(ROAD).await.map_err(anyhow::Error::from)?;
-    let mut next = 0usize;
-    while let Some(call) = calls.next().await {
-        let Some(reply) = call.reply else { continue };
-        next = (next + 1) % VMS;
-        client
-            .publish_with_reply(format!("{ROAD}-vm.{next}"), reply, call.payload)
-            .await
-            .map_err(anyhow::Error::from)?;
+    let mut answers = client.subscribe(format!("{ANSWER}.*")).await.map_err(anyhow::Error::from)?;
+    let mut open: HashMap<u64, async_nats::Subject> = HashMap::new();
+    let mut next = 0u64;
+    loop {
+        tokio::select! {
+            Some(call) = calls.next() => {
+                let Some(reply) = call.reply else { continue };
+                next += 1;
+                open.insert(next, reply);
+                let vm = next % VMS as u64;
+                client
+                    .publish_with_reply(format!("{ROAD}-vm.{vm}"), format!("{ANSWER}.{next}"), call.payload)
+                    .await
+                    .map_err(anyhow::Error::from)?;
+            }
+            Some(answer) = answers.next() => {
+                let number = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+                if let Some(reply) = number.and_then(|number: u64| open.remove(&number)) {
+                    client.publish(reply, answer.payload).await.map_err(anyhow::Error::from)?;
+                }
+            }
+            else => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Calls to functions that rest; what finds none waits.

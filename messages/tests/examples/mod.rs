@@ -57,7 +57,6 @@ pub fn submit() -> Submit {
         path: path(),
         namespace: "caller".into(),
         reply_to: "windfall.frontend-1.answer.x".into(),
-        caller: None,
         first_attempt: Attempt(2),
         patience: Span::seconds(60),
         payload: payload(),
@@ -78,7 +77,6 @@ pub fn run() -> Run {
         path: path(),
         namespace: "caller".into(),
         reply_to: "windfall.frontend-1.answer.x".into(),
-        caller: None,
         grant: grant(),
         waited: Span::millis(3),
         payload: payload(),
@@ -88,15 +86,6 @@ pub fn run() -> Run {
         transaction: "my-id".into(),
         trace: Some(trace()),
     }
-}
-
-pub fn caller() -> Caller {
-    Caller { frontend: FrontendId(0xfe), reply: "_INBOX.a.b".into(), format: BodyFormat::MessagePack }
-}
-
-pub fn heard() -> Heard {
-    let told = Answer { attempt: Attempt(1), result: Payload::default(), ..answer() };
-    Heard { answers: vec![told.clone(), Answer { outcome: Outcome::Success, ..told }] }
 }
 
 pub fn answer() -> Answer {
@@ -288,10 +277,6 @@ macro_rules! every_message {
             refused: Refused = examples::refused();
             run: Run = examples::run();
             run_that_lends: Run = Run { grant: examples::lending_grant(), ..examples::run() };
-            submit_of_a_caller: Submit =
-                Submit { caller: Some(examples::caller()), ..examples::submit() };
-            run_of_a_caller: Run = Run { caller: Some(examples::caller()), ..examples::run() };
-            heard: Heard = examples::heard();
             submit_of_a_size: Submit = Submit { input_size: Some(1_000_000), ..examples::submit() };
             run_of_a_size: Run = Run { input_size: Some(1_000_000), ..examples::run() };
             fence: Fence = examples::fence();
