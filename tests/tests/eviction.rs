@@ -298,3 +298,36 @@ async fn what_would_not_end_in_time_is_run_again_at_the_notice_and_the_first_ans
     }
     assert_eq!(cluster.http.records("long").await, 2, "one record each");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vm_answered_in_its_last_moment_has_the_record_of_it_all_the_same() {
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    cluster.http.deploy("echo", &small("def main(args):\n    return {'said': args}\n")).await;
+    let (nats, store) = (cluster.nats().await, cluster.store().await);
+    let (mut calls, mut by_frontend) = (0, 0);
+    // Records leave every five milliseconds: of a few VMs that die at once after an answer most take one with them.
+    while by_frontend < 2 {
+        calls += 1;
+        assert!(calls <= 12, "of twelve VMs {by_frontend} died before they had stored their record");
+        eventually("there is a VM", async || cluster.open_vms().await.len() == 1).await;
+        let vm = cluster.open_vms().await.remove(0);
+        let argument = json!({ "call": calls });
+        let answer = if calls % 2 == 0 {
+            cluster.http.result("echo", &argument).await
+        } else {
+            nats.call("echo", &argument).await.expect("an answer").json()
+        };
+        cluster.kill_vm(&vm);
+        assert_eq!(answer, json!({ "said": argument }));
+        eventually("it has a record", async || cluster.http.records("echo").await == calls).await;
+        let id = cluster.http.ids_of("echo").await.remove(0);
+        let invocation = id.parse().expect("an id");
+        let record = store.records().get("guest", invocation).await.expect("a store").expect("a record");
+        let kept: serde_json::Value = serde_json::from_slice(&record.result.0).expect("JSON");
+        assert_eq!((kept, record.attempt.0, record.vm), (answer, 1, Some(vm.vm)));
+        by_frontend += u32::from(record.logs.iter().any(|line| line.text.contains("The VM was lost")));
+        eventually("its loss is known", async || cluster.fleet().await.iter().all(|other| other.vm != vm.vm))
+            .await;
+    }
+    println!("{by_frontend} of {calls} VMs took a record with them");
+}

@@ -102,8 +102,8 @@ pub(super) struct World {
     pub(super) algorithm: &'static str,
     pub(super) keeps_to_room: bool,
     pub(super) lending: Lending,
-    /// Where each attempt was sent last, and the most that may be booked for it there: with lending, all that it reserved.
-    pub(super) promised: BTreeMap<InvocationId, (VmId, Resources)>,
+    /// Where each attempt was sent, and the most that may be booked for it there: with lending, all that it reserved.
+    pub(super) promised: BTreeMap<(InvocationId, Attempt), (VmId, Resources)>,
     pub(super) log: Vec<String>,
 }
 
@@ -246,7 +246,8 @@ impl World {
                 self.calls.entry(invocation).or_default().sent.insert(attempt, vm);
                 assert_eq!(self.ends[&invocation], 0, "{invocation} was sent after its end");
                 sent_to.insert(vm);
-                self.promised.insert(invocation, (vm, self.cards[&invocation].reservation.max(grant.booked)));
+                let most = self.cards[&invocation].reservation.max(grant.booked);
+                self.promised.insert((invocation, attempt), (vm, most));
                 let delay = self.chance.below(5);
                 if !self.vms.contains_key(&vm) {
                     if self.chance.one_in(2) {
