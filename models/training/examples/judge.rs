@@ -1,8 +1,11 @@
 //! What `windfall simulate lending` prints, without building the actors: for whoever changes an allocator.
 //!
 //!     cargo run --release -p training --example judge -- TRACES SEEDS OUT.json [SET...]
+//!
+//! `learned` among the sets: nobody but the models, to set one beside another on the same calls. They are read from `models`, or from the folder
+//! that is named by `MODELS`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use simulator::comparisons::{both_levels, overview, sets};
 use training::judged;
@@ -13,14 +16,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("name the folder of traces, the seeds, and the file of the results".into());
     };
     let (traces, seeds) = (PathBuf::from(traces), seeds.parse()?);
-    let model = |name: &str| std::fs::read(Path::new("models").join(name)).ok();
+    let folder = std::env::var_os("MODELS").map_or(PathBuf::from("models"), PathBuf::from);
+    let model = |name: &str| std::fs::read(folder.join(name)).ok();
     let (ours, freyr) = (model("allocator.onnx"), model("freyr-size.onnx"));
     let trained = judged::contenders(ours.as_deref(), freyr.as_deref())?;
     let mut played = Vec::new();
     for titled in sets::freyr(&traces)?.iter().chain(&sets::tables(&traces)?) {
         if only.is_empty() || only.iter().any(|name| titled.is_called(name)) {
             let begun = std::time::Instant::now();
-            played.push(titled.play(&trained, seeds, 1, &|_| {})?);
+            played.push(if only.iter().any(|name| name == "learned") {
+                titled.play_only(&trained, seeds, 1, &|_| {})?
+            } else {
+                titled.play(&trained, seeds, 1, &|_| {})?
+            });
             eprintln!("{} ({:.0} s)", titled.title, begun.elapsed().as_secs_f64());
             std::fs::write(out, serde_json::to_vec_pretty(&played)?)?;
         }

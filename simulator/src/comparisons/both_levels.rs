@@ -50,8 +50,8 @@ pub fn house((placed, allocator, lending): Levels, users: u32, traces: Option<&P
     house.seed = seed;
     house.placement =
         placement::by_name(placed, &placement::Settings::default()).expect("there is such a placement");
-    house.allocator =
-        allocation::by_name(allocator, &allocation::Settings::default()).expect("there is such an allocator");
+    let constants = allocation::Settings { lending, ..allocation::Settings::default() };
+    house.allocator = allocation::by_name(allocator, &constants).expect("there is such an allocator");
     house.residency.lending = lending;
     if allocator == "oracle" {
         house.residency.safeguard.threshold = 1_001;

@@ -47,13 +47,24 @@ impl Titled {
     ) -> Result<Played, Unplayed> {
         let mut contenders = if self.with_all { Contender::all() } else { Contender::few() };
         contenders.extend(trained.iter().cloned());
+        self.play_only(&contenders, seeds, threads, progress)
+    }
+
+    /// Only the rows of these.
+    pub fn play_only(
+        &self,
+        contenders: &[Contender],
+        seeds: u64,
+        threads: usize,
+        progress: &(dyn Fn(Progress<'_>) + Sync),
+    ) -> Result<Played, Unplayed> {
         Ok(Played {
             set: self.name.to_owned(),
             title: self.title.clone(),
             nodes: self.set.nodes,
             seeds,
             inputs_vary: self.set.input_spread > 0.0,
-            rows: self.set.rows(&contenders, seeds, threads, progress)?,
+            rows: self.set.rows(contenders, seeds, threads, progress)?,
         })
     }
 
