@@ -51,7 +51,7 @@ async fn a_controller_that_is_killed_leaves_what_it_knew_to_the_next() {
         booked(&cluster, "known").await < 400 && booked(&cluster, "damaged").await < 400
     })
     .await;
-    let learned = |profile: Option<Profile>| profile.is_some_and(|profile| profile.runs().0 >= 4);
+    let learned = |profile: Option<Profile>| profile.is_some_and(|profile| profile.runs().0 >= 2);
     eventually("both are kept", async || {
         learned(kept(&cluster, known).await) && learned(kept(&cluster, damaged).await)
     })

@@ -139,7 +139,8 @@ impl Evidence<'_> {
     }
 
     /// The attempt whose answer a caller had at `at`: the last that was sent to its Frontend until then. What it says may be
-    /// the record of an older one (decision 0002), so only where none was seen does the VM that it names decide.
+    /// the record of an older one (decision 0002), so only where none was seen does the VM that it names decide: then its Frontend has read
+    /// the record, which is right whatever was fenced off since, so of several attempts there it counts as the last.
     fn attempt(&self, id: InvocationId, vm: Option<VmId>, at: Span) -> Option<Attempt> {
         let of_this = || (id, Attempt(0))..=(id, Attempt(u32::MAX));
         let answers = self.sight.answers.range(of_this());
@@ -147,8 +148,8 @@ impl Evidence<'_> {
         if let Some(((_, attempt), _)) = until_then.max_by_key(|(_, sent)| **sent) {
             return Some(*attempt);
         }
-        let mut there = self.sight.runs.range(of_this()).filter(|(_, (on, _))| Some(*on) == vm);
-        there.next().map(|((_, attempt), _)| *attempt)
+        let there = self.sight.runs.range(of_this()).filter(|(_, (on, sent))| Some(*on) == vm && *sent <= at);
+        there.last().map(|((_, attempt), _)| *attempt)
     }
 
     /// The event log, as an observer of the house and of its callers has seen it.
