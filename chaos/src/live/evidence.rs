@@ -148,8 +148,9 @@ impl Evidence<'_> {
         if let Some(((_, attempt), _)) = until_then.max_by_key(|(_, sent)| **sent) {
             return Some(*attempt);
         }
-        let there = self.sight.runs.range(of_this()).filter(|(_, (on, sent))| Some(*on) == vm && *sent <= at);
-        there.last().map(|((_, attempt), _)| *attempt)
+        let mut there =
+            self.sight.runs.range(of_this()).filter(|(_, (on, sent))| Some(*on) == vm && *sent <= at);
+        there.next_back().map(|((_, attempt), _)| *attempt)
     }
 
     /// The event log, as an observer of the house and of its callers has seen it.
