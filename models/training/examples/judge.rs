@@ -20,11 +20,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = |name: &str| std::fs::read(folder.join(name)).ok();
     let (ours, freyr) = (model("allocator.onnx"), model("freyr-size.onnx"));
     let trained = judged::contenders(ours.as_deref(), freyr.as_deref())?;
+    let models_alone = only.iter().any(|name| name == "learned");
     let mut played = Vec::new();
     for titled in sets::freyr(&traces)?.iter().chain(&sets::tables(&traces)?) {
         if only.is_empty() || only.iter().any(|name| titled.is_called(name)) {
             let begun = std::time::Instant::now();
-            played.push(if only.iter().any(|name| name == "learned") {
+            played.push(if models_alone {
                 titled.play_only(&trained, seeds, 1, &|_| {})?
             } else {
                 titled.play(&trained, seeds, 1, &|_| {})?
