@@ -156,8 +156,8 @@ pub trait Allocator: Send {
     fn looks_ahead(&self) -> bool {
         false
     }
-    /// A run for which more was booked than was reserved settles for its reservation once it has waited for so many thousandths of the
-    /// time that the rest would save it; `None`: never.
+    /// A run that is granted more than was reserved settles for its reservation, and what is free beside it, once it has waited for so many
+    /// thousandths of the time that the rest would save it, from when its reservation would have fitted; `None`: never.
     fn settles_after(&self) -> Option<u32> {
         None
     }
@@ -186,7 +186,7 @@ pub struct Settings {
     pub worthwhile: u32,
     /// `profile`: what becomes of a function that would be faster with more CPU than it reserved.
     pub above: Above,
-    /// `profile` with [`Above::Waits`]: for so many thousandths of the time that it would save.
+    /// `profile` with [`Above::Waits`]: for so many thousandths of the time that it would save, from when its reservation would have fitted.
     pub patience: u32,
     /// `profile`: how VMs lend. Where a run's ceiling stays at its reservation its booking needs no room above what it uses.
     pub lending: Lending,
@@ -233,7 +233,7 @@ impl Default for Settings {
             doubt: 200,
             worthwhile: 100,
             above: Above::Waits,
-            patience: 16_000,
+            patience: 4_000,
             lending: Lending::Off,
         }
     }

@@ -179,8 +179,8 @@ pub struct Dispatch {
     open: Map<InvocationId, Open>,
     in_flight: u32,
     queues: Queues,
-    /// Heads of queues that wait for a busy sandbox, and until when.
-    warm_waits: BTreeSet<(Moment, FunctionId)>,
+    /// When to look at heads of queues again, which wait for a busy sandbox or for more than they reserved.
+    head_looks: BTreeSet<(Moment, FunctionId)>,
     /// Functions with somebody waiting whom no VM could hold, and when they are given up.
     unplaceable: BTreeSet<(Moment, FunctionId)>,
     /// The books' version for which the waiting were last gone through, and how many are left to go through.
@@ -220,7 +220,7 @@ impl Dispatch {
             open: Map::default(),
             in_flight: 0,
             queues: Queues::default(),
-            warm_waits: BTreeSet::new(),
+            head_looks: BTreeSet::new(),
             unplaceable: BTreeSet::new(),
             pumped: 0,
             pass_left: 0,
@@ -301,7 +301,7 @@ impl Dispatch {
             self.note_missing();
             self.refuse_without_vms(outputs);
         }
-        self.end_warm_waits(outputs);
+        self.end_waits(outputs);
         self.pump(freed, outputs);
         self.wish = self.wishes();
         self.woken_for = self.woken_for.min(self.wish.unwrap_or(Moment::NEVER));
@@ -322,7 +322,7 @@ impl Dispatch {
             next = next.min(self.hopeless_from().unwrap_or(Moment::NEVER));
         }
         next = next.min(self.next_unplaceable().unwrap_or(Moment::NEVER));
-        if let Some(&(until, _)) = self.warm_waits.first() {
+        if let Some(&(until, _)) = self.head_looks.first() {
             next = next.min(until);
         }
         (next < Moment::NEVER).then_some(next)

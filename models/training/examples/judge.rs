@@ -2,11 +2,12 @@
 //!
 //!     cargo run --release -p training --example judge -- TRACES SEEDS OUT.json [SET...]
 //!
-//! `learned` among the sets: nobody but the models, to set one beside another on the same calls. They are read from `models`, or from the folder
-//! that is named by `MODELS`.
+//! Names of allocators among the sets: nobody but these, to set one beside another on the same calls. Models are read from `models`, or from the
+//! folder that is named by `MODELS`. `THREADS` is how many runs are played at once; without it one is.
 
 use std::path::PathBuf;
 
+use simulator::comparisons::lending::Contender;
 use simulator::comparisons::{both_levels, overview, sets};
 use training::judged;
 
@@ -20,23 +21,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = |name: &str| std::fs::read(folder.join(name)).ok();
     let (ours, freyr) = (model("allocator.onnx"), model("freyr-size.onnx"));
     let trained = judged::contenders(ours.as_deref(), freyr.as_deref())?;
-    let models_alone = only.iter().any(|name| name == "learned");
+    let threads = std::env::var("THREADS").map_or(Ok(1), |threads| threads.parse())?;
+    let everybody: Vec<_> = Contender::all().into_iter().chain(trained.iter().cloned()).collect();
+    let alone: Vec<_> = everybody.into_iter().filter(|one| only.contains(&one.name)).collect();
+    let only: Vec<_> = only.iter().filter(|name| alone.iter().all(|one| one.name != **name)).collect();
     let mut played = Vec::new();
     for titled in sets::freyr(&traces)?.iter().chain(&sets::tables(&traces)?) {
         if only.is_empty() || only.iter().any(|name| titled.is_called(name)) {
             let begun = std::time::Instant::now();
-            played.push(if models_alone {
-                titled.play_only(&trained, seeds, 1, &|_| {})?
+            played.push(if alone.is_empty() {
+                titled.play(&trained, seeds, threads, &|_| {})?
             } else {
-                titled.play(&trained, seeds, 1, &|_| {})?
+                titled.play_only(&alone, seeds, threads, &|_| {})?
             });
             eprintln!("{} ({:.0} s)", titled.title, begun.elapsed().as_secs_f64());
             std::fs::write(out, serde_json::to_vec_pretty(&played)?)?;
         }
     }
     println!("{}", overview::markdown(&played));
-    if only.is_empty() || only.iter().any(|name| name == "both-levels") {
-        println!("## Both levels together\n\n{}", both_levels::table(Some(&traces), seeds, 1, &|_| {})?);
+    if (only.is_empty() && alone.is_empty()) || only.iter().any(|name| *name == "both-levels") {
+        println!(
+            "## Both levels together\n\n{}",
+            both_levels::table(Some(&traces), seeds, threads, &|_| {})?
+        );
     }
     Ok(())
 }

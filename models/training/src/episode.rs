@@ -206,6 +206,10 @@ impl Allocator for Recorder {
         self.inner.looks_ahead()
     }
 
+    fn settles_after(&self) -> Option<u32> {
+        self.inner.settles_after()
+    }
+
     fn forget(&mut self, function: FunctionId) {
         self.inner.forget(function);
     }

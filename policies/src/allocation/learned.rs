@@ -5,7 +5,7 @@
 //! **Promises:** `profile`'s answer is always one of the options, and what counts where the model has none; nothing that `profile` would
 //! not take is on offer: no CPU soon after a safeguard nor less than half of the runs wanted, no memory below the highest
 //! that was seen and a margin, nor of a function that must not run twice. What is booked above the reservation is of use by
-//! the profile, and not more than the VM has.
+//! the profile, and not more than the VM has; who waits for that settles as with `profile`.
 //! **Gives up:** knowing the model. It comes from outside ([`Chooser`]): through ONNX Runtime in a live house, by its own network in
 //! training. It decides what is *booked*; the ceiling is the wish of `profile`.
 
@@ -198,6 +198,10 @@ impl Allocator for Learned {
 
     fn looks_ahead(&self) -> bool {
         true
+    }
+
+    fn settles_after(&self) -> Option<u32> {
+        self.heuristic.settles_after()
     }
 
     fn grant(&mut self, request: &Request<'_>) -> Grant {

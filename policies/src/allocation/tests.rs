@@ -251,7 +251,7 @@ fn by_profile_one_that_was_held_back_books_what_it_can_use_or_borrows_it() {
     };
     assert_eq!(grants("profile-lent", None), (1_000, None));
     let (booked, settles) = grants("profile", None);
-    assert!((4_000..=4_500).contains(&booked) && settles == Some(16_000), "{booked}");
+    assert!((4_000..=4_500).contains(&booked) && settles == Some(4_000), "{booked}");
     let small = Home { capacity: resources(3, 4_096), ..Home::default() };
     assert_eq!(grants("profile", Some(small)).0, 3_000, "its VM has no more");
 }

@@ -120,8 +120,7 @@ impl Dispatch {
             self.note_how_long_it_ran(id, &running, self.now);
         }
         let Some(open) = self.open.get_mut(&id) else { return };
-        open.since = self.now;
-        open.grant = None;
+        open.waits_anew(self.now);
         let function = open.submission.function.id;
         // It waits for as long as the attempt that runs does.
         self.queues.join(id, function, self.now, Moment::NEVER, true);

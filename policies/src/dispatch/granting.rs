@@ -4,9 +4,13 @@
 //! **Promises:** the allocator is asked once for each time that an invocation waits for a place, and hears how each run ended
 //! that it granted. What was killed for want of memory goes again once with all that it reserved, and nothing is taken from
 //! it then.
+//! Who is granted more than it reserved waits for a place that has as much, no longer than that is worth, counted from when its reservation
+//! would have fitted; then it takes the first place that has its reservation, and what is free there beside.
 //! **Gives up:** asking anew while it waits: what is granted is right for the fleet as it was.
 
-use vocabulary::{FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId};
+use vocabulary::{
+    FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId, VmKind,
+};
 
 use super::open::Open;
 use super::{Dispatch, Ending, GivenUp, Output, Seen, Submission};
@@ -21,11 +25,17 @@ fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
     (more > MilliCores::ZERO).then_some(saved)
 }
 
+/// What a function asks for as a user reserved it.
+fn of_its_reservation(card: &FunctionCard, kind: VmKind) -> Ask {
+    let FunctionCard { id: function, revision, reservation: demand, .. } = *card;
+    Ask { function, revision, demand, concurrency_milli: 0, kind }
+}
+
 impl Dispatch {
     /// What it gets, decided now or when it was first tried, and where it may go.
     pub(super) fn granted(&mut self, id: InvocationId) -> Option<(Grant, FunctionCard, Kinds)> {
         let open = self.open.get(&id)?;
-        let (submission, since) = (open.submission, open.since);
+        let (submission, fitted) = (open.submission, open.fitted);
         let (granted, starved) = (open.grant, open.starved);
         let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
@@ -33,15 +43,14 @@ impl Dispatch {
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
-            let waited = self.now.since(since);
-            let saved = saved(&grant, card.reservation);
-            let settles = self.allocator.settles_after().zip(saved);
-            if settles.is_none_or(|(thousandths, saved)| waited < saved.scaled(thousandths.into(), 1_000)) {
+            let hopes_until = fitted.zip(self.hopes_for(&grant, card.reservation));
+            if hopes_until.is_none_or(|(fitted, at_most)| self.now < fitted + at_most) {
                 return Some((grant, card, kinds));
             }
-            let grant = Grant { booked: grant.booked.min(card.reservation), ..grant };
-            self.open.get_mut(&id)?.grant = Some(grant);
-            return Some((grant, card, kinds));
+            let settled = Grant { booked: grant.booked.min(card.reservation), ..grant };
+            let open = self.open.get_mut(&id)?;
+            (open.grant, open.hoped) = (Some(settled), grant.booked.cpu);
+            return Some((settled, card, kinds));
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
@@ -50,6 +59,40 @@ impl Dispatch {
         let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
         Some((grant, card, kinds))
+    }
+
+    /// For how long it is worth while to wait for more than was reserved, where the reservation would fit.
+    fn hopes_for(&self, grant: &Grant, reservation: Resources) -> Option<Span> {
+        let (thousandths, saved) = self.allocator.settles_after().zip(saved(grant, reservation))?;
+        Some(saved.scaled(thousandths.into(), 1_000))
+    }
+
+    /// There was no place for it. If it wants more than it reserved, and that much would fit, its patience begins: before that it is not
+    /// its wish that keeps it waiting.
+    pub(super) fn note_whether_its_reservation_fits(&mut self, id: InvocationId) {
+        let Some(open) = self.open.get(&id) else { return };
+        let (card, ran, fitted) = (open.submission.function, open.ran, open.fitted);
+        let Some(at_most) = open.grant.and_then(|grant| self.hopes_for(&grant, card.reservation)) else {
+            return;
+        };
+        let fitted = match fitted {
+            Some(fitted) => fitted,
+            None if self.reservation_fits(&card, self.kinds_after(&card, ran)) => self.now,
+            None => return,
+        };
+        if let Some(open) = self.open.get_mut(&id) {
+            open.fitted = Some(fitted);
+        }
+        if fitted + at_most > self.now {
+            self.head_looks.insert((fitted + at_most, card.id));
+        }
+    }
+
+    fn reservation_fits(&mut self, card: &FunctionCard, kinds: Kinds) -> bool {
+        self.kinds_to_try(kinds, card.reservation).any(|kind| {
+            let ask = of_its_reservation(card, kind);
+            self.placement.next_home(&self.books, &ask).is_some_and(|slot| self.books.has_room(slot, &ask))
+        })
     }
 
     fn ask_allocator(&mut self, submission: &Submission, kinds: Kinds) -> Grant {
@@ -77,13 +120,7 @@ impl Dispatch {
     /// Where a function goes next: on a VM of the first kind that has one for it.
     pub(super) fn next_home(&mut self, card: &FunctionCard, kinds: Kinds) -> Option<Slot> {
         self.kinds_to_try(kinds, card.reservation).find_map(|kind| {
-            let ask = Ask {
-                function: card.id,
-                revision: card.revision,
-                demand: card.reservation,
-                concurrency_milli: 0,
-                kind,
-            };
+            let ask = of_its_reservation(card, kind);
             self.placement.next_home(&self.books, &ask)
         })
     }

@@ -253,9 +253,8 @@ impl Dispatch {
         if open.withdrawn {
             return self.forget(id, outputs);
         }
-        open.since = self.now;
+        open.waits_anew(self.now);
         open.declined = None;
-        open.grant = None;
         let (function, patience) = (open.submission.function.id, open.patience);
         // It may have waited for a second place already, with the first still there.
         self.queues.leave(id);

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, Moment, Resources, Span, VmId};
+use vocabulary::{Attempt, FunctionCard, Grant, InvocationId, MilliCores, Moment, Resources, Span, VmId};
 
 use super::{Output, Submission};
 use crate::placement::Slot;
@@ -62,6 +62,10 @@ pub(super) struct Open {
     pub declined: Option<Moment>,
     /// Decided when it is first tried to be placed, and again after a loss.
     pub grant: Option<Grant>,
+    /// Since when its reservation would have fitted somewhere, while it waits for a place that has more for it.
+    pub fitted: Option<Moment>,
+    /// It has settled for its reservation, and takes up to so much where there is as much when it goes; zero: it has not.
+    pub hoped: MilliCores,
     /// It was killed for want of memory: nothing is taken from it again.
     pub starved: bool,
     /// The newest attempt that lives; `None`: it waits.
@@ -88,10 +92,18 @@ impl Open {
             withdrawn: false,
             declined: None,
             grant: None,
+            fitted: None,
+            hoped: MilliCores::ZERO,
             starved: false,
             running: None,
             older: None,
         }
+    }
+
+    /// It waits from now on, and what it gets is decided anew.
+    pub fn waits_anew(&mut self, now: Moment) {
+        self.since = now;
+        (self.grant, self.fitted, self.hoped) = (None, None, MilliCores::ZERO);
     }
 
     /// Whether any attempt of this submission was sent out.

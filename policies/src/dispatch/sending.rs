@@ -44,6 +44,7 @@ impl Dispatch {
             return true;
         }
         self.queues.decline_no_more(ask.function);
+        self.note_whether_its_reservation_fits(id);
         false
     }
 
@@ -121,7 +122,12 @@ impl Dispatch {
         let Choice { vm, slot, warm } = choice;
         let waited_in_queue = self.queues.leave(id);
         let open = self.open.get_mut(&id).expect("only open invocations are sent");
-        let grant = open.grant.expect("a place is sought only for a grant");
+        let mut grant = open.grant.expect("a place is sought only for a grant");
+        if open.hoped > grant.booked.cpu {
+            let free = self.books.capacity(slot).cpu - self.books.booked(slot).cpu;
+            grant.booked.cpu = grant.booked.cpu.max(open.hoped.min(free));
+            open.grant = Some(grant);
+        }
         let card = open.submission.function;
         open.attempt = open.attempt.next();
         let attempt = open.attempt;
@@ -168,17 +174,17 @@ impl Dispatch {
             && declined + init > self.now
         {
             // The same function may stand here with an earlier head; waking for that one does no harm.
-            self.warm_waits.insert((declined + init, function));
+            self.head_looks.insert((declined + init, function));
         }
         sent
     }
 
-    /// Heads that have waited for a busy sandbox long enough.
-    pub(super) fn end_warm_waits(&mut self, outputs: &mut Vec<Output>) {
-        while let Some(&(until, function)) = self.warm_waits.first()
+    /// Heads that have waited long enough for a busy sandbox, or for more than they reserved.
+    pub(super) fn end_waits(&mut self, outputs: &mut Vec<Output>) {
+        while let Some(&(until, function)) = self.head_looks.first()
             && until <= self.now
         {
-            self.warm_waits.pop_first();
+            self.head_looks.pop_first();
             while self.try_head(function, outputs) {}
         }
     }

@@ -141,6 +141,45 @@ fn who_waits_for_more_than_it_reserved_settles_for_that_when_more_would_save_it_
     }
 }
 
+/// A VM with so many cores, on which functions are granted twice what they reserve, for runs of a second.
+fn doubles(settles: u32, cores: u32) -> House {
+    let placement = placement::by_name("mws", &placement::Settings::default()).unwrap();
+    let settings = Settings { settle: Span::ZERO, starvation_after: Span::FOREVER, ..Settings::default() };
+    let allocator = Box::new(Double(Some(settles)));
+    let mut house = House { mind: Dispatch::new(settings, placement, allocator), now: 0 };
+    house.told(Input::VmReported(status(1, cores)));
+    house
+}
+
+#[test]
+fn waiting_for_more_counts_from_when_the_reservation_would_have_fitted() {
+    let mut house = doubles(1_000, 2);
+    assert_eq!(house.submit(1, rerun(1)), ["run 1.1 on vm-1"]);
+    assert!(house.submit(2, rerun(2)).is_empty(), "both cores are booked: there is no room for anything");
+    house.now = 5_000;
+    let mut grown = VmStatus { running: vec![running(1, 1, rerun(1))], ..status(1, 3) };
+    grown.running[0].grant.booked.cpu = MilliCores(2_000);
+    assert!(house.told(Input::VmReported(grown)).is_empty(), "one core is free, two are wanted");
+    let wakes = house.mind.next_wakeup();
+    assert!(wakes <= Some(at(6_000)), "its patience began when the VM grew: {wakes:?}");
+    house.now = 5_999;
+    assert!(house.told(Input::Woke).is_empty());
+    house.now = 6_000;
+    assert_eq!(house.told(Input::Woke), ["run 2.1 on vm-1"]);
+}
+
+#[test]
+fn who_settles_takes_what_is_free_where_it_goes_up_to_what_it_hoped_for() {
+    for (cores, books) in [(6, 2_000), (7, 3_000), (9, 4_000)] {
+        let mut house = doubles(0, cores);
+        // The first books four cores; the second hopes for four and goes at once, where its two would fit.
+        house.submit(1, card(1, 2, OnEviction::Rerun));
+        assert_eq!(house.submit(2, card(2, 2, OnEviction::Rerun)), ["run 2.1 on vm-1"]);
+        let all = house.mind.booked_on(VmId(1)).unwrap().booked_by_us.cpu;
+        assert_eq!(all, MilliCores(4_000 + books), "{cores} cores");
+    }
+}
+
 #[test]
 fn a_successor_decides_by_what_its_predecessor_had_learned() {
     let mut learned = Profile::default();
