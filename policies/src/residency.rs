@@ -248,6 +248,10 @@ pub struct Gauges {
     pub borrowers: u32,
     /// Runs to which their reservation was given back while they ran, since the VM was started.
     pub safeguarded: u64,
+    /// Runs of which nothing was known, whose booking fell to what they were seen to use...
+    pub fell: u64,
+    /// ...and those of them that used more later and had it back.
+    pub rose: u64,
 }
 
 /// The Invoker's mind.
@@ -399,7 +403,7 @@ impl Residency {
         self.sandboxes.serves(sandbox)
     }
 
-    /// Sandboxes whose runs lend: what they use must be told with [`Input::Sampled`].
+    /// Sandboxes whose runs lend, or may once it is seen what they use: that must be told with [`Input::Sampled`].
     pub fn watched(&self) -> impl Iterator<Item = SandboxId> {
         self.book.watched.iter().copied()
     }
@@ -415,9 +419,16 @@ impl Residency {
         self.runs.get(&invocation).filter(|(on, _)| *on == sandbox).map(|(_, run)| run.grant)
     }
 
-    /// Whether what the run of this sandbox had lent was given back to it while it ran; ask before [`Input::RunEnded`].
+    /// Whether this one is among the [watched](Residency::watched).
+    pub fn is_watched(&self, sandbox: SandboxId) -> bool {
+        self.book.watched.contains(&sandbox)
+    }
+
+    /// Whether what the run of this sandbox had lent was given back to it while it ran; ask before [`Input::RunEnded`]. Where nobody knew
+    /// what it uses, and its booking fell too low, nothing was learned wrongly: that does not count.
     pub fn was_safeguarded(&self, sandbox: SandboxId) -> bool {
-        self.book.entries.get(&sandbox).is_some_and(|entry| entry.restored.any())
+        let was = |entry: &lending::Entry| entry.restored.memory || (entry.restored.cpu && !entry.fell);
+        self.book.entries.get(&sandbox).is_some_and(was)
     }
 
     /// What can be counted at a glance.
@@ -436,6 +447,8 @@ impl Residency {
             lenders: self.book.pool.counts().0,
             borrowers: self.book.pool.counts().1,
             safeguarded: self.book.safeguarded,
+            fell: self.book.fell,
+            rose: self.book.rose,
         }
     }
 }

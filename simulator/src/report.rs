@@ -165,13 +165,13 @@ pub struct Decisions {
 pub struct Lending {
     /// All of them.
     pub runs: u64,
-    /// Those that were begun with less than their reservation, of CPU or of memory, and had no need of it.
+    /// Those that left part of their reservation, of CPU or of memory, to others until they ended, and had no need of it.
     pub harvested: u64,
     /// Those to which their reservation was given back while they ran.
     pub safeguarded: u64,
     /// Those that took less time than alone at their reservation, by a hundredth at least.
     pub accelerated: u64,
-    /// CPU that the harvested ones left to others, in core-microseconds.
+    /// CPU that the harvested ones left to others, in core-microseconds, as if they had from their beginning on.
     pub harvested_core_us: u64,
     /// Runs that were killed for want of memory that had been lent, and begun again: not among the ones above.
     pub starved: u64,

@@ -62,6 +62,43 @@ async fn a_lender_that_suddenly_needs_its_core_has_it_back_within_50_ms() {
     assert!(cpu_ms > 50.0, "{cpu_ms} ms of CPU in half a second");
 }
 
+/// Sleeps for as long as it is told, and says when it began and ended.
+const SLEEPER: &str = "
+import time
+def main(args):
+    began = time.time()
+    time.sleep(args['s'])
+    return {'began': began, 'ended': time.time()}
+";
+
+/// Neither function is known, and the VM is too small for what both reserve. The first is seen to use next to nothing, and the second begins beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_knows_makes_room_once_it_is_seen_to_use_little() {
+    if !is_root() {
+        return println!("skipped: what a run uses is read from control groups, which need root");
+    }
+    let settings = vec![("controller.allocation", "profile".into()), ("vm.lending", "elastic".into())];
+    let cluster = Cluster::of(Plan { vms: 1, settings, ..Plan::default() }).await;
+    let vm = &cluster.open_vms().await[0];
+    let (http, page) = (&cluster.http, Http::new(format!("http://{}", vm.metrics), String::new()));
+    let all = vm.capacity.cpu.0;
+    for (name, cpu) in [("first", all), ("second", all * 3 / 4)] {
+        http.deploy(name, &with(python(SLEEPER), json!({ "limits": { "cpu": cpu } }))).await;
+    }
+    let second = async {
+        eventually("the first runs", async || metric(&page, "windfall_vm_booked_cpu_cores").await > 0.0)
+            .await;
+        http.result("second", &json!({ "s": 0 })).await
+    };
+    let argument = json!({ "s": 8 });
+    let (first, second) = tokio::join!(http.result("first", &argument), second);
+    let when = |answer: &serde_json::Value, what: &str| answer[what].as_f64().expect("a time");
+    let early = when(&first, "ended") - when(&second, "began");
+    println!("the second began {early:.1} s before the first ended");
+    assert!(early > 1.0, "it waited for the first to end: {early}");
+    assert!(metric(&page, "windfall_provisional_bookings_total").await >= 1.0);
+}
+
 /// Holds nearly all that it reserves, for a moment.
 const HOG: &str = "
 import time

@@ -183,10 +183,17 @@ pub struct Grant {
     /// How long it is expected to run, so that what it lends can be lent for as long; zero: nobody knows.
     #[serde(default, skip_serializing_if = "is_no_time")]
     pub lasts: Span,
+    /// Nobody knows yet how much CPU such runs use: where nobody is stopped at what is booked, the VM books less once it has seen it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub provisional: bool,
 }
 
 fn is_zero(weight: &MilliCores) -> bool {
     *weight == MilliCores::ZERO
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_no_time(span: &Span) -> bool {
@@ -196,7 +203,7 @@ fn is_no_time(span: &Span) -> bool {
 impl Grant {
     /// So much booked, so much allowed.
     pub fn new(booked: Resources, ceiling: Resources) -> Self {
-        Self { booked, ceiling, weight: MilliCores::ZERO, lasts: Span::ZERO }
+        Self { booked, ceiling, weight: MilliCores::ZERO, lasts: Span::ZERO, provisional: false }
     }
 
     /// The same amount booked and allowed.

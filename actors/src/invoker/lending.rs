@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use policies::residency::{Input, SandboxId};
+use policies::residency::{Gauges, Input, SandboxId};
 use policies::safeguard;
 use ractor::ActorRef;
 use sandbox::Sample;
@@ -77,16 +77,14 @@ impl Seen {
 }
 
 impl Shell {
-    /// A run begins; tells what is owed to it where it lends. Nothing is done where it does not.
+    /// A run begins; tells what is owed to it where it lends, or may. Nothing is done where it does not.
     pub(super) fn begins_to_lend(
         &mut self,
         id: SandboxId,
         function: FunctionCard,
         grant: Grant,
     ) -> Option<Arc<Owed>> {
-        let lends =
-            grant.booked.cpu < function.reservation.cpu || grant.booked.memory < function.reservation.memory;
-        if !lends || !self.lends {
+        if !self.lends || !self.residency.is_watched(id) {
             return None;
         }
         let owed = Arc::new(Owed::default());
@@ -113,7 +111,8 @@ impl Shell {
     pub(super) async fn look(&mut self, me: &ActorRef<InvokerMessage>) {
         self.looks.due = false;
         let watched: Vec<SandboxId> = self.residency.watched().collect();
-        let before = self.residency.gauges().safeguarded;
+        let rebooked = |gauges: Gauges| gauges.safeguarded + gauges.fell + gauges.rose;
+        let before = rebooked(self.residency.gauges());
         for id in watched {
             let Some(now) = self.residents.sample(id) else { continue };
             let Some(sample) = self.looks.seen.get_mut(&id).map(|seen| seen.see(now)) else { continue };
@@ -128,8 +127,8 @@ impl Shell {
                 seen.owed.memory.store(owed, Ordering::SeqCst);
             }
         }
-        if self.residency.gauges().safeguarded > before {
-            // Controllers must not promise the room to others any longer.
+        if rebooked(self.residency.gauges()) > before {
+            // Controllers must not promise the room to others any longer, or may from now on.
             self.report().await;
         }
     }

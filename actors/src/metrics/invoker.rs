@@ -140,6 +140,7 @@ struct LendingGauges {
     lent_memory: Gauge,
     runs: [Gauge; 2],
     safeguarded: Counter,
+    provisional: [Counter; 2],
     starved: Counter,
     vm_full: Counter,
 }
@@ -305,6 +306,12 @@ impl InvokerMetrics {
                     "windfall_safeguarded_runs",
                     "Runs to which what they had lent was given back while they ran",
                 ),
+                provisional: metrics.counters(
+                    "windfall_provisional_bookings",
+                    "Runs that nobody knew yet whose booking fell to what they were seen to use, and those of them that used more later and had it back",
+                    "what",
+                    ["fell", "rose"],
+                ),
                 starved: metrics.counter(
                     "windfall_starved_runs",
                     "Runs that were killed for want of memory that they had lent; they are run again",
@@ -439,6 +446,8 @@ impl InvokerMetrics {
         lending.runs[0].set(gauges.lenders.into());
         lending.runs[1].set(gauges.borrowers.into());
         lending.safeguarded.follow(gauges.safeguarded);
+        lending.provisional[0].follow(gauges.fell);
+        lending.provisional[1].follow(gauges.rose);
     }
 
     /// A run was killed for want of memory that it had lent.

@@ -130,12 +130,11 @@ impl Allocator for ByProfile {
         let reservation = request.reservation;
         // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
         let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
-        let Some(expected) = self.expected(request) else {
-            return Grant::new(reservation, curious);
-        };
+        let unknown = Grant { provisional: true, ..Grant::new(reservation, curious) };
+        let Some(expected) = self.expected(request) else { return unknown };
         let lasts = expected.duration;
         if expected.runs < self.known_after() {
-            return Grant { lasts, ..Grant::new(reservation, curious) };
+            return Grant { lasts, ..unknown };
         }
         let mut booked = reservation;
         if self.may_take_cpu(&expected) {

@@ -4,6 +4,7 @@
 //! **Promises:** a ceiling is never below what its run has booked, unless the VM itself has less than is booked; then bookings are cut
 //! in proportion (`hard`), or weights do it (`elastic`). Loans of CPU are only made of room that nobody has booked: a new
 //! booking, a shrink, or a lender that ends or is safeguarded takes them back in the same step, and growth gives them again.
+//! Where nobody is stopped at a booking (`elastic`), that of a run of which nothing is known falls to what it is seen to use.
 //! **When bookings exceed the VM:** when it shrinks under what runs; and when a safeguard gives a reservation back after the room has
 //! been promised to others. Nothing is begun meanwhile, so bookings never exceed the VM by more than what running
 //! invocations had left of their reservations, and for no longer than until the last of them ends.
@@ -12,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vocabulary::{Mebibytes, MilliCores, Resources};
+use vocabulary::{Mebibytes, MilliCores, Moment, Resources};
 
 use super::runs::Run;
 use super::{Lending, Output, Residency, SandboxId};
@@ -29,6 +30,19 @@ pub(super) struct Entry {
     pub borrowed: Resources,
     /// What it had lent and was given back.
     pub restored: Due,
+    /// What it is booked is provisional, and it is seen to use so much at most; `None`: it is not, or no longer.
+    pub first: Option<FirstLooks>,
+    /// Its booking fell to what it was seen to use.
+    pub fell: bool,
+}
+
+/// What a run of which nothing is known was seen to use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FirstLooks {
+    highest: MilliCores,
+    looks: u32,
+    /// When it is over at the latest, as far as anybody knows.
+    until: Moment,
 }
 
 impl Entry {
@@ -56,6 +70,10 @@ pub(super) struct Book {
     /// What the VM had and what was booked when that was too much: ceilings are cut in that proportion.
     cut: Option<(MilliCores, MilliCores)>,
     pub safeguarded: u64,
+    /// Bookings that fell to what was seen of their runs...
+    pub fell: u64,
+    /// ...and those of them that had to rise again.
+    pub rose: u64,
 }
 
 /// Where something is lent, a sandbox in the making has the weight of a fiftieth of a core: what it uses is in nobody's booking, and on a VM whose
@@ -63,6 +81,16 @@ pub(super) struct Book {
 /// making on eight cores. It takes what is left. Of 10, 20, 40, 100 and 1,000 millicores, on minutes and seeds by which nobody is judged (`docs/figures/lending.md`),
 /// 20 is the most with which no run was slowed down by more than two hundredths; the kernel takes no less than 10.
 const WEIGHT_IN_MAKING: MilliCores = MilliCores(20);
+
+/// A run of which nothing is known keeps its booking for half a second, 25 looks: what follows shows nearly always what it uses, and those that end
+/// sooner keep nobody waiting.
+const FIRST_LOOKS: u32 = 25;
+/// Of what it was seen to use so many thousandths are booked then...
+const WITH_ROOM: u64 = 1_100;
+/// ...and at least so much...
+const CPU_MIN: MilliCores = MilliCores(50);
+/// ...if that is not nearly all of it: less than a tenth would be won.
+const WORTHWHILE: u64 = 900;
 
 impl Residency {
     /// The weight of a sandbox until it is ready; `None`: as its ceiling.
@@ -78,11 +106,23 @@ impl Residency {
             // What is idle need not be borrowed where it can be had back at once.
             wish.cpu = MilliCores::ZERO;
         }
-        let entry = Entry { reserved, booked, wish, borrowed: Resources::ZERO, restored: Due::default() };
+        let lasts = if run.grant.lasts.as_micros() > 0 { run.grant.lasts } else { run.function.timeout };
+        let until = self.now + lasts;
+        let may_fall = run.grant.provisional && self.settings.lending == Lending::Elastic;
+        let entry = Entry {
+            reserved,
+            booked,
+            wish,
+            borrowed: Resources::ZERO,
+            restored: Due::default(),
+            first: may_fall.then_some(FirstLooks { highest: MilliCores::ZERO, looks: 0, until }),
+            fell: false,
+        };
         self.book.entries.insert(id, entry);
         if entry.lends() {
-            let lasts = if run.grant.lasts.as_micros() > 0 { run.grant.lasts } else { run.function.timeout };
-            self.book.pool.put(id, reserved - booked, self.now + lasts);
+            self.book.pool.put(id, reserved - booked, until);
+        }
+        if entry.lends() || may_fall {
             self.book.watched.insert(id);
         }
         self.recall_what_is_booked();
@@ -107,34 +147,37 @@ impl Residency {
         self.lose(losses);
     }
 
-    /// A run that lends was seen to use so much.
-    pub(super) fn sampled(&mut self, id: SandboxId, sample: &Sample, outputs: &mut Vec<Output>) {
+    /// What is booked for a run that nobody knew falls to what it was seen to use, when that has been seen for long enough. It is not stopped there: if it
+    /// needs more later it has it by its weight, and its booking rises again as with any other that lends.
+    fn see_what_it_uses(&mut self, id: SandboxId, sample: &Sample, outputs: &mut Vec<Output>) {
         let Some(entry) = self.book.entries.get_mut(&id) else { return };
-        let safeguard = &self.settings.safeguard;
-        let mut due = judge(safeguard, entry.reserved, entry.booked, sample);
-        if self.settings.lending == Lending::Elastic {
-            due.cpu = judge(&safeguard.where_nobody_is_stopped(), entry.reserved, entry.booked, sample).cpu;
-        }
-        if !due.any() {
+        let Some(first) = &mut entry.first else { return };
+        first.highest = first.highest.max(sample.cpu);
+        first.looks += 1;
+        if first.looks < FIRST_LOOKS {
             return;
         }
-        if !entry.restored.any() {
-            self.book.safeguarded += 1;
+        let (used, until) = (first.highest.scaled(WITH_ROOM, 1_000).max(CPU_MIN), first.until);
+        entry.first = None;
+        if used >= entry.booked.cpu.min(entry.reserved.cpu).scaled(WORTHWHILE, 1_000) {
+            if !entry.lends() {
+                self.book.watched.remove(&id);
+            }
+            return;
         }
-        if due.cpu {
-            (entry.booked.cpu, entry.restored.cpu) = (entry.reserved.cpu, true);
-        }
-        if due.memory {
-            (entry.booked.memory, entry.restored.memory) = (entry.reserved.memory, true);
-        }
-        let (booked, still_lends) = (entry.booked, entry.lends());
-        let borrowed = entry.borrowed.memory;
-        if !still_lends {
-            self.book.watched.remove(&id);
-        }
+        let left = Resources { cpu: entry.reserved.cpu - used, memory: Mebibytes::ZERO };
+        (entry.booked.cpu, entry.fell) = (used, true);
+        let booked = entry.booked;
+        self.book.fell += 1;
+        self.book.pool.put(id, left, until);
         self.book.changed.insert(id);
-        let losses = self.book.pool.take_back(id, due.cpu, due.memory);
-        self.lose(losses);
+        self.rebook(id, booked);
+        self.tell_changes(outputs);
+    }
+
+    /// So much is booked for a run from now on.
+    fn rebook(&mut self, id: SandboxId, booked: Resources) {
+        let borrowed = self.book.entries.get(&id).map_or(Mebibytes::ZERO, |entry| entry.borrowed.memory);
         self.sandboxes.change(id, |sandbox| {
             sandbox.booked = booked;
             sandbox.held = booked.memory + borrowed;
@@ -145,6 +188,39 @@ impl Residency {
         {
             run.grant.booked = booked;
         }
+    }
+
+    /// A run that lends, or may, was seen to use so much.
+    pub(super) fn sampled(&mut self, id: SandboxId, sample: &Sample, outputs: &mut Vec<Output>) {
+        self.see_what_it_uses(id, sample, outputs);
+        let Some(entry) = self.book.entries.get_mut(&id) else { return };
+        let safeguard = &self.settings.safeguard;
+        let mut due = judge(safeguard, entry.reserved, entry.booked, sample);
+        if self.settings.lending == Lending::Elastic {
+            due.cpu = judge(&safeguard.where_nobody_is_stopped(), entry.reserved, entry.booked, sample).cpu;
+        }
+        if !due.any() {
+            return;
+        }
+        if entry.fell && due.cpu {
+            self.book.rose += 1;
+        } else if !entry.restored.any() {
+            self.book.safeguarded += 1;
+        }
+        if due.cpu {
+            (entry.booked.cpu, entry.restored.cpu) = (entry.reserved.cpu, true);
+        }
+        if due.memory {
+            (entry.booked.memory, entry.restored.memory) = (entry.reserved.memory, true);
+        }
+        let (booked, still_lends) = (entry.booked, entry.lends());
+        if !still_lends {
+            self.book.watched.remove(&id);
+        }
+        self.book.changed.insert(id);
+        let losses = self.book.pool.take_back(id, due.cpu, due.memory);
+        self.lose(losses);
+        self.rebook(id, booked);
         self.free_memory(outputs);
         self.recall_what_is_booked();
         self.tell_changes(outputs);

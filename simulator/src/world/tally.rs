@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use vocabulary::{FunctionCard, Grant, MilliCores, Moment, Resources, Span, VmId, VmKind};
+use vocabulary::{FunctionCard, MilliCores, Moment, Resources, Span, VmId, VmKind};
 
 use super::callers::{Answered, Open};
 use crate::house::House;
@@ -106,8 +106,8 @@ impl PerFunctions {
 /// A run, as lending had it.
 pub(super) struct Lent {
     pub reservation: Resources,
-    /// As it began.
-    pub grant: Grant,
+    /// Of its reservation, to others, when it ended.
+    pub left: Resources,
     pub work: Work,
     pub took: Span,
     pub safeguarded: bool,
@@ -268,7 +268,7 @@ impl Tally {
 
     /// A run has ended that was measured.
     pub fn ran(&mut self, run: &Lent) {
-        let Lent { reservation, grant, work, took, .. } = *run;
+        let Lent { reservation, left, work, took, .. } = *run;
         self.lending.starved += u64::from(run.starved);
         if !run.done {
             return;
@@ -277,13 +277,12 @@ impl Tally {
         let slowdown = took.0.saturating_mul(1_000) / alone.0;
         self.run.add(took.0);
         self.slowdown_of_run.add(slowdown);
-        let lends = grant.harvested(reservation) != Resources::ZERO;
         self.lending.runs += 1;
-        self.lending.harvested += u64::from(lends && !run.safeguarded);
+        self.lending.harvested += u64::from(left != Resources::ZERO && !run.safeguarded);
         self.lending.safeguarded += u64::from(run.safeguarded);
         self.lending.accelerated += u64::from(slowdown < ACCELERATED);
         self.lending.harvested_core_us +=
-            grant.harvested(reservation).cpu.0 as u64 * u64::from(!run.safeguarded) * took.0 / 1_000;
+            u64::from(left.cpu.0) * u64::from(!run.safeguarded) * took.0 / 1_000;
     }
 
     // Cores.

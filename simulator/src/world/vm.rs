@@ -453,7 +453,9 @@ impl World {
         let Running { sandbox, invocation, attempt, function, work, cold, init, grant, .. } = run;
         if measured {
             let (reservation, done) = (function.reservation, kept && counts);
-            let lent = Lent { reservation, grant, work, took: ended.duration, safeguarded, starved, done };
+            // Where nothing was known of it, what it left was seen while it ran.
+            let (left, took) = (has.unwrap_or(grant).harvested(reservation), ended.duration);
+            let lent = Lent { reservation, left, work, took, safeguarded, starved, done };
             self.tally.ran(&lent);
         }
         if let Some(how) = how {

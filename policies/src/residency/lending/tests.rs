@@ -322,6 +322,64 @@ fn elastic_lenders_keep_their_ceiling_and_go_before_others() {
     assert_eq!(vm.told[&lender].1, MilliCores(16_000), "it stays before others");
 }
 
+impl Vm {
+    /// Nothing is known of it; it is looked at for half a second, and uses so much.
+    fn is_seen_to_use(&mut self, function: u64, reserved: u32, cpu: u32) -> u64 {
+        let reserved = Resources::new(reserved, 256);
+        let grant = Grant { provisional: true, ..Grant::fixed(reserved) };
+        let sandbox = self.begins(function, reserved, grant, 0);
+        for _ in 0..25 {
+            assert_eq!(self.mind.booked().cpu, reserved.cpu, "not yet");
+            self.uses(sandbox, cpu, 100);
+        }
+        sandbox
+    }
+}
+
+#[test]
+fn what_is_booked_for_a_run_that_nobody_knew_falls_to_what_it_is_seen_to_use() {
+    let mut vm = vm(Lending::Elastic);
+    let first = vm.is_seen_to_use(1, 6_000, 1_000);
+    assert_eq!(vm.mind.booked(), Resources::new(1_100, 256), "and a tenth, and all of its memory");
+    assert_eq!(
+        vm.told[&first],
+        (Resources::new(6_000, 256), MilliCores(24_000)),
+        "it may use all, before others"
+    );
+    assert_eq!(
+        vm.mind.grant_on(SandboxId(first)).unwrap().booked.cpu,
+        MilliCores(1_100),
+        "as it will report"
+    );
+    vm.wants(2, 6_500, 6_500);
+    assert_eq!(vm.uses(first, 1_100, 100), []);
+    assert_eq!((vm.mind.gauges().fell, vm.mind.gauges().rose), (1, 0));
+}
+
+#[test]
+fn a_booking_that_fell_rises_when_more_is_used_and_nothing_was_learned_wrongly() {
+    let mut vm = vm(Lending::Elastic);
+    let first = vm.is_seen_to_use(1, 6_000, 10);
+    assert_eq!(vm.mind.booked().cpu, MilliCores(50), "a runtime must be able to wake up");
+    vm.uses(first, 3_000, 100);
+    assert_eq!(vm.mind.booked().cpu, MilliCores(6_000));
+    let gauges = vm.mind.gauges();
+    assert_eq!((gauges.fell, gauges.rose, gauges.safeguarded), (1, 1, 0));
+    assert!(!vm.mind.was_safeguarded(SandboxId(first)) && !vm.mind.is_watched(SandboxId(first)));
+    assert_eq!(vm.told[&first].1, MilliCores(24_000), "it stays before others");
+}
+
+#[test]
+fn a_booking_falls_neither_for_a_tenth_nor_where_runs_are_stopped_at_it() {
+    let mut elastic = vm(Lending::Elastic);
+    let all = elastic.is_seen_to_use(1, 4_000, 3_300);
+    assert_eq!(elastic.mind.booked().cpu, MilliCores(4_000));
+    assert!(!elastic.mind.is_watched(SandboxId(all)), "it is not looked at any longer");
+    let mut hard = vm(Lending::Hard);
+    let first = hard.is_seen_to_use(1, 4_000, 100);
+    assert!(hard.mind.booked().cpu == MilliCores(4_000) && !hard.mind.is_watched(SandboxId(first)));
+}
+
 #[test]
 fn off_means_that_grants_are_done_as_they_come_and_nobody_is_watched() {
     let mut vm = vm(Lending::Off);
@@ -379,7 +437,9 @@ fn live(seed: u64, lending: Lending) {
                 );
                 let ceiling =
                     reserved.max(booked) + Resources::new(500 * below(6) as u32, 64 * below(4) as u32);
-                let grant = Grant { lasts: Span::millis(below(200)), ..Grant::new(booked, ceiling) };
+                let provisional = below(2) > 0;
+                let grant =
+                    Grant { lasts: Span::millis(below(200)), provisional, ..Grant::new(booked, ceiling) };
                 let function = card(1 + below(5), reserved);
                 let invocation = InvocationId(u128::from(step) + 1);
                 vm.hears(Input::Run {
