@@ -19,6 +19,11 @@ pub(crate) fn fixed(thing: &impl Hash) -> u64 {
     BuildHasherDefault::<Fixed>::default().hash_one(thing)
 }
 
+/// The hash of one thing, as a map has it.
+pub(crate) fn folded(thing: &impl Hash) -> u64 {
+    BuildHasherDefault::<Folded>::default().hash_one(thing)
+}
+
 /// The first digits of pi behind the point: something to begin with that is not 0, which no multiplication changes.
 const PI: u64 = 0x243f_6a88_85a3_08d3;
 
