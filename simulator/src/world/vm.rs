@@ -288,7 +288,7 @@ impl World {
         }
         for plan in self.plans.drain(..) {
             if plan.at < Moment::NEVER {
-                self.agenda.plan(plan.at, Timer::Look(id, plan));
+                self.agenda.plan(plan.at, Timer::Look(id, plan.look));
             }
         }
     }
@@ -384,10 +384,10 @@ impl World {
     }
 
     /// A plan has come due: what has ended there?
-    pub(super) fn look(&mut self, id: VmId, plan: Plan) {
+    pub(super) fn look(&mut self, id: VmId, look: Look) {
         let now = self.now;
         while let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut)
-            && let Some(ended) = vm.machine.look(now, plan, &mut self.plans)
+            && let Some(ended) = vm.machine.look(now, look, &mut self.plans)
         {
             self.task_ended(id, ended);
         }
