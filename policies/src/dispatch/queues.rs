@@ -133,6 +133,9 @@ impl Queues {
 
     /// Whether it waited.
     pub fn leave(&mut self, id: InvocationId) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
         let Some(Waiting { function, ticket, since, deadline }) = self.waiting.remove(&id) else {
             return false;
         };

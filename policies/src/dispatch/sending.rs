@@ -186,9 +186,7 @@ impl Dispatch {
     /// Sends out who can go. `freed`: where something has just ended, and of which function.
     pub(super) fn pump(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         if self.queues.is_empty() {
-            self.books.hold(None);
-            self.pump_due = None;
-            return;
+            return self.keep_nothing_free();
         }
         if !self.is_settled() {
             return;
@@ -222,6 +220,12 @@ impl Dispatch {
         }
         self.pump_due = (self.pass_left > 0 && !self.queues.is_empty()).then(|| self.now + NEXT_LOOK);
         self.look_after_the_oldest(outputs);
+    }
+
+    /// Nobody waits.
+    pub(super) fn keep_nothing_free(&mut self) {
+        self.books.hold(None);
+        self.pump_due = None;
     }
 
     fn may_go_before_its_turn(&mut self, function: FunctionId) -> bool {

@@ -79,11 +79,14 @@ impl Dispatch {
             return None;
         }
         let kinds = self.kinds(&submission.function);
+        if self.could_ever_run(kinds, needs) {
+            // A VM that takes work is there.
+            return None;
+        }
         if let Some(missing) = self.missing_for(kinds, needs) {
             return self.is_hopeless(missing).then_some(missing);
         }
-        let too_large = !self.could_ever_run(kinds, needs);
-        too_large.then(|| Refusal::TooLarge { needs, largest: self.largest(kinds, needs) })
+        Some(Refusal::TooLarge { needs, largest: self.largest(kinds, needs) })
     }
 
     /// Notes since when no VM could hold what waits of this function. While there is no VM at all, that is nobody's size.

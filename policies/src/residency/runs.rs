@@ -47,10 +47,8 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::Draining });
             return;
         }
-        if self.sandboxes.is_newest(run.function.id, run.function.revision) {
-            for outdated in self.sandboxes.outdated(run.function.id, run.function.revision) {
-                self.stop(outdated, StopWhy::Outdated, outputs);
-            }
+        for outdated in self.sandboxes.outdated_by(run.function.id, run.function.revision) {
+            self.stop(outdated, StopWhy::Outdated, outputs);
         }
         if !run.grant.booked.fits_in(self.capacity) && !released {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
