@@ -22,14 +22,13 @@ fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
 }
 
 impl Dispatch {
-    /// What it gets, decided now or when it was first tried, and where it may go.
-    pub(super) fn granted(&mut self, id: InvocationId) -> Option<(Grant, FunctionCard, Kinds)> {
+    /// What it gets, decided now or when it was first tried, where these kinds of VMs are those it may run on.
+    pub(super) fn granted(&mut self, id: InvocationId, kinds: Kinds) -> Option<(Grant, FunctionCard)> {
         let open = self.open.get(&id)?;
         let (submission, since) = (open.submission, open.since);
         let (granted, starved) = (open.grant, open.starved);
         let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
-        let kinds = self.kinds_after(&card, open.ran);
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
@@ -37,11 +36,11 @@ impl Dispatch {
             let saved = saved(&grant, card.reservation);
             let settles = self.allocator.settles_after().zip(saved);
             if settles.is_none_or(|(thousandths, saved)| waited < saved.scaled(thousandths.into(), 1_000)) {
-                return Some((grant, card, kinds));
+                return Some((grant, card));
             }
             let grant = Grant { booked: grant.booked.min(card.reservation), ..grant };
             self.open.get_mut(&id)?.grant = Some(grant);
-            return Some((grant, card, kinds));
+            return Some((grant, card));
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
@@ -49,7 +48,7 @@ impl Dispatch {
         let grant = self.placement.grant(&self.books, &card, grant);
         let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
-        Some((grant, card, kinds))
+        Some((grant, card))
     }
 
     fn ask_allocator(&mut self, submission: &Submission, kinds: Kinds) -> Grant {

@@ -5,8 +5,6 @@
 //! made for nobody; a new one, for which idle ones, the least worth first, are stopped if their memory is needed.
 //! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
 
-use std::collections::hash_map::Entry;
-
 use vocabulary::{Attempt, ControllerId, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
@@ -252,10 +250,8 @@ impl Residency {
         let Some(Doing::Running(invocation, _)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
             return;
         };
-        if let Entry::Occupied(run) = self.runs.entry(invocation)
-            && run.get().0 == id
-        {
-            run.remove();
+        if self.runs.get(&invocation).is_some_and(|(on, _)| *on == id) {
+            self.runs.remove(&invocation);
         }
         self.end_lending(id);
         if kept {

@@ -11,6 +11,7 @@ use vocabulary::{
 };
 
 use super::SandboxId;
+use super::idle::{Build, Idle, Resting};
 use crate::hash::Map;
 use crate::keep_alive::Rest;
 use crate::sorted::Sorted;
@@ -53,30 +54,8 @@ impl Sandbox {
         (self.function.id, self.function.revision) == (function.id, function.revision)
     }
 
-    fn as_idle(&self, id: SandboxId, since: Moment) -> Idle {
-        let FunctionCard { id: function, revision, .. } = self.function;
-        Idle { function, revision, since, id, rest: self.rest }
-    }
-}
-
-/// An idle sandbox. The order of the fields is that in which one is sought: by build, then since when it is idle. What else is
-/// asked of idle ones is asked when memory is short or one has come to its end: then all are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Idle {
-    function: FunctionId,
-    revision: Revision,
-    since: Moment,
-    id: SandboxId,
-    rest: Rest,
-}
-
-impl Idle {
-    fn build(&self) -> (FunctionId, Revision) {
-        (self.function, self.revision)
-    }
-
-    fn end(&self) -> (Moment, SandboxId) {
-        (self.rest.until, self.id)
+    fn build(&self) -> Build {
+        (self.function.id, self.function.revision)
     }
 }
 
@@ -106,12 +85,9 @@ struct Sums {
     booked: Resources,
     /// In MiB; wide enough for any number of absurd ceilings.
     held: u64,
-    held_idle: u64,
     /// Those that are being made.
     making: Sorted<SandboxId>,
-    idle: Sorted<Idle>,
-    /// The idle one that ends next.
-    next_end: Option<(Moment, SandboxId)>,
+    idle: Idle,
 }
 
 /// Builds of functions without a sandbox that are remembered.
@@ -138,7 +114,7 @@ impl Sandboxes {
 
     /// The part of it that stopping all idle ones would free.
     pub fn held_idle(&self) -> u64 {
-        self.sums.held_idle
+        self.sums.idle.held()
     }
 
     /// Being made, idle, running.
@@ -188,20 +164,17 @@ impl Sandboxes {
 
     /// The idle one of this build that was used last: the others may grow old and go.
     pub fn last_used(&self, function: FunctionId, revision: Revision) -> Option<SandboxId> {
-        let build = (function, revision);
-        let behind = self.sums.idle.partition_point(|idle| idle.build() <= build);
-        self.sums.idle[..behind].last().filter(|last| last.build() == build).map(|last| last.id)
+        self.sums.idle.last_used((function, revision))
     }
 
     /// The idle one that is worth least, of equals the longest idle, but not this one. O(idle ones).
     pub fn least_worth(&self, sparing: Option<SandboxId>) -> Option<SandboxId> {
-        let others = self.sums.idle.iter().filter(|idle| Some(idle.id) != sparing);
-        others.min_by_key(|idle| (idle.rest.worth, idle.since, idle.id)).map(|least| least.id)
+        self.sums.idle.least_worth(sparing)
     }
 
     /// The idle one that ends next, and when.
     pub fn next_end(&self) -> Option<(Moment, SandboxId)> {
-        self.sums.next_end
+        self.sums.idle.next_end()
     }
 
     /// Whether the function has any sandbox here.
@@ -215,9 +188,7 @@ impl Sandboxes {
         if known.revision > newest || !std::mem::take(&mut known.is_new) {
             return Vec::new();
         }
-        let of_function = self.sums.idle.partition_point(|idle| idle.function < function);
-        let of_function = self.sums.idle[of_function..].iter().take_while(|idle| idle.function == function);
-        of_function.take_while(|idle| idle.revision < newest).map(|idle| idle.id).collect()
+        self.sums.idle.older_than((function, newest))
     }
 
     /// Sandboxes of this build that can serve, now or later.
@@ -232,12 +203,7 @@ impl Sandboxes {
 
     /// What is idle, by build; appended.
     pub fn list_warm(&self, warm: &mut Vec<WarmOnVm>) {
-        for &Idle { function, revision, .. } in self.sums.idle.iter() {
-            match warm.last_mut() {
-                Some(last) if (last.function, last.revision) == (function, revision) => last.idle += 1,
-                _ => warm.push(WarmOnVm { function, revision, idle: 1 }),
-            }
-        }
+        self.sums.idle.list(warm);
     }
 
     /// One more, being made.
@@ -305,7 +271,10 @@ impl Sums {
         self.held += u64::from(sandbox.held.0);
         match sandbox.doing {
             Doing::Making(_) => self.making.insert(id),
-            Doing::Idle(since) => self.rests(sandbox.as_idle(id, since), sandbox.held),
+            Doing::Idle(since) => {
+                let resting = Resting { since, id, rest: sandbox.rest };
+                self.idle.put(sandbox.build(), resting, sandbox.held);
+            }
             Doing::Resting | Doing::Running(..) => {}
         }
     }
@@ -316,23 +285,11 @@ impl Sums {
         self.held -= u64::from(sandbox.held.0);
         match sandbox.doing {
             Doing::Making(_) => self.making.remove(&id),
-            Doing::Idle(since) => self.rests_no_more(&sandbox.as_idle(id, since), sandbox.held),
+            Doing::Idle(since) => {
+                let resting = Resting { since, id, rest: sandbox.rest };
+                self.idle.take(sandbox.build(), &resting, sandbox.held);
+            }
             Doing::Resting | Doing::Running(..) => {}
-        }
-    }
-
-    fn rests(&mut self, idle: Idle, held: Mebibytes) {
-        self.held_idle += u64::from(held.0);
-        self.idle.insert(idle);
-        let end = idle.end();
-        self.next_end = Some(self.next_end.map_or(end, |next| next.min(end)));
-    }
-
-    fn rests_no_more(&mut self, idle: &Idle, held: Mebibytes) {
-        self.held_idle -= u64::from(held.0);
-        self.idle.remove(idle);
-        if self.next_end == Some(idle.end()) {
-            self.next_end = self.idle.iter().map(Idle::end).min();
         }
     }
 }

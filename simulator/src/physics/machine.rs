@@ -213,11 +213,14 @@ impl<P: Copy> Machine<P> {
     }
 
     fn take(&mut self, now: Moment, index: u32, fate: Fate) -> Option<Ended<P>> {
-        let mut task = self.tasks.get_mut(index as usize)?.take()?;
-        self.books.settle(&mut task, now);
+        let place = self.tasks.get_mut(index as usize)?;
+        let task = place.as_mut()?;
+        self.books.settle(task, now);
         self.limits -= task.limit;
+        let ended = task.end(fate);
+        *place = None;
         self.free.push(index);
-        Some(task.end(fate))
+        Some(ended)
     }
 
     fn share_anew(&mut self, now: Moment, plans: &mut Vec<Plan>) {
