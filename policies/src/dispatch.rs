@@ -189,7 +189,7 @@ pub struct Dispatch {
     pump_due: Option<Moment>,
     starving_checked: Moment,
     /// See [`Dispatch::next_wakeup`]; the same until the next input.
-    wish: Option<Moment>,
+    wish: Moment,
     /// The earliest of such wishes since we were woken for one: so long an alarm is only to see whether we sleep.
     woken_for: Moment,
 }
@@ -226,7 +226,7 @@ impl Dispatch {
             pass_left: 0,
             pump_due: None,
             starving_checked: Moment::ORIGIN,
-            wish: None,
+            wish: Moment::NEVER,
             woken_for: Moment::NEVER,
         }
     }
@@ -293,6 +293,23 @@ impl Dispatch {
 
     fn see_to_the_rest(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         self.give_up_silent_vms(outputs);
+        let for_those_who_wait = if self.nobody_waits() {
+            self.keep_nothing_free();
+            Moment::NEVER
+        } else {
+            self.see_to_those_who_wait(freed, outputs);
+            self.next_for_those_who_wait()
+        };
+        self.wish = self.end_of_silence().min(for_those_who_wait);
+        self.woken_for = self.woken_for.min(self.wish);
+    }
+
+    /// Nor is anything remembered of somebody who did.
+    fn nobody_waits(&self) -> bool {
+        self.queues.is_empty() && self.unplaceable.is_empty() && self.head_looks.is_empty()
+    }
+
+    fn see_to_those_who_wait(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         if !self.queues.is_empty() {
             self.give_up_waiting(outputs);
         }
@@ -303,29 +320,31 @@ impl Dispatch {
         }
         self.end_waits(outputs);
         self.pump(freed, outputs);
-        self.wish = self.wishes();
-        self.woken_for = self.woken_for.min(self.wish.unwrap_or(Moment::NEVER));
     }
 
     /// When to call again with [`Input::Woke`] if nothing happens before.
     pub fn next_wakeup(&self) -> Option<Moment> {
         let looks = if self.silences.is_empty() { None } else { self.vigil.wish() };
-        [self.wish, looks].into_iter().flatten().min()
+        let next = self.wish.min(looks.unwrap_or(Moment::NEVER));
+        (next < Moment::NEVER).then_some(next)
     }
 
-    fn wishes(&self) -> Option<Moment> {
-        let mut next =
-            self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.vigil.hears_from()));
+    /// When the next VM will have been silent for too long.
+    fn end_of_silence(&self) -> Moment {
+        self.silences.front().map_or(Moment::NEVER, |&(moment, _)| moment.max(self.vigil.hears_from()))
+    }
+
+    fn next_for_those_who_wait(&self) -> Moment {
+        let mut next = self.next_unplaceable().unwrap_or(Moment::NEVER);
         if !self.queues.is_empty() {
             next = next.min(self.queues.next_deadline().unwrap_or(Moment::NEVER));
             next = next.min(self.next_look_at_the_waiting().unwrap_or(Moment::NEVER));
             next = next.min(self.hopeless_from().unwrap_or(Moment::NEVER));
         }
-        next = next.min(self.next_unplaceable().unwrap_or(Moment::NEVER));
         if let Some(&(until, _)) = self.head_looks.first() {
             next = next.min(until);
         }
-        (next < Moment::NEVER).then_some(next)
+        next
     }
 
     /// Invocations that wait for a place.

@@ -19,6 +19,11 @@ pub(crate) fn fixed(thing: &impl Hash) -> u64 {
     BuildHasherDefault::<Fixed>::default().hash_one(thing)
 }
 
+/// The hash of one thing, as a map has it.
+pub(crate) fn folded(thing: &impl Hash) -> u64 {
+    BuildHasherDefault::<Folded>::default().hash_one(thing)
+}
+
 /// The first digits of pi behind the point: something to begin with that is not 0, which no multiplication changes.
 const PI: u64 = 0x243f_6a88_85a3_08d3;
 
@@ -31,11 +36,15 @@ pub trait Mix {
     const BEGIN: u64;
     /// One more word.
     fn word(state: u64, word: u64) -> u64;
+    /// Two more that belong together.
+    fn two_words(state: u64, low: u64, high: u64) -> u64 {
+        Self::word(Self::word(state, low), high)
+    }
     /// After the last.
     fn end(state: u64) -> u64;
 }
 
-/// The mixing of maps, which are looked into a few dozen times per invocation. One multiplication per word, of which the upper
+/// The mixing of maps, which are looked into a few dozen times per invocation. One multiplication per word, or two, of which the upper
 /// half is folded into the lower: all bits depend on all, as a map needs it, which is less than a ring does.
 #[derive(Debug, Clone, Copy)]
 pub struct Folding;
@@ -44,7 +53,11 @@ impl Mix for Folding {
     const BEGIN: u64 = PI;
 
     fn word(state: u64, word: u64) -> u64 {
-        let product = u128::from(state ^ word) * u128::from(GOLDEN);
+        Self::two_words(state, word, 0)
+    }
+
+    fn two_words(state: u64, low: u64, high: u64) -> u64 {
+        let product = u128::from(state ^ low) * u128::from(GOLDEN ^ high);
         product as u64 ^ (product >> 64) as u64
     }
 
@@ -118,8 +131,7 @@ impl<M: Mix> Hasher for Words<M> {
     }
 
     fn write_u128(&mut self, value: u128) {
-        self.word(value as u64);
-        self.word((value >> 64) as u64);
+        self.state = M::two_words(self.state, value as u64, (value >> 64) as u64);
     }
 
     fn finish(&self) -> u64 {

@@ -25,6 +25,7 @@ pub mod provisioning;
 pub mod released;
 pub mod reliability;
 pub mod residency;
+mod row;
 pub mod safeguard;
 mod sorted;
 pub mod vigil;

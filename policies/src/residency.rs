@@ -11,10 +11,11 @@
 //! they did; see `admission`.
 //!
 //! The files beside: `runs` (what is asked for), `admission` (whether there is room), `lending` (who may use what of another's
-//! reservation), `sandboxes` (what serves it), `seen` (what was asked for before), `told` (who hears how it ends),
+//! reservation), `sandboxes` (what serves it), `idle` (which of them do nothing), `seen` (what was asked for before), `told` (who hears how it ends),
 //! `waiting` (what waits for room).
 
 mod admission;
+mod idle;
 mod lending;
 mod runs;
 mod sandboxes;
@@ -29,9 +30,9 @@ use vocabulary::{
 };
 
 use crate::harvest_pool::HarvestPool;
-use crate::hash::Map;
 use crate::keep_alive::KeepAlive;
 use crate::keep_alive::fixed::Fixed;
+use crate::row::Row;
 use crate::safeguard::{self, Sample};
 
 use admission::Recent;
@@ -265,7 +266,7 @@ pub struct Residency {
     keep_alive: Box<dyn KeepAlive>,
     recent: Recent,
     /// What runs, or waits for a sandbox that is being made, by invocation.
-    runs: Map<InvocationId, (SandboxId, Run)>,
+    runs: Row<InvocationId, (SandboxId, Run)>,
     /// What waits for room.
     queue: Waiting,
     seen: Seen,
@@ -290,7 +291,7 @@ impl Residency {
             sandboxes: Sandboxes::default(),
             keep_alive,
             recent: Recent::default(),
-            runs: Map::default(),
+            runs: Row::default(),
             queue: Waiting::default(),
             book: Book::default(),
         }
@@ -364,7 +365,7 @@ impl Residency {
         running
     }
 
-    /// What has a sandbox, by invocation; then what waits, in its order. The list must be empty.
+    /// What has a sandbox, by invocation; then what waits, in its order.
     fn list_running(&self, list: &mut Vec<RunningOnVm>) {
         let on_vm = |run: &Run| RunningOnVm {
             invocation: run.invocation,
@@ -373,7 +374,6 @@ impl Residency {
             grant: run.grant,
         };
         list.extend(self.runs.values().map(|(_, run)| on_vm(run)));
-        list.sort_unstable_by_key(|run| run.invocation);
         list.extend(self.queue.iter().map(on_vm));
     }
 

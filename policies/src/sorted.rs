@@ -30,6 +30,10 @@ impl<T: Ord> Sorted<T> {
 
     /// Takes it out, if it is there.
     pub fn remove(&mut self, old: &T) {
+        if self.0.last() == Some(old) {
+            self.0.pop();
+            return;
+        }
         if let Ok(place) = self.0.binary_search(old) {
             self.0.remove(place);
         }

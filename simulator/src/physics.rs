@@ -37,7 +37,7 @@ mod share;
 mod task;
 mod window;
 
-pub use machine::{Machine, Plan, Reading};
+pub use machine::{Look, Machine, Plan, Reading};
 pub use quota::{PERIOD, Quota, Quotas};
 pub use share::{Want, share};
 pub use task::{Counters, Ended, Fate, Load, TaskId};

@@ -37,7 +37,7 @@ use vocabulary::{
 
 use crate::chance::Chance;
 use crate::house::House;
-use crate::physics::Plan;
+use crate::physics::{Look, Plan};
 use crate::plan::VmPlan;
 use crate::report::Report;
 use agenda::Agenda;
@@ -121,7 +121,7 @@ enum Timer {
     WakeFleet,
     WakeVm(VmId),
     /// Something may have ended on a VM.
-    Look(VmId, Plan),
+    Look(VmId, Look),
     /// What was killed is gone.
     Buried(VmId, residency::SandboxId),
     /// A VM looks at its runs that lend.
@@ -181,6 +181,8 @@ pub struct World {
     statuses: Vec<VmStatus>,
     statuses_free: Vec<u32>,
     callers: Callers,
+    /// As far as is known now.
+    next_call: Option<Moment>,
     decisions: Option<Decisions>,
     tally: Tally,
     controller_outputs: Vec<dispatch::Output>,
@@ -232,6 +234,7 @@ impl World {
             statuses: Vec::new(),
             statuses_free: Vec::new(),
             callers: Callers::default(),
+            next_call: None,
             decisions: house.keeps_decisions.then(Decisions::default),
             tally: Tally::new(&house),
             controller_outputs: Vec::new(),
@@ -248,6 +251,7 @@ impl World {
         world.plan_troubles();
         world.begin_fleet();
         world.agenda.plan(Moment::ORIGIN + SECOND, Timer::Tick);
+        world.expect_the_next_call();
         world
     }
 
@@ -255,7 +259,7 @@ impl World {
         let mut last_call = Moment::ORIGIN;
         loop {
             let next = self.agenda.next();
-            let call = self.house.calls.next_at().filter(|&at| at < self.house.calls_until);
+            let call = self.next_call;
             if let Some(at) = call
                 && at <= next.at
             {
@@ -328,7 +332,7 @@ impl World {
             Timer::WakeController(seat) => self.wake_controller(seat),
             Timer::WakeFleet => self.wake_fleet(),
             Timer::WakeVm(vm) => self.wake_vm(vm),
-            Timer::Look(vm, plan) => self.look(vm, plan),
+            Timer::Look(vm, look) => self.look(vm, look),
             Timer::Buried(vm, sandbox) => {
                 self.tell_vm(vm, residency::Input::RunEnded { sandbox, kept: false });
             }

@@ -122,11 +122,13 @@ impl Resources {
     }
 
     /// The larger of each.
+    #[inline]
     pub fn max(self, other: Self) -> Self {
         Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
     }
 
     /// The smaller of each.
+    #[inline]
     pub fn min(self, other: Self) -> Self {
         Self { cpu: self.cpu.min(other.cpu), memory: self.memory.min(other.memory) }
     }

@@ -12,8 +12,8 @@ use vocabulary::{
 
 use super::shrinks::Shrinks;
 use super::{Again, Dispatch, Output, VmGone};
-use crate::hash::Map;
 use crate::placement::Slot;
+use crate::row::Row;
 
 /// Endings that are remembered between two reports of one VM.
 const JUST_ENDED_LIMIT: usize = 1_024;
@@ -34,7 +34,7 @@ pub(super) struct Vm {
     /// How its size has changed.
     pub shrinks: Shrinks,
     /// Our attempts there.
-    pub open: Map<InvocationId, Attempt>,
+    pub open: Row<InvocationId, Attempt>,
     /// Attempts there that are not ours (any more).
     pub foreign: BTreeMap<(InvocationId, Attempt), Resources>,
     /// What has ended there since the report before the last: a report that was written before may still list it.
@@ -128,7 +128,7 @@ impl Dispatch {
                 notice: self.early_notices.remove(&status.vm),
                 silent_at: Moment::ORIGIN,
                 shrinks: Shrinks::default(),
-                open: Map::default(),
+                open: Row::default(),
                 foreign: BTreeMap::new(),
                 just_ended: Vec::new(),
                 ended_before_last_report: 0,
@@ -206,14 +206,16 @@ impl Dispatch {
         }
         let book = &mut self.vms[slot];
         book.forget_endings_before_the_last_report();
-        // Nearly always all of ours that are there were listed.
-        let mut on_their_way = BTreeMap::new();
-        if ours_listed < book.open.len() {
-            on_their_way = self.find_missing(slot, outputs);
+        // Nearly always all of ours that are there were listed, and what is idle is what was believed.
+        let on_their_way = (ours_listed < book.open.len()).then(|| self.find_missing(slot, outputs));
+        let on_their_way = on_their_way.filter(|on_their_way| !on_their_way.is_empty());
+        if on_their_way.is_none() && self.books.shows_what_was_believed(slot, &status.warm) {
+            return;
         }
         let shown = status.warm.iter().map(|warm| {
             // What the VM has not seen when it wrote this will take one of these.
-            let taken = on_their_way.get(&warm.function).copied().unwrap_or(0);
+            let taken =
+                on_their_way.as_ref().and_then(|taken| taken.get(&warm.function)).copied().unwrap_or(0);
             (warm.function, warm.revision, warm.idle.saturating_sub(taken))
         });
         if status.warm.is_sorted_by_key(|warm| (warm.function, warm.revision)) {
@@ -231,7 +233,7 @@ impl Dispatch {
         let vm = self.books.vm(slot);
         let mut on_their_way = BTreeMap::new();
         let mut lost = Vec::new();
-        for (&id, &attempt) in &self.vms[slot].open {
+        for (&id, &attempt) in self.vms[slot].open.iter() {
             let Some(open) = self.open.get_mut(&id) else { continue };
             let (submitted, function) = (open.submitted, open.submission.function.id);
             let Some(running) = open.on_mut(vm, attempt) else { continue };
@@ -247,7 +249,7 @@ impl Dispatch {
                 *on_their_way.entry(function).or_insert(0) += 1;
             }
         }
-        // The order of the map must not decide who goes first: the oldest joins its queue's front last.
+        // The oldest joins its queue's front last.
         lost.sort_unstable();
         for (_, id, attempt) in lost.into_iter().rev() {
             // If it is merely late, it must not begin now.

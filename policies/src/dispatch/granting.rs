@@ -32,25 +32,24 @@ fn of_its_reservation(card: &FunctionCard, kind: VmKind) -> Ask {
 }
 
 impl Dispatch {
-    /// What it gets, decided now or when it was first tried, and where it may go.
-    pub(super) fn granted(&mut self, id: InvocationId) -> Option<(Grant, FunctionCard, Kinds)> {
+    /// What it gets, decided now or when it was first tried, where these kinds of VMs are those it may run on.
+    pub(super) fn granted(&mut self, id: InvocationId, kinds: Kinds) -> Option<(Grant, FunctionCard)> {
         let open = self.open.get(&id)?;
         let (submission, fitted) = (open.submission, open.fitted);
         let (granted, starved) = (open.grant, open.starved);
         let card = submission.function;
         let early = self.placement.binding() == Binding::Early;
-        let kinds = self.kinds_after(&card, open.ran);
         if let Some(grant) = granted
             && (early || self.could_ever_hold(kinds, grant.booked))
         {
             let hopes_until = fitted.zip(self.hopes_for(&grant, card.reservation));
             if hopes_until.is_none_or(|(fitted, at_most)| self.now < fitted + at_most) {
-                return Some((grant, card, kinds));
+                return Some((grant, card));
             }
             let settled = Grant { booked: grant.booked.min(card.reservation), ..grant };
             let open = self.open.get_mut(&id)?;
             (open.grant, open.hoped) = (Some(settled), grant.booked.cpu);
-            return Some((settled, card, kinds));
+            return Some((settled, card));
         }
         // An allocator that gives more than any VM has gives what was asked for instead.
         let fixed = Grant::fixed(card.reservation);
@@ -58,7 +57,7 @@ impl Dispatch {
         let grant = self.placement.grant(&self.books, &card, grant);
         let grant = if early || self.could_ever_hold(kinds, grant.booked) { grant } else { fixed };
         self.open.get_mut(&id)?.grant = Some(grant);
-        Some((grant, card, kinds))
+        Some((grant, card))
     }
 
     /// For how long it is worth while to wait for more than was reserved, where the reservation would fit.
@@ -69,15 +68,15 @@ impl Dispatch {
 
     /// There was no place for it. If it wants more than it reserved, and that much would fit, its patience begins: before that it is not
     /// its wish that keeps it waiting.
-    pub(super) fn note_whether_its_reservation_fits(&mut self, id: InvocationId) {
+    pub(super) fn note_whether_its_reservation_fits(&mut self, id: InvocationId, kinds: Kinds) {
         let Some(open) = self.open.get(&id) else { return };
-        let (card, ran, fitted) = (open.submission.function, open.ran, open.fitted);
+        let (card, fitted) = (open.submission.function, open.fitted);
         let Some(at_most) = open.grant.and_then(|grant| self.hopes_for(&grant, card.reservation)) else {
             return;
         };
         let fitted = match fitted {
             Some(fitted) => fitted,
-            None if self.reservation_fits(&card, self.kinds_after(&card, ran)) => self.now,
+            None if self.reservation_fits(&card, kinds) => self.now,
             None => return,
         };
         if let Some(open) = self.open.get_mut(&id) {

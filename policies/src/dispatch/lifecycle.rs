@@ -22,14 +22,15 @@ impl Dispatch {
         if self.adopt(submission, outputs) {
             return;
         }
-        if let Some(why) = self.reason_to_refuse(&submission) {
+        let kinds = self.kinds(&submission.function);
+        if let Some(why) = self.reason_to_refuse(&submission, kinds) {
             outputs.push(Output::Refuse { invocation: id, why });
             return;
         }
         let patience = self.patience(&submission);
         self.open.insert(id, Open::new(submission, self.now, patience));
         let function = submission.function.id;
-        if self.queues.live(function) == 0 && self.is_settled() && self.try_to_send(id, outputs) {
+        if self.queues.live(function) == 0 && self.is_settled() && self.try_to_send(id, kinds, outputs) {
             return;
         }
         if let Some(why) = self.reason_not_to_queue(&submission) {

@@ -132,7 +132,12 @@ impl Queues {
     }
 
     /// Whether it waited.
+    #[inline]
     pub fn leave(&mut self, id: InvocationId) -> bool {
+        !self.is_empty() && self.leave_if_waiting(id)
+    }
+
+    fn leave_if_waiting(&mut self, id: InvocationId) -> bool {
         let Some(Waiting { function, ticket, since, deadline }) = self.waiting.remove(&id) else {
             return false;
         };

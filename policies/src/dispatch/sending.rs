@@ -31,8 +31,8 @@ const OLDEST: usize = 16;
 impl Dispatch {
     /// Sends it out if there is a place and no sandbox worth waiting for. Early binding finds a place on any VM that takes
     /// work, and waits for nothing.
-    pub(super) fn try_to_send(&mut self, id: InvocationId, outputs: &mut Vec<Output>) -> bool {
-        let Some((ask, kinds)) = self.ask(id) else { return false };
+    pub(super) fn try_to_send(&mut self, id: InvocationId, kinds: Kinds, outputs: &mut Vec<Output>) -> bool {
+        let Some(ask) = self.ask(id, kinds) else { return false };
         for kind in self.kinds_to_try(kinds, ask.demand) {
             let Ok(choice) = self.placement.place(self.now, &self.books, &Ask { kind, ..ask }) else {
                 continue;
@@ -44,7 +44,7 @@ impl Dispatch {
             return true;
         }
         self.queues.decline_no_more(ask.function);
-        self.note_whether_its_reservation_fits(id);
+        self.note_whether_its_reservation_fits(id, kinds);
         false
     }
 
@@ -52,16 +52,16 @@ impl Dispatch {
         self.placement.binding() == Binding::Early
     }
 
-    /// What it needs, and where it may go.
-    fn ask(&mut self, id: InvocationId) -> Option<(Ask, Kinds)> {
-        let (grant, card, kinds) = self.granted(id)?;
+    /// What it needs, where these are the kinds of VMs that it may run on.
+    fn ask(&mut self, id: InvocationId, kinds: Kinds) -> Option<Ask> {
+        let (grant, card) = self.granted(id, kinds)?;
         let function = self.functions.entry(card.id).or_default();
         // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
         let concurrency_milli = function.profile.concurrency_milli(self.now).max(at_once * 1_000);
         let demand = grant.booked;
         let kind = kinds.first();
-        Some((Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind }, kinds))
+        Some(Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind })
     }
 
     /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
@@ -166,7 +166,8 @@ impl Dispatch {
             return false;
         }
         let Some((id, _)) = self.queues.head(function) else { return false };
-        let sent = self.try_to_send(id, outputs);
+        let Some(kinds) = self.kinds_of(id) else { return false };
+        let sent = self.try_to_send(id, kinds, outputs);
         self.note_whether_placeable(function);
         if !sent
             && let Some(declined) = self.open.get(&id).and_then(|open| open.declined)
@@ -192,9 +193,7 @@ impl Dispatch {
     /// Sends out who can go. `freed`: where something has just ended, and of which function.
     pub(super) fn pump(&mut self, freed: Option<(VmId, FunctionId)>, outputs: &mut Vec<Output>) {
         if self.queues.is_empty() {
-            self.books.hold(None);
-            self.pump_due = None;
-            return;
+            return self.keep_nothing_free();
         }
         if !self.is_settled() {
             return;
@@ -228,6 +227,12 @@ impl Dispatch {
         }
         self.pump_due = (self.pass_left > 0 && !self.queues.is_empty()).then(|| self.now + NEXT_LOOK);
         self.look_after_the_oldest(outputs);
+    }
+
+    /// Nobody waits.
+    pub(super) fn keep_nothing_free(&mut self) {
+        self.books.hold(None);
+        self.pump_due = None;
     }
 
     fn may_go_before_its_turn(&mut self, function: FunctionId) -> bool {
@@ -292,13 +297,15 @@ impl Dispatch {
         let oldest: Vec<_> =
             self.queues.oldest().take(OLDEST).take_while(|&(since, _)| starving(since)).collect();
         for (_, id) in oldest {
-            let Some((ask, kinds)) = self.ask(id) else { continue };
+            let Some(kinds) = self.kinds_of(id) else { continue };
+            let Some(ask) = self.ask(id, kinds) else { continue };
             if !self.could_ever_hold(kinds, ask.demand) {
                 continue;
             }
             // Others of its function may wait before it.
             let Some((head, _)) = self.queues.head(ask.function) else { continue };
-            let Some((ask, kinds)) = self.ask(head) else { continue };
+            let Some(kinds) = self.kinds_of(head) else { continue };
+            let Some(ask) = self.ask(head, kinds) else { continue };
             let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
             if let Some(slot) = asks().find_map(|ask| self.any_with_room(&ask)) {
                 let warm = self.books.idle(ask.function, ask.revision, slot) > 0;

@@ -4,7 +4,9 @@
 //! **Promises:** whoever waits for a VM that the fleet has not got is refused, or ends when the grace for it is over.
 //! **Gives up:** hurrying: the rate of evictions is looked at every ten seconds.
 
-use vocabulary::{FunctionCard, FunctionId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding};
+use vocabulary::{
+    FunctionCard, FunctionId, InvocationId, MilliCores, Moment, Resources, Span, VmId, VmKind, VmStanding,
+};
 
 use super::open::Function;
 use super::{Dispatch, GivenUp, Output, Refusal, Submission};
@@ -23,6 +25,12 @@ impl Dispatch {
     pub(super) fn kinds_after(&self, function: &FunctionCard, ran: Span) -> Kinds {
         let application = self.application(function);
         self.reliability.kinds(Case { function, application, ran, evictions: self.evictions })
+    }
+
+    /// Where this invocation may run now.
+    pub(super) fn kinds_of(&self, id: InvocationId) -> Option<Kinds> {
+        let open = self.open.get(&id)?;
+        Some(self.kinds_after(&open.submission.function, open.ran))
     }
 
     /// How long the invocations of this function's application have taken.
@@ -73,17 +81,19 @@ impl Dispatch {
     }
 
     /// Why it cannot be taken, if no VM could ever run it.
-    pub(super) fn reason_to_refuse(&mut self, submission: &Submission) -> Option<Refusal> {
+    pub(super) fn reason_to_refuse(&mut self, submission: &Submission, kinds: Kinds) -> Option<Refusal> {
         let needs = submission.function.reservation;
         if submission.durable || !self.is_settled() {
             return None;
         }
-        let kinds = self.kinds(&submission.function);
+        if self.could_ever_run(kinds, needs) {
+            // A VM that takes work is there.
+            return None;
+        }
         if let Some(missing) = self.missing_for(kinds, needs) {
             return self.is_hopeless(missing).then_some(missing);
         }
-        let too_large = !self.could_ever_run(kinds, needs);
-        too_large.then(|| Refusal::TooLarge { needs, largest: self.largest(kinds, needs) })
+        Some(Refusal::TooLarge { needs, largest: self.largest(kinds, needs) })
     }
 
     /// Notes since when no VM could hold what waits of this function. While there is no VM at all, that is nobody's size.

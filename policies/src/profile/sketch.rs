@@ -19,10 +19,25 @@ const FULL: u32 = 128 * NEW as u32;
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<(u16, u16)>", into = "Vec<(u16, u16)>")]
 pub struct Sketch {
     /// Number and weight of each bin that is not empty, by number.
     bins: Vec<(u16, u16)>,
+    /// Of all of them together.
+    weight: u32,
+}
+
+impl From<Vec<(u16, u16)>> for Sketch {
+    fn from(bins: Vec<(u16, u16)>) -> Self {
+        let weight = weight_of(&bins);
+        Self { bins, weight }
+    }
+}
+
+impl From<Sketch> for Vec<(u16, u16)> {
+    fn from(sketch: Sketch) -> Self {
+        sketch.bins
+    }
 }
 
 impl Sketch {
@@ -38,18 +53,24 @@ impl Sketch {
                 }
             }
         }
-        if self.weight() >= FULL {
-            self.bins.retain_mut(|(_, weight)| {
-                *weight /= 2;
-                *weight > 0
-            });
+        self.weight += u32::from(NEW);
+        if self.weight >= FULL {
+            self.halve();
         }
+    }
+
+    fn halve(&mut self) {
+        self.bins.retain_mut(|(_, weight)| {
+            *weight /= 2;
+            *weight > 0
+        });
+        self.weight = weight_of(&self.bins);
     }
 
     /// The least value that so many thousandths of the recent values do not exceed; `None` before the first.
     pub fn quantile(&self, thousandths: u32) -> Option<u64> {
         let last = self.bins.last()?.0;
-        let rank = (u64::from(self.weight()) * u64::from(thousandths.min(1_000))).div_ceil(1_000).max(1);
+        let rank = (u64::from(self.weight) * u64::from(thousandths.min(1_000))).div_ceil(1_000).max(1);
         let mut below = 0;
         let found = self.bins.iter().find(|&&(_, weight)| {
             below += u64::from(weight);
@@ -63,16 +84,12 @@ impl Sketch {
         self.bins.len() <= BINS
             && self.bins.is_sorted_by(|one, next| one.0 < next.0)
             && self.bins.iter().all(|&(number, weight)| number <= bin_of(u64::MAX) && weight > 0)
-            && self.weight() < FULL
+            && self.weight < FULL
     }
 
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.bins.is_empty()
-    }
-
-    fn weight(&self) -> u32 {
-        self.bins.iter().map(|&(_, weight)| u32::from(weight)).sum()
     }
 
     fn merge_two(&mut self) {
@@ -81,6 +98,11 @@ impl Sketch {
         let (_, lower) = self.bins.remove(at);
         self.bins[at].1 = self.bins[at].1.saturating_add(lower);
     }
+}
+
+/// What comes from a store may be anything.
+fn weight_of(bins: &[(u16, u16)]) -> u32 {
+    bins.iter().map(|&(_, weight)| u32::from(weight)).fold(0, u32::saturating_add)
 }
 
 fn bin_of(value: u64) -> u16 {
@@ -160,7 +182,9 @@ mod tests {
         let mut sketch = Sketch::default();
         for n in 0..10_000_u64 {
             sketch.learn(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (n % 60));
-            assert!(sketch.bins.len() <= BINS && sketch.weight() < FULL + u32::from(NEW));
+            assert!(
+                sketch.bins.len() <= BINS && sketch.is_sound() && sketch.weight == weight_of(&sketch.bins)
+            );
         }
         assert!(sketch.bins.is_sorted());
     }

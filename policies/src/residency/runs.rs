@@ -5,8 +5,6 @@
 //! made for nobody; a new one, for which idle ones, the least worth first, are stopped if their memory is needed.
 //! **Gives up:** overtaking. Who does not fit makes those behind wait, so that a large one is not starved.
 
-use std::collections::hash_map::Entry;
-
 use vocabulary::{Attempt, ControllerId, FunctionCard, Grant, InvocationId, Moment, Resources, VmStanding};
 
 use super::sandboxes::{Doing, Sandbox};
@@ -47,10 +45,8 @@ impl Residency {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::Draining });
             return;
         }
-        if self.sandboxes.is_newest(run.function.id, run.function.revision) {
-            for outdated in self.sandboxes.outdated(run.function.id, run.function.revision) {
-                self.stop(outdated, StopWhy::Outdated, outputs);
-            }
+        for outdated in self.sandboxes.outdated_by(run.function.id, run.function.revision) {
+            self.stop(outdated, StopWhy::Outdated, outputs);
         }
         if !run.grant.booked.fits_in(self.capacity) && !released {
             outputs.push(Output::HandBack { invocation, attempt, why: HandBackWhy::NoRoom });
@@ -254,10 +250,8 @@ impl Residency {
         let Some(Doing::Running(invocation, _)) = self.sandboxes.get(id).map(|sandbox| sandbox.doing) else {
             return;
         };
-        if let Entry::Occupied(run) = self.runs.entry(invocation)
-            && run.get().0 == id
-        {
-            run.remove();
+        if self.runs.get(&invocation).is_some_and(|(on, _)| *on == id) {
+            self.runs.remove(&invocation);
         }
         self.end_lending(id);
         if kept {

@@ -11,6 +11,7 @@ use vocabulary::{
 };
 
 use super::SandboxId;
+use super::idle::{Build, Idle, Resting};
 use crate::hash::Map;
 use crate::keep_alive::Rest;
 use crate::sorted::Sorted;
@@ -53,35 +54,8 @@ impl Sandbox {
         (self.function.id, self.function.revision) == (function.id, function.revision)
     }
 
-    fn part(&self, id: SandboxId) -> Part {
-        let FunctionCard { id: function, revision, .. } = self.function;
-        let stands = match self.doing {
-            Doing::Making(_) => Stands::Making(id),
-            Doing::Idle(since) => Stands::Idle(Idle { function, revision, since, id, rest: self.rest }),
-            Doing::Resting | Doing::Running(..) => Stands::Nowhere,
-        };
-        Part { booked: self.booked, held: self.held, stands }
-    }
-}
-
-/// An idle sandbox. The order of the fields is that in which one is sought: by build, then since when it is idle. What else is
-/// asked of idle ones is asked when memory is short or one has come to its end: then all are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Idle {
-    function: FunctionId,
-    revision: Revision,
-    since: Moment,
-    id: SandboxId,
-    rest: Rest,
-}
-
-impl Idle {
-    fn build(&self) -> (FunctionId, Revision) {
-        (self.function, self.revision)
-    }
-
-    fn end(&self) -> (Moment, SandboxId) {
-        (self.rest.until, self.id)
+    fn build(&self) -> Build {
+        (self.function.id, self.function.revision)
     }
 }
 
@@ -93,8 +67,16 @@ pub(super) struct Sandboxes {
     /// How many each function has, idle or not.
     per_function: Map<FunctionId, u32>,
     /// The newest build seen of each function that has or had a sandbox here.
-    newest: Map<FunctionId, Revision>,
+    newest: Map<FunctionId, Newest>,
     last_id: u64,
+}
+
+/// The newest build of a function.
+#[derive(Debug)]
+struct Newest {
+    revision: Revision,
+    /// Whether older ones may be idle still.
+    is_new: bool,
 }
 
 /// What all sandboxes are together, kept up at every change of one.
@@ -103,29 +85,9 @@ struct Sums {
     booked: Resources,
     /// In MiB; wide enough for any number of absurd ceilings.
     held: u64,
-    held_idle: u64,
     /// Those that are being made.
     making: Sorted<SandboxId>,
-    idle: Sorted<Idle>,
-    /// The idle one that ends next.
-    next_end: Option<(Moment, SandboxId)>,
-}
-
-/// One sandbox's part of them.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    booked: Resources,
-    held: Mebibytes,
-    stands: Stands,
-}
-
-/// In which list it stands.
-#[derive(Debug, Clone, Copy)]
-enum Stands {
-    Making(SandboxId),
-    Idle(Idle),
-    /// It runs, or has just run.
-    Nowhere,
+    idle: Idle,
 }
 
 /// Builds of functions without a sandbox that are remembered.
@@ -152,7 +114,7 @@ impl Sandboxes {
 
     /// The part of it that stopping all idle ones would free.
     pub fn held_idle(&self) -> u64 {
-        self.sums.held_idle
+        self.sums.idle.held()
     }
 
     /// Being made, idle, running.
@@ -180,36 +142,39 @@ impl Sandboxes {
 
     /// Whether no newer build of the function has been seen; remembers this one.
     pub fn is_newest(&mut self, function: FunctionId, revision: Revision) -> bool {
+        self.newest_with(function, revision).revision == revision
+    }
+
+    fn newest_with(&mut self, function: FunctionId, revision: Revision) -> &mut Newest {
         if self.newest.len() >= NEWEST_LIMIT && !self.newest.contains_key(&function) {
             let living: BTreeSet<FunctionId> = self.all.values().map(|sandbox| sandbox.function.id).collect();
             self.newest.retain(|function, _| living.contains(function));
         }
-        let newest = self.newest.entry(function).or_insert(revision);
-        *newest = revision.max(*newest);
-        *newest == revision
+        let newest = self.newest.entry(function).or_insert(Newest { revision, is_new: false });
+        if revision > newest.revision {
+            *newest = Newest { revision, is_new: true };
+        }
+        newest
     }
 
     /// Whether a newer build has been seen.
     pub fn is_outdated(&self, function: &FunctionCard) -> bool {
-        self.newest.get(&function.id).is_some_and(|&newest| newest > function.revision)
+        self.newest.get(&function.id).is_some_and(|newest| newest.revision > function.revision)
     }
 
     /// The idle one of this build that was used last: the others may grow old and go.
     pub fn last_used(&self, function: FunctionId, revision: Revision) -> Option<SandboxId> {
-        let build = (function, revision);
-        let behind = self.sums.idle.partition_point(|idle| idle.build() <= build);
-        self.sums.idle[..behind].last().filter(|last| last.build() == build).map(|last| last.id)
+        self.sums.idle.last_used((function, revision))
     }
 
     /// The idle one that is worth least, of equals the longest idle, but not this one. O(idle ones).
     pub fn least_worth(&self, sparing: Option<SandboxId>) -> Option<SandboxId> {
-        let others = self.sums.idle.iter().filter(|idle| Some(idle.id) != sparing);
-        others.min_by_key(|idle| (idle.rest.worth, idle.since, idle.id)).map(|least| least.id)
+        self.sums.idle.least_worth(sparing)
     }
 
     /// The idle one that ends next, and when.
     pub fn next_end(&self) -> Option<(Moment, SandboxId)> {
-        self.sums.next_end
+        self.sums.idle.next_end()
     }
 
     /// Whether the function has any sandbox here.
@@ -217,11 +182,13 @@ impl Sandboxes {
         self.per_function.contains_key(&function)
     }
 
-    /// Idle ones of older builds of a function.
-    pub fn outdated(&self, function: FunctionId, newest: Revision) -> Vec<SandboxId> {
-        let of_function = self.sums.idle.partition_point(|idle| idle.function < function);
-        let of_function = self.sums.idle[of_function..].iter().take_while(|idle| idle.function == function);
-        of_function.take_while(|idle| idle.revision < newest).map(|idle| idle.id).collect()
+    /// Idle ones of a function that are of older builds, if this is its newest; remembers it. Whatever comes to rest after that is of none.
+    pub fn outdated_by(&mut self, function: FunctionId, newest: Revision) -> Vec<SandboxId> {
+        let known = self.newest_with(function, newest);
+        if known.revision > newest || !std::mem::take(&mut known.is_new) {
+            return Vec::new();
+        }
+        self.sums.idle.older_than((function, newest))
     }
 
     /// Sandboxes of this build that can serve, now or later.
@@ -236,12 +203,7 @@ impl Sandboxes {
 
     /// What is idle, by build; appended.
     pub fn list_warm(&self, warm: &mut Vec<WarmOnVm>) {
-        for &Idle { function, revision, .. } in self.sums.idle.iter() {
-            match warm.last_mut() {
-                Some(last) if (last.function, last.revision) == (function, revision) => last.idle += 1,
-                _ => warm.push(WarmOnVm { function, revision, idle: 1 }),
-            }
-        }
+        self.sums.idle.list(warm);
     }
 
     /// One more, being made.
@@ -276,7 +238,7 @@ impl Sandboxes {
     /// It is gone.
     pub fn remove(&mut self, id: SandboxId) -> Option<Sandbox> {
         let sandbox = self.all.remove(&id)?;
-        self.sums.take(&sandbox.part(id));
+        self.sums.take(id, &sandbox);
         if let Some(count) = self.per_function.get_mut(&sandbox.function.id) {
             *count -= 1;
             if *count == 0 {
@@ -289,49 +251,45 @@ impl Sandboxes {
     /// Changes one, and says how it is then; unknown ones are left alone. Never its function.
     pub fn change(&mut self, id: SandboxId, change: impl FnOnce(&mut Sandbox)) -> Option<&Sandbox> {
         let sandbox = self.all.get_mut(&id)?;
-        let before = sandbox.part(id);
+        self.sums.take(id, sandbox);
         change(sandbox);
-        self.sums.take(&before);
-        self.sums.add(&sandbox.part(id));
+        self.sums.add(id, sandbox);
         Some(sandbox)
     }
 
     fn put(&mut self, id: SandboxId, sandbox: Sandbox) {
         *self.per_function.entry(sandbox.function.id).or_insert(0) += 1;
-        self.sums.add(&sandbox.part(id));
+        self.sums.add(id, &sandbox);
         self.all.insert(id, sandbox);
     }
 }
 
 impl Sums {
-    fn add(&mut self, part: &Part) {
-        self.booked += part.booked;
-        self.held += u64::from(part.held.0);
-        match part.stands {
-            Stands::Making(id) => self.making.insert(id),
-            Stands::Idle(idle) => {
-                self.held_idle += u64::from(part.held.0);
-                self.idle.insert(idle);
-                let end = idle.end();
-                self.next_end = Some(self.next_end.map_or(end, |next| next.min(end)));
+    #[inline]
+    fn add(&mut self, id: SandboxId, sandbox: &Sandbox) {
+        self.booked += sandbox.booked;
+        self.held += u64::from(sandbox.held.0);
+        match sandbox.doing {
+            Doing::Making(_) => self.making.insert(id),
+            Doing::Idle(since) => {
+                let resting = Resting { since, id, rest: sandbox.rest };
+                self.idle.put(sandbox.build(), resting, sandbox.held);
             }
-            Stands::Nowhere => {}
+            Doing::Resting | Doing::Running(..) => {}
         }
     }
 
-    fn take(&mut self, part: &Part) {
-        self.booked -= part.booked;
-        self.held -= u64::from(part.held.0);
-        match part.stands {
-            Stands::Making(id) => self.making.remove(&id),
-            Stands::Idle(idle) => {
-                self.held_idle -= u64::from(part.held.0);
-                self.idle.remove(&idle);
-                if self.next_end == Some(idle.end()) {
-                    self.next_end = self.idle.iter().map(Idle::end).min();
-                }
+    #[inline]
+    fn take(&mut self, id: SandboxId, sandbox: &Sandbox) {
+        self.booked -= sandbox.booked;
+        self.held -= u64::from(sandbox.held.0);
+        match sandbox.doing {
+            Doing::Making(_) => self.making.remove(&id),
+            Doing::Idle(since) => {
+                let resting = Resting { since, id, rest: sandbox.rest };
+                self.idle.take(sandbox.build(), &resting, sandbox.held);
             }
-            Stands::Nowhere => {}
+            Doing::Resting | Doing::Running(..) => {}
         }
     }
 }

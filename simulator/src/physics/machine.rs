@@ -14,15 +14,20 @@ use super::share::{Want, share};
 use super::task::Task;
 use super::{Counters, Delivered, Ended, Fate, Load, Rate, TaskId, rate_of};
 
-/// When to call [`Machine::look`].
+/// When to call [`Machine::look`], and with what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// When.
     pub at: Moment,
-    /// To be handed back; what has been overtaken is recognised by it.
-    pub task: u32,
-    /// The same.
-    pub epoch: u32,
+    /// To be handed back.
+    pub look: Look,
+}
+
+/// At whom to look. What has been overtaken is recognised by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    task: u32,
+    epoch: u32,
 }
 
 /// What has passed since the reading before.
@@ -99,7 +104,7 @@ impl<P: Copy> Machine<P> {
         });
         self.tasks[index as usize] = Some(task);
         if fits && !self.crowded {
-            plans.push(Plan { at: ends_alone, task: index, epoch: self.epoch });
+            plans.push(self.plan(ends_alone, index));
         } else {
             self.share_anew(now, plans);
         }
@@ -149,17 +154,17 @@ impl<P: Copy> Machine<P> {
         Some(ended)
     }
 
-    /// What has ended, if this plan still holds. To be called again with the same plan until nothing has.
-    pub fn look(&mut self, now: Moment, plan: Plan, plans: &mut Vec<Plan>) -> Option<Ended<P>> {
-        if plan.epoch != self.epoch {
+    /// What has ended, if the plan for this look still holds. To be called again with the same look until nothing has.
+    pub fn look(&mut self, now: Moment, look: Look, plans: &mut Vec<Plan>) -> Option<Ended<P>> {
+        if look.epoch != self.epoch {
             return None;
         }
-        if plan.task != ALL {
+        if look.task != ALL {
             // An older plan for another task that was here ends before this one does.
-            let task = self.tasks[plan.task as usize].as_mut()?;
+            let task = self.tasks[look.task as usize].as_mut()?;
             self.books.settle(task, now);
             let fate = task.fate()?;
-            return self.take(now, plan.task, fate);
+            return self.take(now, look.task, fate);
         }
         for index in 0..self.tasks.len() {
             if let Some(task) = &mut self.tasks[index] {
@@ -203,12 +208,19 @@ impl<P: Copy> Machine<P> {
         self.crowded
     }
 
+    pub(super) fn plan(&self, at: Moment, task: u32) -> Plan {
+        Plan { at, look: Look { task, epoch: self.epoch } }
+    }
+
     fn take(&mut self, now: Moment, index: u32, fate: Fate) -> Option<Ended<P>> {
-        let mut task = self.tasks.get_mut(index as usize)?.take()?;
-        self.books.settle(&mut task, now);
+        let place = self.tasks.get_mut(index as usize)?;
+        let task = place.as_mut()?;
+        self.books.settle(task, now);
         self.limits -= task.limit;
+        let ended = task.end(fate);
+        *place = None;
         self.free.push(index);
-        Some(task.end(fate))
+        Some(ended)
     }
 
     fn share_anew(&mut self, now: Moment, plans: &mut Vec<Plan>) {
@@ -224,7 +236,8 @@ impl<P: Copy> Machine<P> {
             self.books.settle(task, now);
             if !self.crowded {
                 task.set_rate(task.limit);
-                plans.push(Plan { at: task.ends_alone(), task: index as u32, epoch: self.epoch });
+                let look = Look { task: index as u32, epoch: self.epoch };
+                plans.push(Plan { at: task.ends_alone(), look });
             } else if task.waits() {
                 task.set_rate(0);
             } else {
@@ -243,7 +256,7 @@ impl<P: Copy> Machine<P> {
         }
         let next = self.tasks.iter().flatten().map(Task::next_change).min().unwrap_or(Moment::NEVER);
         if next < Moment::NEVER {
-            plans.push(Plan { at: next.max(now), task: ALL, epoch: self.epoch });
+            plans.push(self.plan(next.max(now), ALL));
         }
     }
 }

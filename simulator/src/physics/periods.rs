@@ -113,7 +113,7 @@ impl<P: Copy> Machine<P> {
             next = next.min(task.next_change()).min(task.next_beat());
         }
         if next < Moment::NEVER {
-            plans.push(Plan { at: next.max(now), task: ALL, epoch: self.epoch });
+            plans.push(self.plan(next.max(now), ALL));
         }
     }
 }

@@ -76,6 +76,8 @@ pub enum Fate {
 pub struct Ended<P> {
     /// What it was begun for.
     pub payload: P,
+    /// What it needed.
+    pub work: Work,
     /// How.
     pub fate: Fate,
     /// From its beginning.
@@ -342,7 +344,7 @@ impl<P: Copy> Task<P> {
     }
 
     /// What is told of it. Must be settled.
-    pub fn end(mut self, fate: Fate) -> Ended<P> {
+    pub fn end(&mut self, fate: Fate) -> Ended<P> {
         self.end_segment();
         let duration = self.settled.since(self.began);
         let cpu_time = Span(self.cpu_done.div_ceil(CORE_US));
@@ -360,8 +362,9 @@ impl<P: Copy> Task<P> {
             throttled: if sampled { throttled } else { Span::ZERO },
             safeguarded: false,
         };
-        let quota = self.pulse.map_or(self.load.quota, |pulse| pulse.quota);
-        Ended { payload: self.payload, fate, duration, usage, delivered: self.cpu_done, quota }
+        let quota = self.pulse.as_ref().map_or(self.load.quota, |pulse| pulse.quota);
+        let (payload, work) = (self.payload, self.load.work);
+        Ended { payload, work, fate, duration, usage, delivered: self.cpu_done, quota }
     }
 }
 

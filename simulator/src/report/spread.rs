@@ -27,6 +27,7 @@ pub struct Spread {
     buckets: Vec<u32>,
     count: u64,
     sum: u128,
+    /// Of no value it is the highest that there is.
     least: u64,
     most: u64,
 }
@@ -44,26 +45,31 @@ impl Spread {
     }
 
     fn of_grain(grain: Grain) -> Self {
-        Self { grain, few: Vec::new(), buckets: Vec::new(), count: 0, sum: 0, least: 0, most: 0 }
+        Self { grain, few: Vec::new(), buckets: Vec::new(), count: 0, sum: 0, least: u64::MAX, most: 0 }
     }
 
     /// One more value.
-    #[inline]
     pub fn add(&mut self, value: u64) {
-        self.least = if self.count == 0 { value } else { self.least.min(value) };
+        self.least = self.least.min(value);
         self.most = self.most.max(value);
         self.count += 1;
         self.sum += u128::from(value);
-        if !self.buckets.is_empty() {
-            self.bucket(value);
-        } else if self.few.len() < self.grain.exact {
-            self.few.push(value);
-        } else {
-            for few in std::mem::take(&mut self.few) {
-                self.bucket(few);
-            }
-            self.bucket(value);
+        match self.buckets.get_mut(index(value, self.grain.bits)) {
+            Some(bucket) => *bucket = bucket.saturating_add(1),
+            None => self.add_aside(value),
         }
+    }
+
+    /// A value for which there is no bucket, or none yet.
+    #[cold]
+    fn add_aside(&mut self, value: u64) {
+        if self.buckets.is_empty() && self.few.len() < self.grain.exact {
+            return self.few.push(value);
+        }
+        for few in std::mem::take(&mut self.few) {
+            self.bucket(few);
+        }
+        self.bucket(value);
     }
 
     /// All values of another of the same grain.
@@ -76,7 +82,7 @@ impl Spread {
             other.few.iter().for_each(|&value| self.add(value));
             return;
         }
-        self.least = if self.count == 0 { other.least } else { self.least.min(other.least) };
+        self.least = self.least.min(other.least);
         self.most = self.most.max(other.most);
         self.count += other.count;
         self.sum += other.sum;
@@ -91,7 +97,6 @@ impl Spread {
         }
     }
 
-    #[inline]
     fn bucket(&mut self, value: u64) {
         let index = index(value, self.grain.bits);
         if let Some(bucket) = self.buckets.get_mut(index) {

@@ -21,11 +21,22 @@ pub(super) struct Agenda<T> {
     firsts: [Turn; 3],
 }
 
-/// When, and as the how manieth it was planned.
-type Turn = (Moment, u64);
+/// When, and as the how manieth it was planned: one number, which is compared at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn(u128);
 
-/// There is none.
-const NONE: Turn = (Moment::NEVER, u64::MAX);
+impl Turn {
+    /// There is none.
+    const NONE: Turn = Turn(u128::MAX);
+
+    fn new(at: Moment, order: u64) -> Self {
+        Self(u128::from(at.0) << 64 | u128::from(order))
+    }
+
+    fn at(self) -> Moment {
+        Moment((self.0 >> 64) as u64)
+    }
+}
 
 /// Where the next event stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +82,7 @@ impl<T> Ord for Planned<T> {
 impl<T> Agenda<T> {
     pub fn new() -> Self {
         let heap = BinaryHeap::new();
-        Self { order: 0, row: VecDeque::new(), seconds: VecDeque::new(), heap, firsts: [NONE; 3] }
+        Self { order: 0, row: VecDeque::new(), seconds: VecDeque::new(), heap, firsts: [Turn::NONE; 3] }
     }
 
     /// At any moment.
@@ -84,7 +95,7 @@ impl<T> Agenda<T> {
     /// Never before what already stands in the row.
     #[inline]
     pub fn follow(&mut self, at: Moment, what: T) {
-        debug_assert!(self.row.back().is_none_or(|last| last.turn.0 <= at), "the row is in order");
+        debug_assert!(self.row.back().is_none_or(|last| last.turn.at() <= at), "the row is in order");
         let planned = self.planned(at, Place::Row, what);
         self.row.push_back(planned);
     }
@@ -92,7 +103,7 @@ impl<T> Agenda<T> {
     /// Once more, never before what already stands in that row.
     #[inline]
     pub fn again(&mut self, at: Moment, what: T) {
-        debug_assert!(self.seconds.back().is_none_or(|last| last.turn.0 <= at), "the row is in order");
+        debug_assert!(self.seconds.back().is_none_or(|last| last.turn.at() <= at), "the row is in order");
         let planned = self.planned(at, Place::Seconds, what);
         self.seconds.push_back(planned);
     }
@@ -100,7 +111,7 @@ impl<T> Agenda<T> {
     #[inline]
     fn planned(&mut self, at: Moment, place: Place, what: T) -> Planned<T> {
         self.order += 1;
-        let turn = (at, self.order);
+        let turn = Turn::new(at, self.order);
         let first = &mut self.firsts[place as usize];
         *first = turn.min(*first);
         Planned { turn, what }
@@ -111,11 +122,11 @@ impl<T> Agenda<T> {
     pub fn next(&self) -> Next {
         let [row, seconds, heap] = self.firsts;
         if row < seconds && row < heap {
-            Next { at: row.0, place: Place::Row }
+            Next { at: row.at(), place: Place::Row }
         } else if seconds < heap {
-            Next { at: seconds.0, place: Place::Seconds }
+            Next { at: seconds.at(), place: Place::Seconds }
         } else {
-            Next { at: heap.0, place: Place::Heap }
+            Next { at: heap.at(), place: Place::Heap }
         }
     }
 
@@ -127,7 +138,7 @@ impl<T> Agenda<T> {
             Place::Seconds => (self.seconds.pop_front(), self.seconds.front()),
             Place::Heap => (self.heap.pop(), self.heap.peek()),
         };
-        self.firsts[next.place as usize] = first.map_or(NONE, |first| first.turn);
+        self.firsts[next.place as usize] = first.map_or(Turn::NONE, |first| first.turn);
         popped.map(|popped| popped.what)
     }
 }

@@ -15,6 +15,12 @@ impl World {
         let invocation = self.callers.open(self.now, call, self.doors.any(), measured, durable);
         self.tally.submitted(call.function, measured);
         self.submit(invocation);
+        self.expect_the_next_call();
+    }
+
+    /// A call was made, or answered: the next one may come at another time than was thought.
+    pub(super) fn expect_the_next_call(&mut self) {
+        self.next_call = self.house.calls.next_at().filter(|&at| at < self.house.calls_until);
     }
 
     pub(super) fn controller_reads(&mut self, seat: Seat, letter: Letter) {
@@ -206,6 +212,7 @@ impl World {
                 count(&mut self.tally, call.function);
             }
             self.house.calls.answered(call.user, self.now);
+            self.expect_the_next_call();
         } else if waits && open.held_by == 0 {
             self.will_ask_after(invocation);
         }
@@ -230,6 +237,7 @@ impl World {
             }
         }
         self.house.calls.answered(open.call.user, now);
+        self.expect_the_next_call();
         self.callers.forget_if_done(invocation);
     }
 }

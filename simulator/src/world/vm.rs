@@ -15,7 +15,6 @@ use super::*;
 use crate::physics::{
     CORE_US, Ended, Fate, Load, Machine, PERIOD, Quota, Quotas, RUNTIME_MEMORY, TaskId, Window,
 };
-use crate::plan::Work;
 
 /// What a task is for.
 #[derive(Clone, Copy)]
@@ -29,9 +28,8 @@ pub(super) struct Running {
     sandbox: SandboxId,
     invocation: InvocationId,
     attempt: Attempt,
-    function: FunctionCard,
+    /// Of its function.
     number: u32,
-    work: Work,
     cold: bool,
     init: Span,
     /// What it was begun with.
@@ -288,7 +286,7 @@ impl World {
         }
         for plan in self.plans.drain(..) {
             if plan.at < Moment::NEVER {
-                self.agenda.plan(plan.at, Timer::Look(id, plan));
+                self.agenda.plan(plan.at, Timer::Look(id, plan.look));
             }
         }
     }
@@ -379,15 +377,15 @@ impl World {
             resident: body.memory,
             quota: body.quota,
         };
-        let run = Running { sandbox, invocation, attempt, function, number, work, cold, init, grant };
+        let run = Running { sandbox, invocation, attempt, number, cold, init, grant };
         body.task = Some(vm.machine.begin(now, load, For::Run(run), &mut self.plans));
     }
 
     /// A plan has come due: what has ended there?
-    pub(super) fn look(&mut self, id: VmId, plan: Plan) {
+    pub(super) fn look(&mut self, id: VmId, look: Look) {
         let now = self.now;
         while let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut)
-            && let Some(ended) = vm.machine.look(now, plan, &mut self.plans)
+            && let Some(ended) = vm.machine.look(now, look, &mut self.plans)
         {
             self.task_ended(id, ended);
         }
@@ -416,12 +414,14 @@ impl World {
     fn run_ended(&mut self, id: VmId, run: Running, ended: Ended<For>) {
         let kept = ended.fate == Fate::Done;
         let lends = self.house.residency.lending != residency::Lending::Off;
+        let function = &self.house.functions[run.number as usize].card;
+        let FunctionCard { id: of, revision, reservation, .. } = *function;
         let Some(vm) = self.vms.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
         let kind = vm.kind;
         let has = if lends { vm.residency.grant_on(run.sandbox) } else { None };
         let safeguarded = lends && vm.residency.was_safeguarded(run.sandbox);
-        let starved = ended.fate == Fate::OutOfMemory
-            && has.is_some_and(|has| has.booked.memory < run.function.reservation.memory);
+        let starved =
+            ended.fate == Fate::OutOfMemory && has.is_some_and(|has| has.booked.memory < reservation.memory);
         if kept {
             if let Some(body) = vm.bodies.get_mut(&run.sandbox) {
                 body.task = None;
@@ -433,7 +433,7 @@ impl World {
             vm.bodies.remove(&run.sandbox);
         }
         if ended.fate == Fate::Done {
-            let asked = run.work.cpu.0.saturating_mul(CORE_US);
+            let asked = ended.work.cpu.0.saturating_mul(CORE_US);
             self.must(ended.delivered == asked, || {
                 format!("{} succeeded with {} of {asked} done", run.invocation, ended.delivered)
             });
@@ -450,9 +450,10 @@ impl World {
         let measured = open.as_ref().is_some_and(|open| open.measured);
         let counts = open.is_some_and(|open| how.is_some() && !open.done && open.counts(run.attempt));
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
-        let Running { sandbox, invocation, attempt, function, work, cold, init, grant, .. } = run;
+        let Running { sandbox, invocation, attempt, cold, init, grant, .. } = run;
+        let work = ended.work;
         if measured {
-            let (reservation, done) = (function.reservation, kept && counts);
+            let done = kept && counts;
             // Where nothing was known of it, what it left was seen while it ran.
             let (left, took) = (has.unwrap_or(grant).harvested(reservation), ended.duration);
             let lent = Lent { reservation, left, work, took, safeguarded, starved, done };
@@ -464,8 +465,8 @@ impl World {
         let ending = Ending {
             invocation,
             attempt,
-            function: function.id,
-            revision: function.revision,
+            function: of,
+            revision,
             outcome,
             cold,
             init,

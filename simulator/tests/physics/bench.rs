@@ -24,7 +24,7 @@ impl Bench {
             && self.plans[next].at.0 <= at
         {
             let plan = self.plans.swap_remove(next);
-            while let Some(ended) = self.machine.look(plan.at, plan, &mut self.plans) {
+            while let Some(ended) = self.machine.look(plan.at, plan.look, &mut self.plans) {
                 self.ended.push((plan.at.0, ended));
             }
         }

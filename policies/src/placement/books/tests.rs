@@ -1,3 +1,5 @@
+use vocabulary::WarmOnVm;
+
 use super::*;
 
 const F: FunctionId = FunctionId(1);
@@ -43,6 +45,21 @@ fn only_sandboxes_of_the_newest_build_are_idle() {
     books.put_idle(F, Revision(2), slot, 1);
     books.put_idle(F, R, slot, 5);
     assert_eq!((books.idle(F, R, slot), books.idle(F, Revision(2), slot)), (0, 1));
+}
+
+#[test]
+fn a_report_shows_what_was_believed_if_it_lists_just_that() {
+    let (mut books, slot) = one_vm();
+    let listed = |count| [WarmOnVm { function: F, revision: R, idle: count }];
+    assert!(books.shows_what_was_believed(slot, &[]));
+    books.put_idle(F, R, slot, 2);
+    let version = books.version();
+    assert!(books.shows_what_was_believed(slot, &listed(2)));
+    assert!(books.version() > version, "those who wait may try again");
+    assert!(!books.shows_what_was_believed(slot, &listed(1)) && !books.shows_what_was_believed(slot, &[]));
+    books.take_idle(F, R, slot);
+    books.take_idle(F, R, slot);
+    assert!(!books.shows_what_was_believed(slot, &listed(0)), "it is not remembered that there is none");
 }
 
 #[test]

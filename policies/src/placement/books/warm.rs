@@ -1,6 +1,6 @@
 //! Where idle sandboxes are.
 
-use vocabulary::{FunctionId, Revision};
+use vocabulary::{FunctionId, Revision, WarmOnVm};
 
 use super::{Books, Slot, Warm};
 
@@ -63,7 +63,20 @@ impl Books {
         }
     }
 
-    /// Exactly these are idle there, in order of function and build. Where that is what was believed, it costs next to nothing.
+    /// Whether just what a VM lists is believed to be idle there.
+    pub fn shows_what_was_believed(&mut self, slot: Slot, listed: &[WarmOnVm]) -> bool {
+        let idle = &self.book(slot).idle;
+        let is_same = |(&(function, revision, count), warm): (&(FunctionId, Revision, u32), &WarmOnVm)| {
+            count > 0 && (function, revision, count) == (warm.function, warm.revision, warm.idle)
+        };
+        let all = idle.len() == listed.len() && idle.iter().zip(listed).all(is_same);
+        if all && !listed.is_empty() {
+            self.version += 1;
+        }
+        all
+    }
+
+    /// Exactly these are idle there, in order of function and build.
     pub fn show_idle(
         &mut self,
         slot: Slot,
