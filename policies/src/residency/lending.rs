@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub borrowed: Resources,
     /// What it had lent and was given back.
     pub restored: Due,
-    /// What it is booked is provisional, and it is seen to use so much at most; `None`: it is not, or no longer.
+    /// What is booked for it is provisional, and this has been seen so far; `None`: it is not, or no longer.
     pub first: Option<FirstLooks>,
     /// Its booking fell to what it was seen to use.
     pub fell: bool,
