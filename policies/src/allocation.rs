@@ -28,6 +28,9 @@ use crate::profile::Profile;
 use crate::residency::Lending;
 use options::Grid;
 
+/// Nobody is left with less CPU than this: a runtime must be able to wake up.
+pub const CPU_MIN: MilliCores = MilliCores(50);
+
 /// What an allocator may look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {

@@ -14,11 +14,8 @@ use vocabulary::{Grant, Mebibytes, MilliCores, Resources, Span};
 use super::options::Grid;
 use super::profile::ByProfile;
 use super::trial::{Trial, Verdict};
-use super::{Allocator, Ended, Fleet, Home, Request, Settings};
+use super::{Allocator, CPU_MIN, Ended, Fleet, Home, Request, Settings};
 use crate::profile::Expectation;
-
-/// Nobody is left with less CPU than this.
-const CPU_MIN: MilliCores = MilliCores(50);
 
 /// What a model is shown beside the options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,13 +14,11 @@
 
 use vocabulary::{Grant, MilliCores, Resources};
 
-use super::{Above, Allocator, Request, Settings};
+use super::{Above, Allocator, CPU_MIN, Request, Settings};
 use crate::profile::Expectation;
 use crate::residency::Lending;
 
-/// Nobody is left with less CPU than this: a runtime must be able to wake up.
-const CPU_MIN: u32 = 50;
-/// Nor with less memory.
+/// Nobody is left with less memory, nor with less CPU than [`CPU_MIN`].
 const MEMORY_MIN: u32 = 32;
 
 /// See the module.
@@ -138,7 +136,7 @@ impl Allocator for ByProfile {
         }
         let mut booked = reservation;
         if self.may_take_cpu(&expected) {
-            let cpu = self.cpu_booked(&expected).max(CPU_MIN);
+            let cpu = self.cpu_booked(&expected).max(CPU_MIN.0);
             booked.cpu.0 = self.left(reservation.cpu.0, cpu);
         }
         if self.may_take_memory(request, &expected) {

@@ -17,6 +17,7 @@ use vocabulary::{Mebibytes, MilliCores, Moment, Resources};
 
 use super::runs::Run;
 use super::{Lending, Output, Residency, SandboxId};
+use crate::allocation::CPU_MIN;
 use crate::harvest_pool::HarvestPool;
 use crate::safeguard::{Due, Sample, judge};
 
@@ -87,9 +88,7 @@ const WEIGHT_IN_MAKING: MilliCores = MilliCores(20);
 const FIRST_LOOKS: u32 = 25;
 /// Of what it was seen to use so many thousandths are booked then...
 const WITH_ROOM: u64 = 1_100;
-/// ...and at least so much...
-const CPU_MIN: MilliCores = MilliCores(50);
-/// ...if that is not nearly all of it: less than a tenth would be won.
+/// ...and at least [`CPU_MIN`], if that is not nearly all of it: less than a tenth would be won.
 const WORTHWHILE: u64 = 900;
 
 impl Residency {
