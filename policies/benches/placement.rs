@@ -28,6 +28,7 @@ fn ask(function: u64) -> Ask {
         // Four VMs of 16 cores, used to 0.8, hold 51.
         concurrency_milli: 48_000,
         kind: VmKind::Harvest,
+        ends: Moment::NEVER,
     }
 }
 

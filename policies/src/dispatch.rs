@@ -10,7 +10,7 @@
 //! its function forbids it.
 //!
 //! The files beside: `lifecycle` (what happens to one invocation), `open` (what is known of it), `granting` (how much), `sending`
-//! (who goes next, and where to), `prewarming` (what is made before anybody waits for it), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
+//! (who goes next, and where to), `starving` (who has waited too long, and who may go before it all the same), `prewarming` (what is made before anybody waits for it), `fleet` (VMs that report or are lost), `eviction` (VMs that must go, and what runs there),
 //! `vms` (which kinds of VMs a function may run on), `shrinks` (how much VMs tend to lose), `queues` (who waits), `hopeless`
 //! (who waits without any VM), `adoption` (what another Controller has sent out), `demand` (what is asked of the fleet), `words` (what is heard and said).
 
@@ -26,6 +26,7 @@ mod prewarming;
 mod queues;
 mod sending;
 mod shrinks;
+mod starving;
 mod vms;
 mod words;
 

@@ -23,7 +23,7 @@ pub mod vanilla;
 use serde::{Deserialize, Serialize};
 use vocabulary::{FunctionCard, FunctionId, Grant, Moment, Resources, Revision, Span, Usage, VmId, VmKind};
 
-pub use books::{Books, Slot};
+pub use books::{Books, Hold, Slot};
 pub(crate) use by_slot::BySlot;
 pub use sosp21::Hashes;
 
@@ -41,6 +41,9 @@ pub struct Ask {
     /// On a VM of this kind and no other; [`Books::has_room`] looks at it. Which kinds a function may run on, and which is
     /// tried first, is decided by [`reliability`](crate::reliability).
     pub kind: VmKind,
+    /// By when it should have ended if it went at once to the VM that is kept free for another. [`Moment::NEVER`]: nobody knows, or
+    /// none is kept free.
+    pub ends: Moment,
 }
 
 /// A VM that was chosen.

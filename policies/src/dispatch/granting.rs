@@ -9,7 +9,7 @@
 //! **Gives up:** asking anew while it waits: what is granted is right for the fleet as it was.
 
 use vocabulary::{
-    FunctionCard, Grant, InvocationId, MilliCores, OnEviction, Outcome, Resources, Span, VmId, VmKind,
+    FunctionCard, Grant, InvocationId, MilliCores, Moment, OnEviction, Outcome, Resources, Span, VmId, VmKind,
 };
 
 use super::open::Open;
@@ -28,7 +28,7 @@ fn saved(grant: &Grant, reservation: Resources) -> Option<Span> {
 /// What a function asks for as a user reserved it.
 fn of_its_reservation(card: &FunctionCard, kind: VmKind) -> Ask {
     let FunctionCard { id: function, revision, reservation: demand, .. } = *card;
-    Ask { function, revision, demand, concurrency_milli: 0, kind }
+    Ask { function, revision, demand, concurrency_milli: 0, kind, ends: Moment::NEVER }
 }
 
 impl Dispatch {

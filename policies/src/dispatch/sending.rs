@@ -4,7 +4,7 @@
 //! **Promises:** functions take turns; a function whose sandbox has just become idle may go before its turn if that
 //! costs the next one no more waiting than a cold start costs, and room on a VM goes first to those whose sandbox is idle
 //! there, by a cold start and a quarter of the longest wait. One who has waited too long gets a VM that is kept free until it
-//! fits. Nobody waits for a sandbox, busy or on a full VM, longer than making another would take from when there was room for it, and
+//! fits (see `starving`). Nobody waits for a sandbox, busy or on a full VM, longer than making another would take from when there was room for it, and
 //! where some of a function wait at any time while there is room, one more is made when they have waited for several such times together.
 //! **Gives up:** trying everybody after every event: after a few in vain, the rest follows a millisecond later.
 
@@ -17,16 +17,12 @@ use crate::reliability::Kinds;
 
 /// Between two looks at those for whom there was no time.
 const NEXT_LOOK: Span = Span::millis(1);
-/// Between two searches of all VMs for one who starves.
-const STARVING_LOOK: Span = Span::millis(100);
 /// A sandbox is worth so many times the waiting that making it would be: it takes cores from everybody, and who waits takes none.
 const WORTH_WAITING: u64 = 8;
 /// So many VMs with an idle sandbox are looked at.
 const IDLE: usize = 8;
 /// So many functions with an idle sandbox on a VM are looked at when there is room on it.
 const OVERTAKING: usize = 512;
-/// So many of the oldest are looked at when one to keep a VM free for is sought.
-const OLDEST: usize = 16;
 
 impl Dispatch {
     /// Sends it out if there is a place and no sandbox worth waiting for. Early binding finds a place on any VM that takes
@@ -53,22 +49,22 @@ impl Dispatch {
     }
 
     /// What it needs, where these are the kinds of VMs that it may run on.
-    fn ask(&mut self, id: InvocationId, kinds: Kinds) -> Option<Ask> {
+    pub(super) fn ask(&mut self, id: InvocationId, kinds: Kinds) -> Option<Ask> {
         let (grant, card) = self.granted(id, kinds)?;
         let function = self.functions.entry(card.id).or_default();
         // What is in flight answers a burst at once, the rate answers the hour.
         let at_once = u64::from(function.in_flight) + 1;
         let concurrency_milli = function.profile.concurrency_milli(self.now).max(at_once * 1_000);
         let demand = grant.booked;
-        let kind = kinds.first();
-        Some(Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind })
+        let (kind, ends) = (kinds.first(), self.ends_where_it_is_kept_free(id));
+        Some(Ask { function: card.id, revision: card.revision, demand, concurrency_milli, kind, ends })
     }
 
     /// Whether a sandbox of its function should be free before a new one could be made: one that is busy, or one that is idle
     /// on a full VM. Bounded by the time that making one takes, from the first time on that one could have been made: before that
     /// it waits for room, and would do so with any sandbox. Where the queue never empties, each of many short calls is soon served and
     /// would rightly wait, for ever: so another is made once all of them together have waited for as much as it is worth.
-    fn is_better_off_waiting(&mut self, id: InvocationId, ask: &Ask) -> bool {
+    pub(super) fn is_better_off_waiting(&mut self, id: InvocationId, ask: &Ask) -> bool {
         if !self.settings.wait_for_warm {
             return false;
         }
@@ -118,7 +114,7 @@ impl Dispatch {
         (runs >= needed).then_some(vm.pace?.scaled(needed, 1))
     }
 
-    fn send(&mut self, id: InvocationId, choice: Choice, outputs: &mut Vec<Output>) {
+    pub(super) fn send(&mut self, id: InvocationId, choice: Choice, outputs: &mut Vec<Output>) {
         let Choice { vm, slot, warm } = choice;
         let waited_in_queue = self.queues.leave(id);
         let open = self.open.get_mut(&id).expect("only open invocations are sent");
@@ -151,7 +147,7 @@ impl Dispatch {
             function.making.push_back(now);
             self.queues.decline_no_more(card.id);
         }
-        if waited_in_queue && self.books.held().is_some_and(|(_, by)| by == card.id) {
+        if waited_in_queue && self.books.held().is_some_and(|hold| hold.by == card.id) {
             self.books.hold(None);
         }
         outputs.push(Output::Run { vm, invocation: id, attempt, grant, waited });
@@ -198,8 +194,8 @@ impl Dispatch {
         if !self.is_settled() {
             return;
         }
-        if let Some((_, function)) = self.books.held() {
-            self.try_head(function, outputs);
+        if let Some(hold) = self.books.held() {
+            self.try_head(hold.by, outputs);
         }
         if let Some((vm, function)) = freed {
             if self.may_go_before_its_turn(function) {
@@ -277,74 +273,6 @@ impl Dispatch {
                 break;
             }
         }
-    }
-
-    /// Large ones starve while small ones slip into every gap. So one VM is kept free for the oldest of those who have
-    /// waited too long, until it fits.
-    fn look_after_the_oldest(&mut self, outputs: &mut Vec<Output>) {
-        if self.binds_early() {
-            return; // Whoever waits, waits for a VM that takes any work at all.
-        }
-        let starving = |since: Moment| self.now.since(since) >= self.settings.starvation_after;
-        if self.queues.oldest().next().is_none_or(|(since, _)| !starving(since)) {
-            self.books.hold(None);
-            return;
-        }
-        if self.starving_checked > self.now {
-            return;
-        }
-        self.starving_checked = self.now + STARVING_LOOK;
-        let oldest: Vec<_> =
-            self.queues.oldest().take(OLDEST).take_while(|&(since, _)| starving(since)).collect();
-        for (_, id) in oldest {
-            let Some(kinds) = self.kinds_of(id) else { continue };
-            let Some(ask) = self.ask(id, kinds) else { continue };
-            if !self.could_ever_hold(kinds, ask.demand) {
-                continue;
-            }
-            // Others of its function may wait before it.
-            let Some((head, _)) = self.queues.head(ask.function) else { continue };
-            let Some(kinds) = self.kinds_of(head) else { continue };
-            let Some(ask) = self.ask(head, kinds) else { continue };
-            let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
-            if let Some(slot) = asks().find_map(|ask| self.any_with_room(&ask)) {
-                let warm = self.books.idle(ask.function, ask.revision, slot) > 0;
-                if warm || !self.is_better_off_waiting(head, &ask) {
-                    self.send(head, Choice { vm: self.books.vm(slot), slot, warm }, outputs);
-                    continue;
-                }
-            }
-            let asks = || self.kinds_to_try(kinds, ask.demand).map(|kind| Ask { kind, ..ask });
-            if let Some(slot) = asks().find_map(|ask| self.soonest_free(&ask)) {
-                self.books.hold(Some((slot, ask.function)));
-                return;
-            }
-        }
-        self.books.hold(None);
-    }
-
-    fn any_with_room(&self, ask: &Ask) -> Option<Slot> {
-        self.books.vms().find(|&slot| self.books.has_room(slot, ask))
-    }
-
-    /// A VM with a sandbox of its function idle before all others, then the one that lacks the least CPU, then memory. The one already
-    /// kept free stays so. Where all wait, many get their place this way, and making a sandbox for each takes cores from all: a
-    /// twentieth less was borne without the first. (By when it should run there, from the pace at which runs end, bears no more, and
-    /// two VMs that are alike then differ by how a clock was read.)
-    fn soonest_free(&self, ask: &Ask) -> Option<Slot> {
-        let large_enough = |&slot: &Slot| {
-            self.books.takes_work(slot)
-                && self.books.kind(slot) == ask.kind
-                && ask.demand.fits_in(self.books.capacity(slot))
-        };
-        let held = self.books.held().filter(|&(_, by)| by == ask.function).map(|(slot, _)| slot);
-        held.filter(large_enough).or_else(|| {
-            self.books.vms().filter(large_enough).min_by_key(|&slot| {
-                let is_cold = self.books.idle(ask.function, ask.revision, slot) == 0;
-                let lacks = self.books.booked(slot) + ask.demand - self.books.capacity(slot);
-                (is_cold, lacks.cpu, lacks.memory, self.books.vm(slot))
-            })
-        })
     }
 
     /// When those who wait should be looked at again, if nothing happens before.

@@ -12,6 +12,7 @@ mod granting;
 mod kinds;
 mod lost;
 mod prewarming;
+mod starving;
 mod turns;
 
 fn at(ms: u64) -> Moment {

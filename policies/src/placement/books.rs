@@ -9,7 +9,7 @@ mod warm;
 
 use std::collections::BTreeMap;
 
-use vocabulary::{FunctionId, Mebibytes, MilliCores, Resources, Revision, VmId, VmKind};
+use vocabulary::{FunctionId, Mebibytes, MilliCores, Moment, Resources, Revision, VmId, VmKind};
 
 use super::Ask;
 use crate::hash::Map;
@@ -22,6 +22,17 @@ impl Slot {
     pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// A VM that is kept free for one function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// Which VM.
+    pub slot: Slot,
+    /// For whom.
+    pub by: FunctionId,
+    /// When there should be room for it. Who should have ended by then keeps it from nothing.
+    pub until: Moment,
 }
 
 /// One VM.
@@ -64,8 +75,7 @@ pub struct Books {
     warm_limit: usize,
     /// Room for the next list.
     spare: Vec<(FunctionId, Revision, u32)>,
-    /// A VM that is kept free for one function.
-    held: Option<(Slot, FunctionId)>,
+    held: Option<Hold>,
     /// Grows whenever room or an idle sandbox appears anywhere.
     version: u64,
     /// VMs that take work, by kind.
@@ -153,7 +163,9 @@ impl Books {
             && book.kind == ask.kind
             && !book.refusing
             && (book.own + book.foreign + ask.demand).fits_in(book.capacity)
-            && self.held.is_none_or(|(held, by)| held != slot || by == ask.function)
+            && self
+                .held
+                .is_none_or(|hold| hold.slot != slot || hold.by == ask.function || ask.ends <= hold.until)
     }
 
     /// All VMs, in the order of their slots. O(VMs).
@@ -259,7 +271,7 @@ impl Books {
         let Some(book) = self.slots[slot.index()].take() else { return };
         self.by_id.remove(&book.vm);
         self.free.push(slot);
-        if self.held.is_some_and(|(held, _)| held == slot) {
+        if self.held.is_some_and(|hold| hold.slot == slot) {
             self.held = None;
         }
     }
@@ -329,7 +341,7 @@ impl Books {
     }
 
     /// Keeps a VM free for one function, or none.
-    pub fn hold(&mut self, held: Option<(Slot, FunctionId)>) {
+    pub fn hold(&mut self, held: Option<Hold>) {
         if self.held != held {
             self.held = held;
             self.version += 1;
@@ -337,7 +349,7 @@ impl Books {
     }
 
     /// Which VM is kept free for which function.
-    pub fn held(&self) -> Option<(Slot, FunctionId)> {
+    pub fn held(&self) -> Option<Hold> {
         self.held
     }
 

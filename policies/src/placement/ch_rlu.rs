@@ -171,6 +171,7 @@ mod tests {
             demand: Resources::new(1_000, 128),
             concurrency_milli: 0,
             kind: VmKind::Harvest,
+            ends: Moment::NEVER,
         }
     }
 

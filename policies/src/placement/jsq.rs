@@ -71,6 +71,7 @@ mod tests {
             demand: Resources::new(cpu, 128),
             concurrency_milli: 0,
             kind: VmKind::Harvest,
+            ends: Moment::NEVER,
         }
     }
 

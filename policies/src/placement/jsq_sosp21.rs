@@ -129,6 +129,7 @@ mod tests {
             demand: Resources::new(cpu, memory),
             concurrency_milli: 0,
             kind: VmKind::Harvest,
+            ends: Moment::NEVER,
         };
         jsq.place(Moment::ORIGIN, &books(vms), &ask).unwrap().vm.0
     }

@@ -115,6 +115,7 @@ mod tests {
         demand: Resources { cpu: vocabulary::MilliCores(1_000), memory: vocabulary::Mebibytes(128) },
         concurrency_milli: 0,
         kind: VmKind::Harvest,
+        ends: Moment::NEVER,
     };
 
     #[test]

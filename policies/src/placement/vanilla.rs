@@ -144,6 +144,7 @@ mod tests {
             demand: Resources::new(1_000, 256),
             concurrency_milli: 0,
             kind: VmKind::Harvest,
+            ends: Moment::NEVER,
         }
     }
 

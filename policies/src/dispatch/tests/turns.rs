@@ -21,64 +21,6 @@ fn it_waits_for_a_busy_sandbox_if_that_is_sooner_but_not_longer_than_making_one_
 }
 
 #[test]
-fn a_large_one_gets_a_vm_for_itself_when_small_ones_keep_slipping_in() {
-    let mut house = House::of(&[4]);
-    for id in 0..4 {
-        house.submit(id, rerun(1 + id as u64));
-    }
-    house.submit(100, card(50, 4, OnEviction::Rerun));
-    let mut sent = Vec::new();
-    let mut busy: Vec<u128> = (0..4).collect();
-    for next in 4..200_u128 {
-        let step = next as u64 - 3;
-        house.now = step * 50;
-        if step.is_multiple_of(10) {
-            let listed = busy.iter().map(|&id| running(id, 1, rerun(1 + id as u64))).collect();
-            house.told(Input::VmReported(VmStatus { running: listed, ..status(1, 4) }));
-        }
-        if let Some(ends) = (!busy.is_empty()).then(|| busy.remove(0)) {
-            sent.extend(house.finish(1, ends, 1, 1 + ends as u64));
-        }
-        sent.extend(house.submit(next, rerun(1 + next as u64)));
-        for line in sent.drain(..) {
-            if line == "run 100.1 on vm-1" {
-                assert!(house.now >= 1_000);
-                return;
-            }
-            if let Some(id) = line.strip_prefix("run ").and_then(|rest| rest.split('.').next()) {
-                busy.push(id.parse().unwrap());
-            }
-        }
-    }
-    panic!("the large one starved");
-}
-
-#[test]
-fn the_vm_kept_free_for_one_who_starves_has_its_sandbox_though_another_lacks_less() {
-    let mut house = House::of(&[2]);
-    let large = |function| card(function, 2, OnEviction::Rerun);
-    house.submit(1, large(1));
-    house.finish(1, 1, 1, 1);
-    assert_eq!(house.submit(2, large(2)), ["run 2.1 on vm-1"], "where 1's sandbox is idle");
-    house.told(Input::VmReported(status(2, 3)));
-    for id in [3, 4] {
-        assert_eq!(house.submit(id, rerun(id as u64)), [format!("run {id}.1 on vm-2")]);
-    }
-    assert_eq!(house.submit(5, large(1)), NOTHING, "vm-1 lacks two cores, vm-2 one");
-    assert_eq!(house.submit(6, large(6)), NOTHING);
-    house.now = 1_000;
-    assert_eq!(house.told(Input::Woke), NOTHING);
-    let kept = house.mind.books.slot(VmId(1)).unwrap();
-    assert_eq!(house.mind.books.held(), Some((kept, FunctionId(1))));
-    assert_eq!(house.finish(1, 2, 1, 2), ["forget 2", "run 5.1 on vm-1"]);
-    house.told(Input::Withdrawn(InvocationId(5)));
-    house.now = 1_200;
-    house.told(Input::Woke);
-    let kept = house.mind.books.slot(VmId(2)).unwrap();
-    assert_eq!(house.mind.books.held(), Some((kept, FunctionId(6))), "it has no sandbox anywhere");
-}
-
-#[test]
 fn functions_take_turns_though_one_has_its_sandbox_warm() {
     let mut house = House::of(&[1]);
     house.submit(1, rerun(1));

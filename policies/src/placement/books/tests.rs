@@ -1,4 +1,4 @@
-use vocabulary::WarmOnVm;
+use vocabulary::{Span, WarmOnVm};
 
 use super::*;
 
@@ -8,7 +8,7 @@ const R: Revision = Revision(1);
 const HARVEST: VmKind = VmKind::Harvest;
 
 fn ask(function: FunctionId, demand: Resources) -> Ask {
-    Ask { function, revision: R, demand, concurrency_milli: 0, kind: HARVEST }
+    Ask { function, revision: R, demand, concurrency_milli: 0, kind: HARVEST, ends: Moment::NEVER }
 }
 
 fn one_vm() -> (Books, Slot) {
@@ -91,11 +91,16 @@ fn sums_follow_every_change_of_the_vms_that_take_work() {
 }
 
 #[test]
-fn a_held_vm_has_room_for_nobody_else() {
+fn a_held_vm_has_room_for_its_function_and_for_those_who_should_have_ended_in_time() {
     let (mut books, slot) = one_vm();
-    books.hold(Some((slot, F)));
-    assert!(books.has_room(slot, &ask(F, Resources::new(1, 1))));
-    assert!(!books.has_room(slot, &ask(FunctionId(2), Resources::new(1, 1))));
+    let until = Moment::ORIGIN + Span::seconds(5);
+    books.hold(Some(Hold { slot, by: F, until }));
+    let small = Resources::new(1, 1);
+    assert!(books.has_room(slot, &ask(F, small)));
+    let other = ask(FunctionId(2), small);
+    assert!(!books.has_room(slot, &other), "nobody knows how long it takes");
+    assert!(books.has_room(slot, &Ask { ends: until, ..other }));
+    assert!(!books.has_room(slot, &Ask { ends: until + Span::micros(1), ..other }));
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn ask(concurrency: u64) -> Ask {
         demand: Resources::new(1_000, 256),
         concurrency_milli: concurrency * 1_000,
         kind: HARVEST,
+        ends: Moment::NEVER,
     }
 }
 

@@ -58,6 +58,7 @@ impl House {
             demand: grant.booked,
             concurrency_milli: 999_000,
             kind: VmKind::Harvest,
+            ends: Moment::NEVER,
         };
         let choice = self.mws.place(at(ms), &self.books, &ask).unwrap();
         (0..self.mws.ring.len()).find(|&n| self.nth(n) == choice.slot).unwrap()
@@ -156,6 +157,7 @@ fn if_none_fits_the_least_overloaded_gets_it_all_the_same() {
         demand: Resources::new(1_000, 128),
         concurrency_milli: 0,
         kind: VmKind::Harvest,
+        ends: Moment::NEVER,
     };
     assert!(house.mws.place(at(0), &house.books, &ask).is_err());
 }
