@@ -181,7 +181,7 @@ pub struct Settings {
     /// A run that uses so many thousandths of what it has needs more. Freyr's and Libra's papers have 0.8.
     pub threshold: u32,
     /// `profile`: so many runs of an input size are seen before anything is taken from the next, and again after one to
-    /// which its reservation had to be given back. Where lending is elastic, one run tells enough of CPU.
+    /// which its reservation had to be given back. Where lending is elastic, one run tells enough of CPU, whatever came before.
     pub calibration_runs: u32,
     /// `profile`: added to what is expected, in thousandths, when nothing is known; falls with the root of the runs seen.
     pub doubt: u32,

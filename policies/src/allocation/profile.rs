@@ -2,8 +2,8 @@
 //!
 //! **Knows:** the [`Expectation`] for this size: the highest CPU rate and memory of the recent runs, their saturation point, and
 //! how many of them there were.
-//! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back, nor
-//! memory from a function that must not run twice or has lately been killed for it. One run tells enough of CPU where nobody is stopped at
+//! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back (of CPU only where
+//! that run was stopped at what it had left), nor memory from a function that must not run twice or has lately been killed for it. One run tells enough of CPU where nobody is stopped at
 //! what is booked for it (elastic lending), three where somebody is, and three of memory, which nobody gives back. What is left is the highest that was
 //! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known; of CPU
 //! just the highest, where nobody is stopped at it (elastic lending). A
@@ -70,9 +70,15 @@ impl ByProfile {
         expected.calm_runs >= self.settings.calibration_runs
     }
 
-    /// Whether CPU may be taken from one that is known; not soon after a run that needed its reservation.
+    /// Whether CPU may be taken from one that is known; where somebody is stopped at what is booked for it, not soon after a run that needed its
+    /// reservation. Where nobody is (elastic lending), such a run has shown by its end what the next one needs: what it used was never held back.
+    /// Rates of equal runs are a tenth apart on a real machine, so that with one run to go by the next one is often a little above it, and to book
+    /// three whole reservations for that kept others waiting.
     pub(super) fn may_take_cpu(&self, expected: &Expectation) -> bool {
-        self.is_calm(expected) || (expected.runs >= self.known_after() && expected.calm_runs == expected.runs)
+        match self.settings.lending {
+            Lending::Elastic => expected.runs >= self.known_after(),
+            Lending::Off | Lending::Hard => self.is_calm(expected),
+        }
     }
 
     /// The same for memory.
