@@ -11,6 +11,7 @@ mod evidence;
 mod load;
 mod observer;
 mod reach;
+mod recovery;
 mod report;
 mod timing;
 mod trouble;
@@ -31,6 +32,7 @@ use crate::timetable::timetable;
 use clouds::Clouds;
 use load::Callers;
 use observer::Observer;
+use recovery::Recovery;
 pub use report::{Report, Verdict};
 use trouble::Trouble;
 
@@ -185,10 +187,12 @@ pub async fn play(
     let storm_from = clock.now();
     say(format!("{} s of storm", scenario.storm_s));
     let trouble = Trouble::new(house.clone(), clock, clouds, Arc::clone(&say));
+    let recovery = Recovery::default();
+    let looking = recovery.clone().keep(house.clone(), trouble.clone(), scenario.vms as usize);
+    keepers.spawn(async move { match looking.await {} });
     trouble.make(&timetable(scenario, seed), Duration::from_secs(scenario.storm_s)).await;
     let storm_to = clock.now();
-    let last_fault = trouble.seen().last_fault.unwrap_or(storm_to);
-    let healthy_after = is_healthy(house, scenario, &callers, clock, last_fault).await;
+    let healthy_after = is_healthy(scenario, &callers, &trouble, &recovery).await;
     say("the last answers".into());
     let calls = callers.finish().await;
     let sight = observer.finish();
@@ -204,23 +208,28 @@ pub async fn play(
     evidence.judge(house, log).await
 }
 
-/// How long after the last fault the fleet was whole and a call that began then had succeeded; `None` if not in time.
+/// How long after the last fault the fleet was whole, and has been since, and a call that began after it had succeeded. When the storm is
+/// over both must be so still; `None` if they are not in time.
 async fn is_healthy(
-    house: &House,
     scenario: &Scenario,
     callers: &Callers,
-    clock: Clock,
-    last_fault: Span,
+    trouble: &Trouble,
+    recovery: &Recovery,
 ) -> Option<Span> {
-    let until = clock.now() + Span::seconds(scenario.healthy_within_s);
-    let begin = clock.now();
+    let over = trouble.clock.now();
+    let last = trouble.locked().last_fault;
+    let fault = last.unwrap_or(over);
+    let until = over + Span::seconds(scenario.healthy_within_s);
     loop {
-        if house.open_vms().await.len() >= scenario.vms as usize && callers.succeeded_since(begin) {
-            return Some(Span(clock.now().0.saturating_sub(last_fault.0)));
+        if let (Some(whole), Some(good)) = (recovery.whole_since(last), callers.succeeded_since(fault))
+            && callers.succeeded_since(over).is_some()
+            && recovery::is_whole(&trouble.house, trouble, scenario.vms as usize).await
+        {
+            return Some(whole.max(good) - fault);
         }
-        if clock.now() > until {
+        if trouble.clock.now() > until {
             return None;
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -6,7 +6,7 @@
 //! **Gives up:** functions that behave otherwise on another kind of machine.
 
 use policies::allocation::Truth;
-use vocabulary::{FunctionCard, Mebibytes, MilliCores, Moment, Resources, Span, VmKind};
+use vocabulary::{FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind};
 
 /// A function, with what only the world knows of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +80,12 @@ pub trait Calls {
     fn answered(&mut self, user: u32, now: Moment) {
         let _ = (user, now);
     }
+}
+
+/// How long sandboxes take to make, where that was measured one by one.
+pub trait Makings {
+    /// The next one of this function on this VM; `None`: as its [`FunctionPlan`] says, on what cores there are.
+    fn next(&mut self, vm: VmId, function: FunctionId) -> Option<Span>;
 }
 
 /// How a VM comes, changes and goes.

@@ -144,11 +144,9 @@ impl Callers {
         Ok(Self { stop, calls, tasks, listener })
     }
 
-    /// Whether a call that was sent after `moment` has succeeded.
-    pub fn succeeded_since(&self, moment: Span) -> bool {
-        let calls = locked(&self.calls);
-        let is_good = |call: &Answered| call.sent >= moment && call.outcome == Outcome::Success;
-        calls.answered.iter().rev().take(200).any(is_good)
+    /// When the first of the calls that were sent after `moment` succeeded.
+    pub fn succeeded_since(&self, moment: Span) -> Option<Span> {
+        first_success(&locked(&self.calls).answered, moment)
     }
 
     /// No new calls; waits for what is open.
@@ -172,6 +170,13 @@ impl Callers {
         let calls = locked(&self.calls);
         calls.submitted.keys().filter(|id| !calls.durable_answers.contains_key(id)).count()
     }
+}
+
+/// Of answers in the order in which they came.
+fn first_success(answered: &[Answered], moment: Span) -> Option<Span> {
+    let since = answered.iter().rev().take_while(|call| call.at >= moment);
+    let good = since.filter(|call| call.sent >= moment && call.outcome == Outcome::Success);
+    good.map(|call| call.at).min()
 }
 
 impl Caller {
@@ -264,4 +269,32 @@ fn read(message: &Message, sent: Span, at: Span, is_long: bool, mark: Option<&Va
     let result: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
     let is_own = outcome != Outcome::Success || mark.is_none_or(|mark| result["mark"] == *mark);
     Some(Answered { id, sent, at, vm, outcome, is_long, is_own })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_succeed_again_with_the_first_that_was_sent_after_the_moment() {
+        let answer = |sent, at, outcome| Answered {
+            id: InvocationId(1),
+            sent: Span::millis(sent),
+            at: Span::millis(at),
+            vm: None,
+            outcome,
+            is_long: false,
+            is_own: true,
+        };
+        let good = Outcome::Success;
+        let answered = [
+            answer(10, 90, good),
+            answer(80, 120, good), // Sent before: it may have run before, too.
+            answer(101, 130, Outcome::InternalError),
+            answer(102, 160, good),
+            answer(103, 190, good),
+        ];
+        assert_eq!(first_success(&answered, Span::millis(100)), Some(Span::millis(160)));
+        assert_eq!(first_success(&answered, Span::millis(104)), None);
+    }
 }

@@ -52,6 +52,13 @@ impl Load {
         }
     }
 
+    /// Making a sandbox, which was seen to take so long where it was made: nobody is in its way, nor it in anybody's.
+    pub fn made_in(took: Span, weight: Option<MilliCores>) -> Self {
+        let mut load = Self::making(Span::ZERO, weight);
+        load.work.io = took;
+        load
+    }
+
     /// The most CPU it can use.
     pub(super) fn limit(&self) -> Rate {
         rate_of(self.ceiling.cpu.min(self.work.saturation))

@@ -302,8 +302,10 @@ impl World {
         match output {
             O::Start { sandbox, function, weight, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
+                let measured = self.house.makings.as_mut().and_then(|those| those.next(id, function.id));
                 let alone = self.house.function(function.id).cold_start;
-                let load = Load::making(alone, weight);
+                let load =
+                    measured.map_or_else(|| Load::making(alone, weight), |took| Load::made_in(took, weight));
                 let task = vm.machine.begin(now, load, For::Making(sandbox), &mut self.plans);
                 let quota = Quota::new(phase);
                 vm.bodies.insert(sandbox, Body { task: Some(task), memory: RUNTIME_MEMORY, quota });

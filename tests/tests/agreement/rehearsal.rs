@@ -1,0 +1,194 @@
+//! The same calls in the simulator.
+//!
+//! **Knows:** when each call came and ended in the house, how long each sandbox took to make, and when VMs report.
+//! **Promises:** each run ends when it did in the house, to ten microseconds, whenever the rehearsal begins it (if it does before): when a run
+//! ends, the test has decided, and nobody in the house.
+//! **Gives up:** telling apart what a message and what a run took: all of it is the run's.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use policies::chance::SplitMix64;
+use simulator::plan::{Call, Calls, FunctionPlan, Machines, Makings, VmPlan, Work};
+use simulator::{Decisions, House, play};
+use vocabulary::{FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind};
+
+use super::house::{Ended, Seen};
+use super::{DRAWS, FUNCTIONS, VMS};
+
+/// What a message takes in the simulator.
+const NETWORK: Span = Span::micros(200);
+/// The rehearsal begins with a Controller that does not know its fleet yet; calls come after that.
+const FIRST_CALL: Span = Span::seconds(3);
+/// One who waits begins when another ends: each time the rehearsal is played one more link of such a chain is where it should be.
+const LINKS: usize = 60;
+/// Near enough.
+const NEAR: Span = Span::micros(10);
+
+/// When the Controller heard of each call, and of its end.
+pub struct Lines {
+    /// How far from where they were heard they may be.
+    pub width: Span,
+    calls: Vec<Moment>,
+    ends: Vec<Moment>,
+}
+
+impl Lines {
+    /// As they were heard, or as they may have been: not before what led to them.
+    pub fn drawn(seen: &Seen, draw: u64) -> Self {
+        let width = seen.uncertain().scaled(draw, DRAWS);
+        let mut chance = SplitMix64::of(draw, "agreement");
+        let mut near = |heard: Span, cause: Span| {
+            let shifted = FIRST_CALL + heard + Span(chance.below(2 * width.0 + 1)) - width;
+            Moment::ORIGIN + shifted.max(FIRST_CALL + cause)
+        };
+        let calls = seen.calls.iter();
+        let calls =
+            calls.map(|call| near(call.heard.expect("it was submitted"), call.made + NETWORK)).collect();
+        let ends = seen.ended.values().map(|ended| near(ended.at, ended.told + NETWORK)).collect();
+        Self { width, calls, ends }
+    }
+}
+
+/// The decisions of a policy.
+pub fn rehearse(placement: &str, seen: &Seen, lines: &Lines, kinds: &BTreeMap<VmId, VmKind>) -> Decisions {
+    let mut waits: Vec<Span> = vec![Span::seconds(1); seen.calls.len()];
+    let mut decided = Decisions::default();
+    for _ in 0..LINKS {
+        let (decisions, ends) = once(placement, seen, lines, &waits, kinds);
+        decided = decisions;
+        let mut is_near = true;
+        for (wait, (meant, came)) in waits.iter_mut().zip(lines.ends.iter().zip(ends)) {
+            let next = *wait + meant.since(came) - came.since(*meant);
+            is_near &= next.0.abs_diff(wait.0) <= NEAR.0;
+            *wait = next;
+        }
+        if is_near {
+            break;
+        }
+    }
+    decided
+}
+
+/// The same, where each run waits for so long; with the moments of the answers.
+fn once(
+    placement: &str,
+    seen: &Seen,
+    lines: &Lines,
+    waits: &[Span],
+    kinds: &BTreeMap<VmId, VmKind>,
+) -> (Decisions, Vec<Moment>) {
+    let ends = Rc::new(RefCell::new(vec![Moment::NEVER; waits.len()]));
+    let script = Script { calls: calls(seen, lines, waits), ends: Rc::clone(&ends) };
+    let house = House::new("agreement", functions(seen), Box::new(script), Box::new(vms(seen, kinds)));
+    let settings = policies::placement::Settings::default();
+    let (_, decisions) = play(House {
+        placement: policies::placement::by_name(placement, &settings).expect("a placement"),
+        makings: Some(Box::new(makings(seen))),
+        keeps_decisions: true,
+        ..house
+    });
+    let ends = ends.borrow().clone();
+    (decisions.expect("they were kept"), ends)
+}
+
+fn functions(seen: &Seen) -> Vec<FunctionPlan> {
+    let plan = |(number, card): (&usize, &FunctionCard)| FunctionPlan {
+        name: format!("f{number}"),
+        app: *number as u32,
+        card: *card,
+        cold_start: cold_start(seen, card.id),
+    };
+    assert_eq!(seen.cards.len(), FUNCTIONS.len(), "a trace that tells policies apart calls all functions");
+    seen.cards.iter().map(plan).collect()
+}
+
+/// The mean of those that were seen, for those that were not: of sandboxes that were made before anybody waited for them.
+fn cold_start(seen: &Seen, function: FunctionId) -> Span {
+    let of_it = seen.ended.values().filter(|ended| ended.finished.function == function);
+    let inits: Vec<Span> = of_it.filter_map(Ended::init).collect();
+    inits.iter().copied().sum::<Span>().scaled(1, inits.len().max(1) as u64)
+}
+
+/// How long each took that somebody waited for, in the order of the runs.
+fn makings(seen: &Seen) -> Measured {
+    let mut measured: BTreeMap<_, VecDeque<Span>> = BTreeMap::new();
+    for decision in &seen.decisions.0 {
+        if let Some(init) = seen.ended.get(&decision.call).and_then(Ended::init) {
+            measured.entry((decision.vm, decision.function)).or_default().push_back(init);
+        }
+    }
+    Measured(measured)
+}
+
+fn calls(seen: &Seen, lines: &Lines, waits: &[Span]) -> VecDeque<(Moment, Call)> {
+    let script = (0..).zip(&seen.calls).zip(waits).zip(&lines.calls);
+    script
+        .map(|(((user, called), &io), &heard)| {
+            let work = Work {
+                io,
+                cpu: Span::ZERO,
+                saturation: MilliCores(1_000),
+                memory: Mebibytes(20),
+                input_bytes: 32,
+            };
+            (heard - NETWORK, Call { function: called.function as u32, work, user })
+        })
+        .collect()
+}
+
+struct Script {
+    calls: VecDeque<(Moment, Call)>,
+    /// When each was answered.
+    ends: Rc<RefCell<Vec<Moment>>>,
+}
+
+impl Calls for Script {
+    fn next_at(&self) -> Option<Moment> {
+        self.calls.front().map(|&(at, _)| at)
+    }
+
+    fn take(&mut self) -> Call {
+        self.calls.pop_front().expect("asked for when there is one").1
+    }
+
+    fn answered(&mut self, user: u32, now: Moment) {
+        self.ends.borrow_mut()[user as usize] = now;
+    }
+}
+
+struct Measured(BTreeMap<(VmId, FunctionId), VecDeque<Span>>);
+
+impl Makings for Measured {
+    fn next(&mut self, vm: VmId, function: FunctionId) -> Option<Span> {
+        self.0.get_mut(&(vm, function))?.pop_front()
+    }
+}
+
+struct Given(Vec<VmPlan>);
+
+/// Each reports when it does in the house.
+fn vms(seen: &Seen, kinds: &BTreeMap<VmId, VmKind>) -> Given {
+    let plan = |(&(cpu, memory), (vm, &kind)): (&(u32, u32), (&VmId, &VmKind))| {
+        let heard = FIRST_CALL + seen.reports.get(vm).copied().unwrap_or(NETWORK);
+        VmPlan {
+            kind,
+            starts_at: Moment::ORIGIN + Span((heard - NETWORK).0 % Span::seconds(1).0),
+            size: Resources::new(cpu, memory),
+            changes: Vec::new(),
+            gone: None,
+        }
+    };
+    Given(VMS.iter().zip(kinds).map(plan).collect())
+}
+
+impl Machines for Given {
+    fn given(&mut self) -> Vec<VmPlan> {
+        std::mem::take(&mut self.0)
+    }
+
+    fn launch(&mut self, _: Moment, _: VmKind, _: Resources) -> Option<VmPlan> {
+        None
+    }
+}
