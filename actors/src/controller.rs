@@ -426,6 +426,7 @@ impl Shell {
     fn show_gauges(&self) {
         let gauges = self.dispatch.gauges();
         self.given.metrics.queue(gauges.waiting as usize, self.held.len());
+        self.given.metrics.kept_free(gauges.kept_free, gauges.went_before);
         self.given.metrics.books(
             (gauges.vms_open as usize, gauges.vms_draining as usize),
             gauges.capacity,

@@ -146,6 +146,10 @@ pub struct Gauges {
     pub booked: Resources,
     /// Attempts that were sent out and have not ended.
     pub in_flight: u32,
+    /// VMs that are kept free for one who has waited too long.
+    pub kept_free: u32,
+    /// Attempts that were sent to such a VM because they should have ended in time, until now.
+    pub went_before: u64,
 }
 
 /// The Controller's mind.
@@ -179,6 +183,8 @@ pub struct Dispatch {
     evictions_checked: Moment,
     open: Map<InvocationId, Open>,
     in_flight: u32,
+    /// See [`Gauges::went_before`].
+    went_before: u64,
     queues: Queues,
     /// When to look at heads of queues again, which wait for a busy sandbox or for more than they reserved.
     head_looks: BTreeSet<(Moment, FunctionId)>,
@@ -220,6 +226,7 @@ impl Dispatch {
             applications: Map::default(),
             open: Map::default(),
             in_flight: 0,
+            went_before: 0,
             queues: Queues::default(),
             head_looks: BTreeSet::new(),
             unplaceable: BTreeSet::new(),
@@ -379,6 +386,8 @@ impl Dispatch {
                 .sum(),
             booked: slots().map(|slot| self.books.booked(slot)).sum(),
             in_flight: self.in_flight,
+            kept_free: self.books.held().is_some().into(),
+            went_before: self.went_before,
         }
     }
 

@@ -46,6 +46,8 @@ pub struct ControllerMetrics {
     dispatched: Counter,
     wait: Histogram,
     queue_depth: Gauge,
+    kept_free: Gauge,
+    went_before: Counter,
     open: Gauge,
     refusals: [Counter; 10],
     redispatches: [Counter; 7],
@@ -106,6 +108,15 @@ impl ControllerMetrics {
                 "windfall_queue_depth",
                 "Invocations that wait at the Controller for a place",
                 1.0,
+            ),
+            kept_free: metrics.gauge(
+                "windfall_vms_kept_free",
+                "VMs that this Controller keeps free for one who has waited longer than controller.starvation_after_ms",
+                1.0,
+            ),
+            went_before: metrics.counter(
+                "windfall_backfills",
+                "Attempts sent to a VM that was kept free for another, because they should have ended before there was room for it",
             ),
             open: metrics.gauge(
                 "windfall_controller_open_invocations",
@@ -254,6 +265,12 @@ impl ControllerMetrics {
     pub fn queue(&self, waiting: usize, open: usize) {
         self.queue_depth.set(waiting as u64);
         self.open.set(open as u64);
+    }
+
+    /// So many VMs are kept free for those who have waited too long, and so many attempts went there until now.
+    pub fn kept_free(&self, vms: u32, went_before: u64) {
+        self.kept_free.set(vms.into());
+        self.went_before.follow(went_before);
     }
 
     /// A submission was refused.

@@ -140,6 +140,9 @@ impl Dispatch {
         }
         self.vms[slot].open.insert(id, attempt);
         self.in_flight += 1;
+        if self.books.held().is_some_and(|hold| hold.slot == slot && hold.by != card.id) {
+            self.went_before += 1;
+        }
         let now = self.now;
         let function = self.function_mut(card.id);
         function.in_flight += 1;

@@ -94,7 +94,10 @@ fn who_should_have_ended_in_time_goes_before_the_one_who_starves_and_nobody_else
     assert_eq!(house.finish(1, 8, 1, 3), ["forget 8"], "7 would take until 1,480");
     assert_eq!(house.submit(9, rerun(3)), NOTHING, "until 1,280");
     assert_eq!(house.submit(10, rerun(10)), NOTHING, "nobody knows how long");
+    let Gauges { kept_free, went_before, .. } = house.mind.gauges();
+    assert_eq!((kept_free, went_before), (1, 1), "for 5; 8");
     assert_eq!(house.finish(1, 6, 1, 1), ["forget 6", "run 5.1 on vm-1"]);
+    assert_eq!(house.mind.gauges().kept_free, 0);
 }
 
 #[test]
