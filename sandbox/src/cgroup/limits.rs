@@ -18,6 +18,9 @@ pub(super) const PERIOD_US: u64 = 100_000;
 /// The smallest quota the kernel takes is 1 ms, a hundredth of the period.
 const CPU_MIN: MilliCores = MilliCores(10);
 
+/// Whoever runs in a group changes its children while it shrinks (v1 refuses what no longer fits then): so often it is begun anew.
+const TRIES: u32 = 16;
+
 /// What a group may use; none is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -64,20 +67,27 @@ impl Group {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !is_v2 => {}
             done => return done.map_err(refused),
         }
-        let mut cpu = cpu.map(|cpu| cpu.max(CPU_MIN));
-        let above = self.parent_with_quota();
-        if let Some(above) = above {
-            cpu = Some(cpu.map_or(above, |cpu| cpu.min(above)));
-        }
-        if let Some(cpu) = cpu {
-            for child in self.children() {
-                let too_much = child.limits()?.cpu.is_some_and(|has| has > cpu);
-                if too_much || child.has_descendant_above(cpu)? {
-                    child.set_cpu(Some(cpu))?;
+        let mut tries = TRIES;
+        loop {
+            let mut cpu = cpu.map(|cpu| cpu.max(CPU_MIN));
+            if let Some(above) = self.parent_with_quota() {
+                cpu = Some(cpu.map_or(above, |cpu| cpu.min(above)));
+            }
+            if let Some(cpu) = cpu {
+                for child in self.children() {
+                    let too_much = child.limits()?.cpu.is_some_and(|has| has > cpu);
+                    if too_much || child.has_descendant_above(cpu)? {
+                        child.set_cpu(Some(cpu))?;
+                    }
                 }
             }
+            tries -= 1;
+            match write_cpu(&folder, is_v2, cpu) {
+                // Meanwhile a child was given more, or the parent has less.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && tries > 0 => {}
+                done => return done.map_err(refused),
+            }
         }
-        write_cpu(&folder, is_v2, cpu).map_err(refused)
     }
 
     /// Lets it use so much memory; none is without limit. Refused while more is in use that the kernel

@@ -1,6 +1,7 @@
 //! Control groups as a provider of VMs and a Harvest Monitor use them.
 
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sandbox::cgroup::{Controller, Group, GroupError, Limits};
@@ -12,6 +13,7 @@ use crate::house::*;
 
 tests![
     a_vm_shrinks_children_first_and_grows_again,
+    a_vm_shrinks_while_its_children_are_given_more,
     a_child_never_gets_more_than_its_parent,
     memory_in_use_is_not_taken_away,
     a_group_counts_what_its_processes_use,
@@ -72,6 +74,31 @@ async fn a_vm_shrinks_children_first_and_grows_again() {
     assert_eq!(Group::open(vm.path()).unwrap().limits().unwrap(), vm.limits().unwrap());
     vm.remove().unwrap();
     assert!(Group::open(vm.path()).is_err());
+}
+
+async fn a_vm_shrinks_while_its_children_are_given_more() {
+    let Some(vm) = vm("races") else { return };
+    let children: Vec<Group> = (0..8).map(|n| vm.create_child(&format!("child-{n}")).unwrap()).collect();
+    let (parent, over) = (Group::open(vm.path()).unwrap(), AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        for of_thread in children.chunks(4) {
+            let over = &over;
+            threads.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    for child in of_thread {
+                        child.set_cpu(Some(MilliCores(1900))).unwrap();
+                        // Some hundreds are changed in a second, which is more than a VM does.
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
+                }
+            });
+        }
+        let shrunk: Result<Vec<()>, _> =
+            [500, 2000].repeat(1_000).into_iter().map(|cpu| parent.set_cpu(Some(MilliCores(cpu)))).collect();
+        over.store(true, Ordering::Relaxed);
+        shrunk.unwrap();
+    });
+    vm.remove().unwrap();
 }
 
 async fn a_child_never_gets_more_than_its_parent() {
