@@ -63,29 +63,23 @@ impl Group {
     pub fn set_cpu(&self, cpu: Option<MilliCores>) -> Result<(), GroupError> {
         let (folder, is_v2) = self.place(Controller::Cpu).ok_or(GroupError::Unsupported(Controller::Cpu))?;
         let refused = |e| self.refused("set the CPU quota", e);
-        match write_cpu(&folder, is_v2, cpu) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !is_v2 => {}
-            done => return done.map_err(refused),
-        }
-        let mut tries = TRIES;
+        let (mut fits, mut tries) = (cpu, TRIES);
         loop {
-            let mut cpu = cpu.map(|cpu| cpu.max(CPU_MIN));
-            if let Some(above) = self.parent_with_quota() {
-                cpu = Some(cpu.map_or(above, |cpu| cpu.min(above)));
-            }
-            if let Some(cpu) = cpu {
-                for child in self.children() {
-                    let too_much = child.limits()?.cpu.is_some_and(|has| has > cpu);
-                    if too_much || child.has_descendant_above(cpu)? {
-                        child.set_cpu(Some(cpu))?;
-                    }
-                }
-            }
-            tries -= 1;
-            match write_cpu(&folder, is_v2, cpu) {
-                // Meanwhile a child was given more, or the parent has less.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && tries > 0 => {}
+            match write_cpu(&folder, is_v2, fits) {
+                // A child has more or the parent less, be it since a moment ago.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !is_v2 && tries > 0 => tries -= 1,
                 done => return done.map_err(refused),
+            }
+            fits = cpu.map(|cpu| cpu.max(CPU_MIN));
+            if let Some(above) = self.parent_with_quota() {
+                fits = Some(fits.map_or(above, |cpu| cpu.min(above)));
+            }
+            let Some(most) = fits else { continue };
+            for child in self.children() {
+                let too_much = child.limits()?.cpu.is_some_and(|has| has > most);
+                if too_much || child.has_descendant_above(most)? {
+                    child.set_cpu(Some(most))?;
+                }
             }
         }
     }
