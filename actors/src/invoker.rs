@@ -110,8 +110,8 @@ pub struct Shell {
     residency: Residency,
     residents: Residents,
     looks: Looks,
-    /// Whether anything is ever lent here.
-    lends: bool,
+    /// What becomes here of what grants leave.
+    lending: Lending,
     runs: HashMap<(InvocationId, Attempt), Arc<RunHere>>,
     paths: HashMap<FunctionId, FunctionPath>,
     outgoing: Outgoing,
@@ -171,7 +171,7 @@ impl Actor for Invoker {
             safeguard: policies::safeguard::Settings { threshold: settings.safeguard_permille },
             ..Default::default()
         };
-        let lends = residency.lending != Lending::Off;
+        let lending = residency.lending;
         let keep_alive = policies::keep_alive::by_name(&settings.keep_alive, residency.keep_alive)
             .ok_or_else(|| format!("vm.keep_alive: there is no '{}'", settings.keep_alive))?;
         given.metrics.capacity(given.capacity);
@@ -180,7 +180,7 @@ impl Actor for Invoker {
             residency: Residency::with_keep_alive(residency, given.capacity, keep_alive),
             residents: Residents::default(),
             looks: Looks::default(),
-            lends,
+            lending,
             runs: HashMap::new(),
             paths: HashMap::new(),
             outgoing: Outgoing::new(given.bus.clone(), given.clock, given.vm, &mut tasks),

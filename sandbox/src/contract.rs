@@ -63,6 +63,9 @@ pub trait Limits: Send + Sync {
     /// What it has used so far and uses now; none if it is gone.
     fn sample(&self) -> Option<Sample>;
 
+    /// CPU time since it was started, alone: a fourth of what a whole sample costs. None if it is gone.
+    fn cpu_time(&self) -> Option<Span>;
+
     /// Kills everything in it at once. A run that is going on ends with [`crate::Verdict::Killed`].
     fn kill(&self);
 }

@@ -248,6 +248,10 @@ impl Limits for Hold {
         })
     }
 
+    fn cpu_time(&self) -> Option<Span> {
+        Hold::cpu_time(self)
+    }
+
     fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
         self.kill_all();

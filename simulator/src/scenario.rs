@@ -54,14 +54,15 @@ pub struct Scenario {
     /// One of `policies::placement::NAMES`.
     #[serde(default = "mws")]
     pub placement: String,
-    /// One of `policies::allocation::NAMES`.
-    #[serde(default = "fixed")]
+    /// One of `policies::allocation::NAMES`; by default the one that a cluster has by default.
+    #[serde(default = "profile")]
     pub allocation: String,
     /// The allocators' constants.
     #[serde(default)]
     pub allocation_settings: policies::allocation::Settings,
-    /// What becomes of the part of a reservation that an allocator leaves: one of `policies::residency::Lending::NAMES`.
-    #[serde(default = "off")]
+    /// What becomes of the part of a reservation that an allocator leaves: one of `policies::residency::Lending::NAMES`; by default as a
+    /// cluster does it by default.
+    #[serde(default = "elastic")]
     pub lending: String,
     /// A run that uses so many thousandths of what it has left gets back what it lends.
     #[serde(default = "safeguard")]
@@ -212,8 +213,12 @@ fn fixed() -> String {
     "fixed".to_owned()
 }
 
-fn off() -> String {
-    Lending::NAMES[0].to_owned()
+fn profile() -> String {
+    "profile".to_owned()
+}
+
+fn elastic() -> String {
+    Lending::NAMES[Lending::Elastic as usize].to_owned()
 }
 
 fn safeguard() -> u32 {

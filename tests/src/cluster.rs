@@ -51,6 +51,14 @@ pub struct Plan {
     pub clocks: bool,
 }
 
+impl Plan {
+    /// Every run has its reservation and nothing is lent, so that it can be told from sizes how many run at once.
+    pub fn everybody_its_reservation(mut self) -> Self {
+        self.settings.extend([("controller.allocation", "fixed".into()), ("vm.lending", "off".into())]);
+        self
+    }
+}
+
 impl Default for Plan {
     fn default() -> Self {
         Self {

@@ -132,7 +132,7 @@ async fn a_vm_that_shrinks_says_so_and_is_given_less() {
         println!("skipped: a VM's size is its control group, which needs root");
         return;
     }
-    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }.everybody_its_reservation()).await;
     let cpu = json!({ "limits": { "memory": 128, "cpu": 400 } });
     cluster.http.deploy("sleep", &with(python(SLEEP), cpu)).await;
     let vm = cluster.open_vms().await.remove(0);
@@ -179,7 +179,7 @@ async fn a_vm_that_loses_memory_stops_idle_sandboxes_and_is_given_less() {
         println!("skipped: a VM's size is its control group, which needs root");
         return;
     }
-    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;
+    let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }.everybody_its_reservation()).await;
     let memory = json!({ "limits": { "memory": 256, "cpu": 100 } });
     cluster.http.deploy("sleep", &with(python(SLEEP), memory)).await;
     let vm = cluster.open_vms().await.remove(0);

@@ -18,7 +18,7 @@ fn follows_the_load(strategy: &str) -> Plan {
         ("resource_monitor.idle_for_ms", "3000".to_owned()),
         ("controller.reliability", strategy.to_owned()),
     ];
-    Plan { vms: 1, settings, ..Plan::default() }
+    Plan { vms: 1, settings, ..Plan::default() }.everybody_its_reservation()
 }
 
 async fn kinds(cluster: &Cluster) -> (usize, usize) {

@@ -8,9 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use policies::residency::{Gauges, Input, SandboxId};
+use policies::residency::{Gauges, Input, Lending, SandboxId};
 use policies::safeguard;
 use ractor::ActorRef;
 use sandbox::Sample;
@@ -52,6 +52,8 @@ pub(super) struct Looks {
 struct Seen {
     owed: Arc<Owed>,
     function: FunctionCard,
+    /// When it began, and the CPU time then, where that is all that was read.
+    began: Option<(Instant, Span)>,
     /// The last period's, oldest first; the first is the one before it.
     samples: VecDeque<Sample>,
 }
@@ -59,6 +61,9 @@ struct Seen {
 impl Seen {
     /// What has changed since the last look.
     fn see(&mut self, now: Sample) -> safeguard::Sample {
+        if let Some((at, cpu_time)) = self.began.take() {
+            self.samples.push_back(Sample { at, cpu_time, ..now });
+        }
         let last = self.samples.back().copied().unwrap_or(now);
         self.samples.push_back(now);
         while self.samples.get(1).is_some_and(|next| now.at.duration_since(next.at) >= PERIOD) {
@@ -84,13 +89,17 @@ impl Shell {
         function: FunctionCard,
         grant: Grant,
     ) -> Option<Arc<Owed>> {
-        if !self.lends || !self.residency.is_watched(id) {
+        if self.lending == Lending::Off || !self.residency.is_watched(id) {
             return None;
         }
         let owed = Arc::new(Owed::default());
         owed.memory.store(grant.booked.memory < function.reservation.memory, Ordering::SeqCst);
-        let samples = self.residents.sample(id).into_iter().collect();
-        self.looks.seen.insert(id, Seen { owed: Arc::clone(&owed), function, samples });
+        // Most runs have ended before anybody looks. Where nobody is stopped at what is booked for it, what else there is to see of
+        // the first 20 ms can wait for the look after it.
+        let elastic = self.lending == Lending::Elastic;
+        let began = if elastic { self.residents.cpu_time(id).map(|cpu| (Instant::now(), cpu)) } else { None };
+        let samples = if elastic { None } else { self.residents.sample(id) }.into_iter().collect();
+        self.looks.seen.insert(id, Seen { owed: Arc::clone(&owed), function, began, samples });
         Some(owed)
     }
 
@@ -101,7 +110,7 @@ impl Shell {
 
     /// Looks again in a moment if anybody lends.
     pub(super) fn wish_to_look(&mut self, me: &ActorRef<InvokerMessage>) {
-        if !self.looks.due && self.lends && self.residency.watched().next().is_some() {
+        if !self.looks.due && self.lending != Lending::Off && self.residency.watched().next().is_some() {
             self.looks.due = true;
             me.send_after(LOOK, || InvokerMessage::Look);
         }
@@ -136,8 +145,6 @@ impl Shell {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use vocabulary::{FunctionId, OnEviction, Resources, Revision};
 
@@ -150,7 +157,7 @@ mod tests {
             on_eviction: OnEviction::Rerun,
             application: None,
         };
-        Seen { owed: Arc::default(), function, samples: [at(start, 0, 0)].into() }
+        Seen { owed: Arc::default(), function, began: None, samples: [at(start, 0, 0)].into() }
     }
 
     fn at(start: Instant, ms: u64, cpu_ms: u64) -> Sample {
@@ -170,6 +177,19 @@ mod tests {
         // One thread, all the time: 40 ms of the 50 that half a core has in a period.
         assert_eq!(seen.see(at(start, 20, 20)).cpu, MilliCores(200));
         assert_eq!(seen.see(at(start, 40, 40)).cpu, MilliCores(400));
+    }
+
+    #[test]
+    fn where_only_cpu_time_was_read_at_its_beginning_its_rate_is_told_from_there_and_the_rest_from_the_first_look()
+     {
+        let start = Instant::now();
+        let mut seen =
+            Seen { began: Some((start, Span::millis(5))), samples: VecDeque::new(), ..seen(start) };
+        let pressed = Sample { throttled: Span::millis(7), memory_limit_hits: 3, ..at(start, 20, 25) };
+        let first = seen.see(pressed);
+        assert_eq!((first.cpu, first.throttled, first.memory_pressed), (MilliCores(200), Span::ZERO, false));
+        let second = seen.see(Sample { memory_limit_hits: 4, ..pressed });
+        assert!(second.memory_pressed);
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl Residents {
         }
     }
 
+    /// CPU time of one so far.
+    pub fn cpu_time(&self, id: SandboxId) -> Option<Span> {
+        self.0.get(&id)?.limits.cpu_time()
+    }
+
     /// What one has used so far.
     pub fn sample(&self, id: SandboxId) -> Option<Sample> {
         self.0.get(&id)?.limits.sample()

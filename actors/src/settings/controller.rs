@@ -55,7 +55,7 @@ impl Default for Controller {
     fn default() -> Self {
         Self {
             placement: "mws".into(),
-            allocation: "fixed".into(),
+            allocation: "profile".into(),
             model: "models/allocator.onnx".into(),
             model_trial_runs: 500,
             reliability: "expected-loss".into(),

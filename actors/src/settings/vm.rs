@@ -102,7 +102,7 @@ impl Default for Vm {
             sigterm_grace_ms: 30_000,
             keep_alive: "fixed".into(),
             keep_alive_ms: 600_000,
-            lending: "off".into(),
+            lending: "elastic".into(),
             safeguard_permille: 800,
             queue_limit: 256,
             sandboxes_limit: 1024,

@@ -39,7 +39,7 @@ const PLACES: [Place; 6] = [
 ];
 
 /// Users: the paper's levels but for those that would tell least, and beyond them where the better ones of today still hold.
-const LOADS: [u32; 9] = [10, 25, 50, 100, 150, 200, 250, 300, 350];
+const LOADS: [u32; 10] = [10, 25, 50, 100, 150, 200, 250, 300, 350, 400];
 const QUICK_LOADS: [u32; 5] = [50, 100, 200, 300, 400];
 /// A handful, to see that everything comes out.
 const TINY_LOADS: [u32; 1] = [3];

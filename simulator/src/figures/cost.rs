@@ -234,18 +234,29 @@ impl Cells for Cost {
             let at = |policy: &str| curve::find(&curves, bought.set.name(), policy);
             let Some(reference) = at("mws-sosp21") else { continue };
             for ours in ["mws+profile", "mws+profile+greedy-dual"].into_iter().filter_map(at) {
+                let on_baseline = |policy: &str| {
+                    let there = curve::find(&curves, SospSet::Baseline.name(), policy)?.at_limit.mean;
+                    Some(format!("{:.1}", ours.at_limit.mean / there))
+                };
+                let beside = bought.times.zip(on_baseline("mws-sosp21")).zip(on_baseline("vanilla"));
                 findings.push(format!(
                     "{}: for the same money `{}` bears {:.2} times the load of `mws-sosp21`{}.",
                     ours.cluster,
                     ours.policy,
                     ours.at_limit.mean / reference.at_limit.mean,
-                    bought.times.map_or_else(String::new, |times| format!(
-                        "; against vanilla on Baseline {} times, where the paper has {times:.1} for its own",
-                        curve::find(&curves, "Baseline", "vanilla").map_or_else(
-                            || "-".into(),
-                            |vanilla| format!("{:.1}", ours.at_limit.mean / vanilla.at_limit.mean)
-                        )
+                    beside.map_or_else(String::new, |((times, released), vanilla)| format!(
+                        "; against `mws-sosp21` on Baseline {released} times, against vanilla there {vanilla}, where the paper has {times:.1} for its own"
                     ))
+                ));
+            }
+            if let (Some(times), Ok((_, cores)), Ok((_, regular))) =
+                (bought.times, bought.cost_and_cores(size, 1), BOUGHT[0].cost_and_cores(size, 1))
+            {
+                let more = cores / regular;
+                findings.push(format!(
+                    "{}: {more:.2} times the cores of Baseline. To bear {times:.1} times one's own load there, each core must do {:.2} times what it does on Baseline.",
+                    bought.set.name(),
+                    times / more
                 ));
             }
         }

@@ -10,6 +10,7 @@ use policies::placement::jsq_sosp21::JsqSosp21;
 use policies::placement::mws_sosp21::MwsSosp21;
 use policies::placement::vanilla::Vanilla;
 use policies::placement::{self, Binding, Hashes, Placement};
+use policies::residency::Lending;
 use policies::{allocation, released};
 use vocabulary::{Mebibytes, Moment, Resources, Span};
 
@@ -40,16 +41,23 @@ pub struct Policy {
     pub name: &'static str,
     placement: &'static str,
     allocator: &'static str,
+    lending: Lending,
     /// Of ours; the released invokers have their own ten minutes.
     keep_alive: &'static str,
 }
 
 const fn released(name: &'static str) -> Policy {
-    Policy { name, placement: name, allocator: "fixed", keep_alive: "fixed" }
+    Policy { name, placement: name, allocator: "fixed", lending: Lending::Off, keep_alive: "fixed" }
 }
 
-const fn ours(name: &'static str, allocator: &'static str, keep_alive: &'static str) -> Policy {
-    Policy { name, placement: "mws", allocator, keep_alive }
+/// What is learned of a function is booked with elastic lending, as a cluster does it that is told nothing else.
+const fn ours(
+    name: &'static str,
+    allocator: &'static str,
+    lending: Lending,
+    keep_alive: &'static str,
+) -> Policy {
+    Policy { name, placement: "mws", allocator, lending, keep_alive }
 }
 
 /// All that are compared.
@@ -57,9 +65,9 @@ pub const POLICIES: [Policy; 6] = [
     released("mws-sosp21"),
     released("jsq-sosp21"),
     released("vanilla"),
-    ours("mws", "fixed", "fixed"),
-    ours("mws+profile", "profile", "fixed"),
-    ours("mws+profile+greedy-dual", "profile", "greedy-dual"),
+    ours("mws", "fixed", Lending::Off, "fixed"),
+    ours("mws+profile", "profile", Lending::Elastic, "fixed"),
+    ours("mws+profile+greedy-dual", "profile", Lending::Elastic, "greedy-dual"),
 ];
 
 /// The house of a cell whose load is a number of users; `whole_host`: every VM has its host's memory, whatever its cores.
@@ -99,8 +107,9 @@ pub fn decide(house: &mut House, policy: &Policy) {
     let placed = placed(policy.placement, &house.functions);
     house.checks_bookings = placed.binding() == Binding::Late;
     house.placement = placed;
-    house.allocator =
-        allocation::by_name(policy.allocator, &allocation::Settings::default()).expect("a listed allocation");
+    let constants = allocation::Settings { lending: policy.lending, ..allocation::Settings::default() };
+    house.allocator = allocation::by_name(policy.allocator, &constants).expect("a listed allocation");
+    house.residency.lending = policy.lending;
     released::fit_dispatch(policy.placement, &mut house.dispatch);
     released::fit_residency(policy.placement, &mut house.residency);
     house.keep_alive = policy.keep_alive.into();

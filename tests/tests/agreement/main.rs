@@ -53,7 +53,8 @@ async fn decides_alike(placement: &str, other: &str, seed: u64) {
         ("controller.placement", placement.to_owned()),
         ("resource_monitor.provider", "none".to_owned()),
     ];
-    let mut cluster = Cluster::of(Plan { vms: 0, settings, ..Plan::default() }).await;
+    let mut cluster =
+        Cluster::of(Plan { vms: 0, settings, ..Plan::default() }.everybody_its_reservation()).await;
     for (number, (cpu, memory)) in VMS.into_iter().enumerate() {
         cluster.launch_vm(VmId(number as u64 + 1), cpu, memory);
     }

@@ -24,7 +24,7 @@ pub fn draw(figure: &Balancers, played: &[Played], loads: &[u32], mut notes: Vec
          counts every call".to_owned(),
     );
     notes.push(
-        "`mws` grants each call its reservation, `mws+profile` what is learned of the function (`allocation = profile`); `+greedy-dual`: an idle sandbox stays until its memory is needed (`keep_alive = greedy-dual`)".to_owned(),
+        "`mws` grants each call its reservation, `mws+profile` what is learned of the function, with elastic lending, as a cluster does it by default (`allocation = profile`, `lending = elastic`); `+greedy-dual`: an idle sandbox stays until its memory is needed (`keep_alive = greedy-dual`)".to_owned(),
     );
     Drawn {
         name: figure.name(),
