@@ -86,6 +86,13 @@ impl ByProfile {
         self.is_calm(expected) && request.may_rerun && expected.memory_is_safe
     }
 
+    /// Whether what is booked above a reservation would be in use. Who waits for most of its run (for a disk, for another service) reaches its
+    /// highest rate in bursts: where lending is elastic it has those by its ceiling, from what is idle, and a booking of that width
+    /// would keep others out while nobody uses it. Who is held back at its reservation uses nearly all of that.
+    fn keeps_it_busy(&self, reserved: MilliCores, expected: &Expectation) -> bool {
+        self.settings.lending != Lending::Elastic || expected.cpu_mean >= reserved.scaled(3, 4)
+    }
+
     /// Where lending is elastic, what a sketch tells within a thirty-second above whole cores is taken for those: so many threads use so many
     /// cores, and four of 2.047 are not booked on eight.
     fn whole(&self, cpu: MilliCores) -> MilliCores {
@@ -160,7 +167,7 @@ impl Allocator for ByProfile {
             (Above::Free, home) => saturation.min(home.map_or(MilliCores::ZERO, |home| home.headroom.cpu)),
             (Above::Waits, home) => saturation.min(home.map_or(saturation, |home| home.capacity.cpu)),
         };
-        if above > reservation.cpu {
+        if above > reservation.cpu && self.keeps_it_busy(reservation.cpu, &expected) {
             booked.cpu = booked.cpu.max(above);
         }
         // What only one run of ten could use is not booked, but that one may use it, too.

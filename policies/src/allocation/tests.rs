@@ -178,6 +178,26 @@ fn the_released_ensure_never_gives_and_does_to_the_next_what_was_meant_for_the_l
 }
 
 #[test]
+fn who_waits_for_most_of_its_run_has_its_bursts_from_what_is_idle_and_books_no_more_than_it_reserved() {
+    // A tenth of a second at four cores, in runs of a second; or all the time.
+    for (cpu_time_ms, booked) in [(400, 2), (2_000, 4)] {
+        let mut one = One::of("profile", resources(2, 512));
+        one.allocator =
+            by_name("profile", &Settings { lending: Lending::Elastic, ..Settings::default() }).unwrap();
+        for _ in 0..4 {
+            one.runs(
+                100,
+                Span::seconds(1),
+                Usage { cpu_time: Span::millis(cpu_time_ms), ..usage(4_000, 100) },
+            );
+        }
+        let grant = one.grant_for(100);
+        assert_eq!(grant.booked.cpu, MilliCores::cores(booked), "{cpu_time_ms} ms");
+        assert!(grant.ceiling.cpu >= MilliCores(4_000), "it may use them: {grant:?}");
+    }
+}
+
+#[test]
 fn the_oracle_leaves_what_is_needed_and_wishes_for_what_helps() {
     let profile = Profile::default();
     let truth = Truth {
