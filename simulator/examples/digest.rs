@@ -93,9 +93,7 @@ fn placed(mut house: House, name: &str) -> House {
 
 fn lending(mut house: House, name: &str, lending: Lending) -> House {
     house.name = format!("{} {name} {lending:?}", house.name);
-    house.allocator =
-        allocation::by_name(name, &allocation::Settings::default()).expect("a listed allocator");
-    house.residency.lending = lending;
+    house.allocate_by(name, allocation::Settings::default(), lending).expect("a listed allocator");
     house
 }
 

@@ -4,9 +4,10 @@
 //! **Promises:** two equal houses have equal reports, bit for bit.
 //! **Gives up:** reading files; whoever builds a house does.
 
-use policies::allocation::{Allocator, fixed::Fixed};
+use policies::allocation::{self, Allocator, fixed::Fixed};
 use policies::placement::Placement;
 use policies::reliability::{Reliability, expected_loss::ExpectedLoss};
+use policies::residency::Lending;
 use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{FunctionId, Moment, Span, VmId};
 
@@ -139,6 +140,19 @@ impl House {
             checks_bookings: true,
             keeps_decisions: false,
         }
+    }
+
+    /// Puts this allocator in charge, with these constants, and has the VMs lend like this; it is told how they do. `None`: there is no
+    /// allocator of that name, and nothing was changed.
+    pub fn allocate_by(
+        &mut self,
+        name: &str,
+        constants: allocation::Settings,
+        lending: Lending,
+    ) -> Option<()> {
+        self.allocator = allocation::by_name(name, &allocation::Settings { lending, ..constants })?;
+        self.residency.lending = lending;
+        Some(())
     }
 
     /// The function with this id. Workloads number theirs from 1; those of a live house have ids of their own, and are

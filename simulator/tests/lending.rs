@@ -161,8 +161,7 @@ fn busy(allocator: &str, lending: Lending, seed: u64) -> House {
     let mut scenario = simulator::Scenario::from_toml(BUSY).unwrap();
     scenario.seed = seed;
     let mut house = scenario.house_in(None).unwrap();
-    house.allocator = allocation::by_name(allocator, &allocation::Settings::default()).unwrap();
-    house.residency.lending = lending;
+    house.allocate_by(allocator, allocation::Settings::default(), lending).unwrap();
     house.keeps_decisions = true;
     house
 }

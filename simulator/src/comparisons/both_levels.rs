@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use policies::placement;
 use policies::residency::Lending;
-use policies::{allocation, placement};
 use vocabulary::{Mebibytes, Moment, Span};
 
 use super::Seeds;
@@ -50,9 +50,7 @@ pub fn house((placed, allocator, lending): Levels, users: u32, traces: Option<&P
     house.seed = seed;
     house.placement =
         placement::by_name(placed, &placement::Settings::default()).expect("there is such a placement");
-    let constants = allocation::Settings { lending, ..allocation::Settings::default() };
-    house.allocator = allocation::by_name(allocator, &constants).expect("there is such an allocator");
-    house.residency.lending = lending;
+    house.allocate_by(allocator, Default::default(), lending).expect("there is such an allocator");
     if allocator == "oracle" {
         house.residency.safeguard.threshold = 1_001;
     }

@@ -10,8 +10,8 @@ use policies::placement::jsq_sosp21::JsqSosp21;
 use policies::placement::mws_sosp21::MwsSosp21;
 use policies::placement::vanilla::Vanilla;
 use policies::placement::{self, Binding, Hashes, Placement};
+use policies::released;
 use policies::residency::Lending;
-use policies::{allocation, released};
 use vocabulary::{Mebibytes, Moment, Resources, Span};
 
 use super::{Cell, Size};
@@ -107,9 +107,7 @@ pub fn decide(house: &mut House, policy: &Policy) {
     let placed = placed(policy.placement, &house.functions);
     house.checks_bookings = placed.binding() == Binding::Late;
     house.placement = placed;
-    let constants = allocation::Settings { lending: policy.lending, ..allocation::Settings::default() };
-    house.allocator = allocation::by_name(policy.allocator, &constants).expect("a listed allocation");
-    house.residency.lending = policy.lending;
+    house.allocate_by(policy.allocator, Default::default(), policy.lending).expect("a listed allocator");
     released::fit_dispatch(policy.placement, &mut house.dispatch);
     released::fit_residency(policy.placement, &mut house.residency);
     house.keep_alive = policy.keep_alive.into();

@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::path::Path;
 
 use policies::residency::Lending;
-use policies::{allocation, placement, reliability, residency, safeguard};
+use policies::{placement, reliability, residency, safeguard};
 use vocabulary::{ApplicationId, FunctionCard, FunctionId, Moment, Resources, Revision, Span, VmId};
 
 use super::{FleetSource, MachinesSource, Scenario, ScenarioError, Vms};
@@ -62,16 +62,14 @@ impl Scenario {
         let unread = "a scenario is checked when it is read";
         house.seed = self.seed;
         house.placement = placement::by_name(&self.placement, &placement::Settings::default()).expect(unread);
-        let lending = Lending::by_name(&self.lending).expect(unread);
-        let constants = allocation::Settings { lending, ..self.allocation_settings.clone() };
-        house.allocator = allocation::by_name(&self.allocation, &constants).expect(unread);
         house.reliability = reliability::by_name(&self.reliability).expect(unread);
         house.residency = residency::Settings {
             keep_alive: seconds(self.keep_alive_seconds),
-            lending,
             safeguard: safeguard::Settings { threshold: self.safeguard_permille },
             ..Default::default()
         };
+        let lending = Lending::by_name(&self.lending).expect(unread);
+        house.allocate_by(&self.allocation, self.allocation_settings.clone(), lending).expect(unread);
         house.keep_alive.clone_from(&self.keep_alive);
         house.absences = self.absences();
         house.recalls = self.recalls();

@@ -93,9 +93,7 @@ impl Rehearsal<'_> {
         house.quotas = Quotas::InPeriods { host: self.host };
         house.placement = placement::by_name(&contender.placement, &placement::Settings::default())?;
         let lending = Lending::by_name(&contender.lending)?;
-        let constants = allocation::Settings { lending, ..self.constants.clone() };
-        house.allocator = allocation::by_name(&contender.allocator, &constants)?;
-        house.residency.lending = lending;
+        house.allocate_by(&contender.allocator, self.constants.clone(), lending)?;
         house.patience = PATIENCE;
         house.aftermath = PATIENCE;
         house.measure_from = Moment::ORIGIN + measured_from;
