@@ -12,7 +12,7 @@ use policies::{dispatch, keep_alive, placement, provisioning, residency};
 use vocabulary::{FunctionId, Moment, Span, VmId};
 
 use crate::physics::Quotas;
-use crate::plan::{Absence, Calls, FunctionPlan, Machines, Makings, Recall};
+use crate::plan::{Absence, Calls, FunctionPlan, Machines, Measured, Recall};
 use crate::trouble::Trouble;
 
 /// See the module. Build one with [`House::new`] and change what should be otherwise.
@@ -44,8 +44,8 @@ pub struct House {
     pub fleet_rule: Option<Box<dyn policies::fleet::Fleet>>,
     /// By their numbers in [`Call::function`](crate::plan::Call).
     pub functions: Vec<FunctionPlan>,
-    /// How long their sandboxes took to make, where that is known.
-    pub makings: Option<Box<dyn Makings>>,
+    /// How long their sandboxes took to make and what runs used, where that is known.
+    pub measured: Option<Box<dyn Measured>>,
     /// Who calls.
     pub calls: Box<dyn Calls>,
     /// Where VMs come from.
@@ -124,7 +124,7 @@ impl House {
             fleet: None,
             fleet_rule: None,
             functions,
-            makings: None,
+            measured: None,
             calls,
             machines,
             absences: Vec::new(),

@@ -6,7 +6,9 @@
 //! **Gives up:** functions that behave otherwise on another kind of machine.
 
 use policies::allocation::Truth;
-use vocabulary::{FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind};
+use vocabulary::{
+    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, Usage, VmId, VmKind,
+};
 
 /// A function, with what only the world knows of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,10 +84,13 @@ pub trait Calls {
     }
 }
 
-/// How long sandboxes take to make, where that was measured one by one.
-pub trait Makings {
-    /// The next one of this function on this VM; `None`: as its [`FunctionPlan`] says, on what cores there are.
-    fn next(&mut self, vm: VmId, function: FunctionId) -> Option<Span>;
+/// What was measured in a live house one by one, where that is to be played.
+pub trait Measured {
+    /// How long the next sandbox of this function takes to make on this VM; `None`: as its [`FunctionPlan`] says, on what cores there are.
+    fn making(&mut self, vm: VmId, function: FunctionId) -> Option<Span>;
+    /// What a Controller is told of the run of the how manieth call, counted from 1: how long it took, and what it used. `None`: what it
+    /// did here.
+    fn run(&mut self, call: u64) -> Option<(Span, Usage)>;
 }
 
 /// How a VM comes, changes and goes.

@@ -64,7 +64,8 @@ pub struct Vm {
     /// others by weight; only its booking shrinks).
     pub lending: String,
     /// A run that uses so many thousandths of what it has left is given back the rest of its reservation. (With `elastic` it is stopped
-    /// at nothing but its reservation, and is given back CPU when it uses a twentieth more than it has left.)
+    /// at nothing but its reservation, and is given back CPU when it uses a twentieth more than it has left.) 1 to 1,000,000; far above
+    /// 1,000 nobody is ever given anything back while it runs: for comparisons.
     pub safeguard_permille: u32,
     /// Runs that may wait on the VM.
     pub queue_limit: u32,

@@ -133,7 +133,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("vm.keep_alive", OneOf(policies::keep_alive::NAMES.to_vec())),
         ("vm.keep_alive_ms", Whole(0, 86_400_000)),
         ("vm.lending", OneOf(policies::residency::Lending::NAMES.to_vec())),
-        ("vm.safeguard_permille", some(1_000)),
+        ("vm.safeguard_permille", some(1_000_000)),
         ("vm.queue_limit", some(1_000_000)),
         ("vm.sandboxes_limit", some(100_000)),
         ("vm.python_spares", Whole(0, 64)),

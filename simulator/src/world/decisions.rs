@@ -49,9 +49,9 @@ impl fmt::Display for Decisions {
 }
 
 impl Decisions {
-    /// Where two runs part, leaving out when and with how much: a live house has another clock.
+    /// Where two runs part, leaving out when, for how long and up to how much: a live house has another clock.
     pub fn part_at<'a>(&'a self, other: &'a Self) -> Option<(Option<&'a Decision>, Option<&'a Decision>)> {
-        let place = |d: &Decision| (d.call, d.attempt, d.function, d.vm);
+        let place = |d: &Decision| (d.call, d.attempt, d.function, d.vm, d.grant.booked);
         let longest = self.0.len().max(other.0.len());
         (0..longest)
             .map(|index| (self.0.get(index), other.0.get(index)))

@@ -7,7 +7,7 @@ use vocabulary::{Mebibytes, Outcome, VmStanding};
 
 use super::absence::{Away, Late};
 use super::breaks::Brittle;
-use super::callers::Answered;
+use super::callers::{Answered, serial};
 use super::controllers::Left;
 use super::tally::Lent;
 use super::watch::Watch;
@@ -302,7 +302,7 @@ impl World {
         match output {
             O::Start { sandbox, function, weight, .. } => {
                 self.tally.decisions.sandboxes_made += 1;
-                let measured = self.house.makings.as_mut().and_then(|those| those.next(id, function.id));
+                let measured = self.house.measured.as_mut().and_then(|those| those.making(id, function.id));
                 let alone = self.house.function(function.id).cold_start;
                 let load =
                     measured.map_or_else(|| Load::making(alone, weight), |took| Load::made_in(took, weight));
@@ -454,6 +454,9 @@ impl World {
         self.tally.run_ended(self.now, kind, run.number, ended.delivered, counts);
         let Running { sandbox, invocation, attempt, cold, init, grant, .. } = run;
         let work = ended.work;
+        let here = (ended.duration, vocabulary::Usage { safeguarded, ..ended.usage });
+        let those = self.house.measured.as_mut();
+        let (duration, usage) = those.and_then(|those| those.run(serial(invocation))).unwrap_or(here);
         if measured {
             let done = kept && counts;
             // Where nothing was known of it, what it left was seen while it ran.
@@ -472,8 +475,8 @@ impl World {
             outcome,
             cold,
             init,
-            duration: ended.duration,
-            usage: vocabulary::Usage { safeguarded, ..ended.usage },
+            duration,
+            usage,
             sandbox_kept: kept,
             input_bytes: work.input_bytes,
         };

@@ -53,6 +53,8 @@ pub struct Called {
     pub made: Span,
     /// When its submission went to the Controller.
     pub heard: Option<Span>,
+    /// How large its argument was.
+    pub input_bytes: u32,
 }
 
 /// The end of a call.
@@ -100,7 +102,7 @@ impl Seen {
 
     /// All that is known of a call.
     pub fn story(&self, call: u64) -> String {
-        let Called { function, made, heard } = &self.calls[call as usize - 1];
+        let Called { function, made, heard, .. } = &self.calls[call as usize - 1];
         let sent: Vec<_> = self.decisions.0.iter().filter(|decision| decision.call == call).collect();
         let sent: Vec<_> =
             sent.iter().map(|d| format!("sent {} to {}", d.at.since(Moment::ORIGIN), d.vm)).collect();
@@ -165,6 +167,13 @@ impl Stage {
             chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (chance >> 33) as usize % below
         };
+        // Each is known before it decides anything; how the first run of a function is seen while it goes on is by the machine's clock.
+        for function in 0..FUNCTIONS.len() {
+            self.call(function).await;
+            self.settle().await;
+            self.end(self.seen.calls.len() as u64).await;
+            self.settle().await;
+        }
         for _ in 0..STEPS {
             // More begin than end until some wait for a place.
             if self.waiting.is_empty() || drawn(100) < 56 {
@@ -185,9 +194,11 @@ impl Stage {
     }
 
     async fn call(&mut self, function: usize) {
-        self.seen.calls.push(Called { function, made: self.now(), heard: None });
+        self.seen.calls.push(Called { function, made: self.now(), heard: None, input_bytes: 0 });
         let call = self.seen.calls.len() as u64;
-        let argument = json!({ "call": call, "port": self.gate.local_addr().expect("bound").port() });
+        let port = self.gate.local_addr().expect("bound").port();
+        let (.., ms, mib) = FUNCTIONS[function];
+        let argument = json!({ "call": call, "port": port, "ms": ms, "mib": mib });
         let nats = self.nats.clone();
         tokio::spawn(async move { nats.call(&format!("f{function}"), &argument).await.expect("an answer") });
         while self.seen.calls[call as usize - 1].heard.is_none() {
@@ -282,7 +293,9 @@ impl Stage {
         let call = argument["call"].as_u64().expect("its number");
         self.by_id.insert(submit.invocation, call);
         let now = self.now();
-        self.seen.calls[call as usize - 1].heard.get_or_insert(now);
+        let called = &mut self.seen.calls[call as usize - 1];
+        called.heard.get_or_insert(now);
+        called.input_bytes = submit.input_bytes();
     }
 
     fn sent_out(&mut self, message: &Message, vm: VmId) {

@@ -10,12 +10,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use policies::chance::SplitMix64;
-use simulator::plan::{Call, Calls, FunctionPlan, Machines, Makings, VmPlan, Work};
+use policies::residency::Lending;
+use simulator::plan::{Call, Calls, FunctionPlan, Machines, VmPlan, Work};
 use simulator::{Decisions, House, play};
-use vocabulary::{FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, VmId, VmKind};
+use vocabulary::{
+    FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, Usage, VmId, VmKind,
+};
 
 use super::house::{Ended, Seen};
-use super::{DRAWS, FUNCTIONS, VMS};
+use super::{DRAWS, FUNCTIONS, NEVER, Rules, VMS};
 
 /// What a message takes in the simulator.
 const NETWORK: Span = Span::micros(200);
@@ -52,11 +55,11 @@ impl Lines {
 }
 
 /// The decisions of a policy.
-pub fn rehearse(placement: &str, seen: &Seen, lines: &Lines, kinds: &BTreeMap<VmId, VmKind>) -> Decisions {
+pub fn rehearse(rules: Rules, seen: &Seen, lines: &Lines, kinds: &BTreeMap<VmId, VmKind>) -> Decisions {
     let mut waits: Vec<Span> = vec![Span::seconds(1); seen.calls.len()];
     let mut decided = Decisions::default();
     for _ in 0..LINKS {
-        let (decisions, ends) = once(placement, seen, lines, &waits, kinds);
+        let (decisions, ends) = once(rules, seen, lines, &waits, kinds);
         decided = decisions;
         let mut is_near = true;
         for (wait, (meant, came)) in waits.iter_mut().zip(lines.ends.iter().zip(ends)) {
@@ -73,7 +76,7 @@ pub fn rehearse(placement: &str, seen: &Seen, lines: &Lines, kinds: &BTreeMap<Vm
 
 /// The same, where each run waits for so long; with the moments of the answers.
 fn once(
-    placement: &str,
+    rules: Rules,
     seen: &Seen,
     lines: &Lines,
     waits: &[Span],
@@ -81,14 +84,15 @@ fn once(
 ) -> (Decisions, Vec<Moment>) {
     let ends = Rc::new(RefCell::new(vec![Moment::NEVER; waits.len()]));
     let script = Script { calls: calls(seen, lines, waits), ends: Rc::clone(&ends) };
-    let house = House::new("agreement", functions(seen), Box::new(script), Box::new(vms(seen, kinds)));
+    let mut house = House::new("agreement", functions(seen), Box::new(script), Box::new(vms(seen, kinds)));
     let settings = policies::placement::Settings::default();
-    let (_, decisions) = play(House {
-        placement: policies::placement::by_name(placement, &settings).expect("a placement"),
-        makings: Some(Box::new(makings(seen))),
-        keeps_decisions: true,
-        ..house
-    });
+    house.placement = policies::placement::by_name(rules.placement, &settings).expect("a placement");
+    let lending = Lending::by_name(rules.lending).expect("a way to lend");
+    house.allocate_by(rules.allocation, Default::default(), lending).expect("an allocator");
+    house.residency.safeguard.threshold = NEVER;
+    house.measured = Some(Box::new(measured(seen)));
+    house.keeps_decisions = true;
+    let (_, decisions) = play(house);
     let ends = ends.borrow().clone();
     (decisions.expect("they were kept"), ends)
 }
@@ -111,27 +115,29 @@ fn cold_start(seen: &Seen, function: FunctionId) -> Span {
     inits.iter().copied().sum::<Span>().scaled(1, inits.len().max(1) as u64)
 }
 
-/// How long each took that somebody waited for, in the order of the runs.
-fn makings(seen: &Seen) -> Measured {
-    let mut measured: BTreeMap<_, VecDeque<Span>> = BTreeMap::new();
+/// How long each took that somebody waited for, in the order of the runs, and what the Controller was told of each.
+fn measured(seen: &Seen) -> Measured {
+    let mut makings: BTreeMap<_, VecDeque<Span>> = BTreeMap::new();
     for decision in &seen.decisions.0 {
         if let Some(init) = seen.ended.get(&decision.call).and_then(Ended::init) {
-            measured.entry((decision.vm, decision.function)).or_default().push_back(init);
+            makings.entry((decision.vm, decision.function)).or_default().push_back(init);
         }
     }
-    Measured(measured)
+    let told = |(&call, ended): (&u64, &Ended)| (call, (ended.finished.duration, ended.finished.usage));
+    Measured { makings, runs: seen.ended.iter().map(told).collect() }
 }
 
 fn calls(seen: &Seen, lines: &Lines, waits: &[Span]) -> VecDeque<(Moment, Call)> {
     let script = (0..).zip(&seen.calls).zip(waits).zip(&lines.calls);
     script
         .map(|(((user, called), &io), &heard)| {
+            let (.., mib) = FUNCTIONS[called.function];
             let work = Work {
                 io,
                 cpu: Span::ZERO,
                 saturation: MilliCores(1_000),
-                memory: Mebibytes(20),
-                input_bytes: 32,
+                memory: Mebibytes(mib),
+                input_bytes: called.input_bytes,
             };
             (heard - NETWORK, Call { function: called.function as u32, work, user })
         })
@@ -158,11 +164,18 @@ impl Calls for Script {
     }
 }
 
-struct Measured(BTreeMap<(VmId, FunctionId), VecDeque<Span>>);
+struct Measured {
+    makings: BTreeMap<(VmId, FunctionId), VecDeque<Span>>,
+    runs: BTreeMap<u64, (Span, Usage)>,
+}
 
-impl Makings for Measured {
-    fn next(&mut self, vm: VmId, function: FunctionId) -> Option<Span> {
-        self.0.get_mut(&(vm, function))?.pop_front()
+impl simulator::plan::Measured for Measured {
+    fn making(&mut self, vm: VmId, function: FunctionId) -> Option<Span> {
+        self.makings.get_mut(&(vm, function))?.pop_front()
+    }
+
+    fn run(&mut self, call: u64) -> Option<(Span, Usage)> {
+        self.runs.get(&call).copied()
     }
 }
 
