@@ -24,9 +24,9 @@ pub struct Train {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// So many trainings, each with the next seed; the best in the examination becomes the model
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
-    /// Lessons of each. Without it: 300, and 20 from a cluster
+    /// Lessons of each. Without it: 200, and 20 from a cluster
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: Option<u32>,
     /// Houses that are played for each lesson. Without it: 32, and 16 from a cluster
@@ -68,8 +68,8 @@ models are judged on (`windfall simulate lending`) is new to them.
 
 Examples:
   windfall train
-  windfall train --seeds 3 --iterations 400
-  windfall train --seeds 3 --iterations 400 --resume
+  windfall train --seeds 1 --iterations 400
+  windfall train --seeds 1 --iterations 400 --resume
   windfall train --from-cluster
   windfall train --what freyr --out models/freyr-size.onnx";
 

@@ -10,7 +10,8 @@
 //! peaks of CPU and memory, mean duration, the baseline, and the option itself. It is shown raw there, so that
 //! milliseconds in the thousands stand beside cores below eight; here each has a scale. [`OURS`] adds what that lacks:
 //! the size of the input and what is known of runs with such inputs and how surely, the VM where the invocation
-//! would go first and how much it tends to shrink, how many wait, and how the option compares with all of it.
+//! would go first and how much it tends to shrink, how many wait, and how the option compares with all of it and with what `profile`
+//! would book.
 
 use policies::allocation::learned::Observation;
 use vocabulary::Resources;
@@ -189,6 +190,12 @@ pub static OURS: FeatureSet = FeatureSet(&[
     option("option_fits", "1 where that VM has room for it, else 0", SHARE, |o, option| {
         if option.fits_in(o.home.headroom) { 1.0 } else { 0.0 }
     }),
+    option("option_cpu_of_profile", "Its CPU over what `profile` would book", RATIO, |o, option| {
+        ratio(option.cpu.0, o.heuristic.cpu.0)
+    }),
+    option("option_is_profile", "1 where `profile` would book just that, else 0", SHARE, |o, option| {
+        if option == o.heuristic { 1.0 } else { 0.0 }
+    }),
 ]);
 
 const INPUT: Scale = Scale::Linear { full: INPUT_BUCKETS as f32 };
@@ -322,7 +329,10 @@ mod tests {
             input_bytes: 100,
             ..policies::allocation::Request::new(reservation, &profile)
         };
-        Observation::of(&request, profile.expect(100).unwrap(), Span::ZERO)
+        Observation {
+            heuristic: Resources::new(1_500, 256),
+            ..Observation::of(&request, profile.expect(100).unwrap())
+        }
     }
 
     #[test]

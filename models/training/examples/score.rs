@@ -143,6 +143,7 @@ fn question() -> (Observation, Vec<Resources>) {
         duration: Span::millis(100),
         baseline: Span::ZERO,
         expected: profile.expect(1_000).expect("it has run"),
+        heuristic: Resources::new(3_650, 253),
     };
     (observation, Grid::default().options().collect())
 }

@@ -4,7 +4,8 @@
 //! **Promises:** everything is put down to the decision that it follows from: how long the run took, how long its call waited, and
 //! a rent for what was booked. The rent is what the delay costs all others: who keeps a share of the fleet's cores for a
 //! second delays everybody who waits by that share of a second. So a decision need not be judged by what all that come after
-//! it bring, in which its own part is lost.
+//! it bring, in which its own part is lost. And it is judged against what the same call brought where somebody else decided
+//! ([`Watched::brought`]): most of what a run brings is the run's, not the decision's.
 //! **Gives up:** runs for which there was nothing to decide. They wait, too, and that counts.
 
 use std::collections::BTreeMap;
@@ -122,6 +123,11 @@ impl Rent {
 }
 
 impl Goals {
+    /// What a run brings by itself.
+    fn of(&self, run: &Run) -> f32 {
+        self.of_run(run.slowdown) - self.of_waiting(run.waited, run.alone)
+    }
+
     fn of_run(&self, slowdown: f32) -> f32 {
         1.0 - slowdown - self.harm * (slowdown - 1.0).max(0.0)
     }
@@ -258,7 +264,7 @@ impl Allocator for Recorder {
 /// A kind of allocator that asks a chooser.
 pub type Allocators = fn(Box<dyn Chooser>, Lending) -> Box<dyn Allocator>;
 
-/// One that is to be watched in a house: put its allocator in there, play, and then see what it [`Watched::says`].
+/// One that is to be watched in a house: put its allocator in there, play, and then see its [`Watched::score`] and [`Watched::steps`].
 pub struct Watched(Arc<Mutex<Book>>);
 
 /// What an episode came to.
@@ -291,27 +297,93 @@ impl Watched {
         (Self(book.clone()), Box::new(Recorder { inner, book }))
     }
 
-    /// The steps with their rewards, and what all runs together have brought.
-    pub fn says(self, goals: &Goals) -> (Vec<Step>, Score) {
-        let mut book = self.0.lock().expect("nobody panics while holding it");
+    /// What each call has brought, less its rent, by the number of the call.
+    pub fn brought(&self, goals: &Goals) -> BTreeMap<u64, f32> {
+        let book = self.book();
         let rent = Rent::of(&book.runs, goals);
         let cores = book.cores.max(0.1);
-        let brought = |run: &Run| goals.of_run(run.slowdown) - goals.of_waiting(run.waited, run.alone);
-        let good = book.runs.values().map(|run| f64::from(brought(run))).sum();
-        let score = Score { runs: book.runs.len() as u32, good };
-        let Book { steps, runs, .. } = &mut *book;
+        let brought = |run: &Run| {
+            let rent = (rent.until(run.ended) - rent.until(run.begun)) * run.booked / cores;
+            goals.of(run) - rent
+        };
+        book.runs.iter().map(|(&invocation, run)| (call_of(invocation), brought(run))).collect()
+    }
+
+    /// What all runs together have brought.
+    pub fn score(&self, goals: &Goals) -> Score {
+        let book = self.book();
+        let good = book.runs.values().map(|run| f64::from(goals.of(run))).sum();
+        Score { runs: book.runs.len() as u32, good }
+    }
+
+    /// The steps, each with what its call has brought beyond what it brought `elsewhere`, in an equal house where others decided.
+    pub fn steps(self, goals: &Goals, elsewhere: &BTreeMap<u64, f32>) -> Vec<Step> {
+        let mut brought = self.brought(goals);
+        let mut steps = std::mem::take(&mut self.book().steps);
         let mut next: Option<Moment> = None;
         for step in steps.iter_mut().rev() {
+            let call = call_of(step.invocation);
+            let usual = elsewhere.get(&call).copied().unwrap_or_default();
             // Where it was decided again for the same invocation, the last decision was the one that counted.
-            step.reward = runs.remove(&step.invocation).map_or(0.0, |run| {
-                let rent = (rent.until(run.ended) - rent.until(run.begun)) * run.booked / cores;
-                brought(&run) - rent
-            });
+            step.reward = brought.remove(&call).map_or(0.0, |brought| brought - usual);
             let gap = next.map(|next| next.since(step.at).as_seconds() as f32);
             let keeps = goals.horizon_s > 0.0;
             step.keep = gap.filter(|_| keeps).map_or(0.0, |gap| (-gap / goals.horizon_s).exp());
             next = Some(step.at);
         }
-        (std::mem::take(steps), score)
+        steps
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+}
+
+/// The number of the call, which is the same in every house with the same calls; below it stands where the simulator keeps it.
+fn call_of(invocation: u128) -> u64 {
+    (invocation >> 32) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::school::Kind;
+    use crate::{Layer, allocators, course};
+
+    /// Scores by the last feature alone, which says what `profile` would book.
+    fn follower(sign: f32) -> Arc<Pupil> {
+        let inputs = Kind::Learned.features().len();
+        let mut weights = vec![0.0; inputs];
+        weights[inputs - 1] = 100.0 * sign;
+        let one =
+            Mlp::of(vec![Layer { inputs, outputs: 1, weights, biases: vec![0.0] }]).expect("it is whole");
+        Arc::new(Pupil { actor: one.clone(), critic: one, unit: 1.0 })
+    }
+
+    fn learned_in(house: u64, pupil: Arc<Pupil>) -> Vec<Step> {
+        let settings = policies::allocation::Settings { lending: Lending::Elastic, ..Default::default() };
+        let profile = policies::allocation::by_name("profile", &settings).expect("there is one");
+        let (usual, allocator) = Watched::other(profile);
+        let _ = simulator::play(course::house(house, allocator));
+        let chance = Some(Chance::new(1));
+        let (watched, allocator) =
+            Watched::pupil(pupil, Kind::Learned.features(), allocators::learned, chance);
+        let _ = simulator::play(course::house(house, allocator));
+        watched.steps(&Goals::default(), &usual.brought(&Goals::default()))
+    }
+
+    #[test]
+    fn who_decides_as_the_heuristic_brings_what_it_brings() {
+        for house in 1..=4 {
+            let steps = learned_in(house, follower(1.0));
+            assert!(!steps.is_empty(), "house {house} asks nobody");
+            assert!(steps.iter().all(|step| step.reward == 0.0), "house {house}");
+        }
+    }
+
+    #[test]
+    fn who_decides_otherwise_brings_more_or_less() {
+        let steps = learned_in(1, follower(-1.0));
+        assert!(steps.iter().any(|step| step.reward != 0.0), "{} steps", steps.len());
     }
 }

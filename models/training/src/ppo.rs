@@ -1,7 +1,8 @@
 //! How a pupil becomes better: proximal policy optimisation (Schulman et al., 2017) with generalised advantages (2016).
 //!
 //! **Knows:** steps with what followed them.
-//! **Promises:** equal steps, equal pupils. No single lesson moves a choice by more than the clip allows.
+//! **Promises:** equal steps, equal pupils. No single lesson moves a choice by more than the clip allows, and no single step pulls further than
+//! [`Method::farthest`]. Choices stay as undecided as is planned: who decides too early takes the same option wherever it is asked.
 //! **Gives up:** sharing weights between actor and critic.
 
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,13 @@ pub struct Method {
     pub rate: f32,
     /// How far the likelihood of a choice may move for a lesson to count.
     pub clip: f32,
-    /// What undecidedness is worth at the beginning; falls to a tenth at the end.
+    /// How undecided choices should be in the first lesson, in nats, and in the last; evenly less in between. What undecidedness is worth
+    /// follows that from lesson to lesson.
+    pub undecided: (f32, f32),
+    /// What undecidedness is worth in the first lesson.
     pub entropy: f32,
+    /// Advantages beyond so many standard deviations count as so many: one run that was starved costs as much as hundreds gain.
+    pub farthest: f32,
     /// Lambda of the advantages.
     pub lambda: f32,
     /// How often each batch is gone through.
@@ -32,9 +38,23 @@ pub struct Method {
 impl Default for Method {
     /// Freyr's clip and epochs; the rest by trial in short trainings.
     fn default() -> Self {
-        Self { rate: 1e-3, clip: 0.2, entropy: 0.01, lambda: 0.95, epochs: 4, minibatch: 512 }
+        Self {
+            rate: 1e-3,
+            clip: 0.2,
+            undecided: (1.2, 0.3),
+            entropy: 0.01,
+            farthest: 3.0,
+            lambda: 0.95,
+            epochs: 4,
+            minibatch: 512,
+        }
     }
 }
+
+/// By how much what undecidedness is worth follows, to the power of e: a nat too few for two lessons makes it worth 2.7 times as much.
+const FOLLOWS: f32 = 0.5;
+/// It never becomes so little, nor so much, that it could not come back within a few lessons.
+const WORTH: (f32, f32) = (1e-4, 1.0);
 
 /// The critic goes in longer steps than the actor: what it says need not stay near to what it said.
 const CRITIC: f32 = 3.0;
@@ -73,17 +93,18 @@ pub fn advantages(steps: &[Step], lambda: f32) -> Vec<(f32, f32)> {
     found
 }
 
-/// The optimisers of a pupil.
+/// The optimisers of a pupil, and what undecidedness is worth by now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Optimisers {
     actor: Adam,
     critic: Adam,
+    entropy: f32,
 }
 
 impl Optimisers {
     /// Before the first lesson.
-    pub fn new(pupil: &Pupil) -> Self {
-        Self { actor: Adam::new(&pupil.actor), critic: Adam::new(&pupil.critic) }
+    pub fn new(pupil: &Pupil, method: &Method) -> Self {
+        Self { actor: Adam::new(&pupil.actor), critic: Adam::new(&pupil.critic), entropy: method.entropy }
     }
 }
 
@@ -106,8 +127,8 @@ pub fn learn(
     let mean = found.iter().map(|&(advantage, _)| advantage).sum::<f32>() / count;
     let square = found.iter().map(|&(advantage, _)| (advantage - mean).powi(2)).sum::<f32>() / count;
     let deviation = square.sqrt().max(1e-6);
-    let falling = 1.0 - 0.9 * done.clamp(0.0, 1.0);
-    let (rate, entropy) = (method.rate * falling, method.entropy * falling);
+    let done = done.clamp(0.0, 1.0);
+    let (rate, entropy) = (method.rate * (1.0 - 0.9 * done), optimisers.entropy);
     let mut order: Vec<usize> = (0..steps.len()).collect();
     let mut lesson = Lesson::default();
     let (mut actor_passed, mut critic_passed) = (Passed::default(), Passed::default());
@@ -122,6 +143,7 @@ pub fn learn(
             for &index in batch {
                 let (step, (advantage, expected)) = (&steps[index], found[index]);
                 let advantage = (advantage - mean) / deviation;
+                let advantage = advantage.clamp(-method.farthest, method.farthest);
                 let scores = pupil.actor.forward_with(&step.vectors, &mut actor_passed);
                 let shares = shares(&scores);
                 let undecided: f32 = shares.iter().map(|share| -share * share.max(1e-9).ln()).sum();
@@ -153,11 +175,15 @@ pub fn learn(
         }
     }
     let all = count * method.epochs.max(1) as f32;
-    Lesson {
+    let lesson = Lesson {
         entropy: lesson.entropy / all,
         critic_error: lesson.critic_error / all,
         clipped: lesson.clipped / all,
-    }
+    };
+    let (first, last) = method.undecided;
+    let missing = first + (last - first) * done - lesson.entropy;
+    optimisers.entropy = (entropy * (FOLLOWS * missing).exp()).clamp(WORTH.0, WORTH.1);
+    lesson
 }
 
 #[cfg(test)]
@@ -180,6 +206,39 @@ mod tests {
     }
 
     #[test]
+    fn choices_stay_as_undecided_as_is_planned() {
+        let undecided_at_the_end = |planned: f32| {
+            let method = Method { rate: 1e-2, undecided: (planned, planned), ..Method::default() };
+            let mut pupil =
+                Pupil { actor: Mlp::seeded(&[2, 8, 1], 1), critic: Mlp::seeded(&[2, 8, 1], 2), unit: 0.0 };
+            let mut optimisers = Optimisers::new(&pupil, &method);
+            let mut chance = Chance::new(3);
+            let mut lesson = Lesson::default();
+            for _ in 0..60 {
+                let steps: Vec<Step> = (0..200)
+                    .map(|_| {
+                        let vectors: Vec<f32> = (0..10).map(|_| chance.unit()).collect();
+                        let shares = shares(&pupil.actor.forward(&vectors));
+                        let mut left = chance.unit();
+                        let action = shares.iter().position(|share| {
+                            left -= share;
+                            left < 0.0
+                        });
+                        let action = action.unwrap_or(4);
+                        // What an option pays is in its second feature, and in chance.
+                        let reward = 4.0 * vectors[2 * action + 1] + chance.normal() as f32;
+                        Step { vectors, action, likely: shares[action].ln(), reward, ..Step::default() }
+                    })
+                    .collect();
+                lesson = learn(&mut pupil, &mut optimisers, &steps, &method, 0.0, &mut chance);
+            }
+            lesson.entropy
+        };
+        let (much, little) = (undecided_at_the_end(1.2), undecided_at_the_end(0.3));
+        assert!((0.9..=1.5).contains(&much) && little < 0.8, "{much} and {little}");
+    }
+
+    #[test]
     fn a_pupil_finds_the_option_that_pays() {
         // Three options, of which the one whose second feature is highest pays; the first feature says nothing.
         let mut pupil = Pupil {
@@ -187,9 +246,9 @@ mod tests {
             critic: Mlp::seeded(&[2, 8, 1], 2),
             unit: 0.0,
         };
-        let mut optimisers = Optimisers::new(&pupil);
-        let mut chance = Chance::new(3);
         let method = Method { rate: 1e-2, ..Method::default() };
+        let mut optimisers = Optimisers::new(&pupil, &method);
+        let mut chance = Chance::new(3);
         let mut share = 0.0;
         for round in 0..60 {
             let mut steps = Vec::new();

@@ -85,7 +85,7 @@ impl Default for Plan {
         Self {
             kind: Kind::Learned,
             seed: 1,
-            iterations: 300,
+            iterations: 200,
             houses: 32,
             examined_every: 10,
             examination: 24,
@@ -154,6 +154,9 @@ impl Course {
     }
 }
 
+/// Every lesson's house is played a second time, by this allocator: a choice is as good as its call fared better than there.
+const HEURISTIC: &str = "profile";
+
 /// Far from the seeds of lessons.
 const EXAMINATION: u64 = 1 << 60;
 
@@ -171,7 +174,7 @@ impl School {
             best: pupil.clone(),
             best_examined: f64::NEG_INFINITY,
             curve: Vec::new(),
-            optimisers: Optimisers::new(&pupil),
+            optimisers: Optimisers::new(&pupil, &plan.method),
             pupil,
             decisions: 0,
             plan,
@@ -183,7 +186,7 @@ impl School {
         let mut school = Self::new(plan);
         school.pupil.actor = network;
         school.best = school.pupil.clone();
-        school.optimisers = Optimisers::new(&school.pupil);
+        school.optimisers = Optimisers::new(&school.pupil, &school.plan.method);
         school.best_examined = school.examined(&school.pupil, course, threads);
         school
     }
@@ -210,9 +213,11 @@ impl School {
             let seed = Chance::one_of_many(plan.seed, number).draw() >> 4;
             let chance = Some(Chance::one_of_many(seed, 7));
             let set = plan.kind.features();
+            let (usual, allocator) = usual(HEURISTIC).expect("there is a heuristic");
+            let _ = simulator::play(course.lesson(place, seed, allocator));
             let (watched, allocator) = Watched::pupil(pupil.clone(), set, plan.kind.allocators(), chance);
             let _ = simulator::play(course.lesson(place, seed, allocator));
-            watched.says(&plan.goals).0
+            watched.steps(&plan.goals, &usual.brought(&plan.goals))
         });
         let steps: Vec<Step> = episodes.into_iter().flatten().collect();
         let done = self.iteration as f32 / plan.iterations.max(1) as f32;
@@ -256,7 +261,7 @@ fn examine_in(
     let scores: Vec<Score> = together(plan.examination as usize, threads, |place| {
         let (watched, allocator) = make();
         let _ = simulator::play(course.examination(place, allocator));
-        watched.says(&plan.goals).1
+        watched.score(&plan.goals)
     });
     // Each house counts alike, or the largest would decide.
     let means = scores.iter().map(|score| score.good / f64::from(score.runs.max(1)));
@@ -270,12 +275,14 @@ pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
 
 /// The same where lessons are taken elsewhere.
 pub fn examine_named_in(course: &Course, plan: &Plan, threads: usize, name: &str) -> Option<f64> {
-    // As these houses lend.
+    usual(name)?;
+    Some(examine_in(course, plan, threads, || usual(name).expect("it was there")))
+}
+
+/// One of `policies::allocation::NAMES`, as the houses of lessons and examinations lend.
+fn usual(name: &str) -> Option<(Watched, Box<dyn Allocator>)> {
     let settings = policies::allocation::Settings { lending: Lending::Elastic, ..Default::default() };
-    policies::allocation::by_name(name, &settings)?;
-    Some(examine_in(course, plan, threads, || {
-        Watched::other(policies::allocation::by_name(name, &settings).expect("it was there"))
-    }))
+    policies::allocation::by_name(name, &settings).map(Watched::other)
 }
 
 /// `count` results in order, worked out on so many threads.

@@ -53,7 +53,7 @@ impl Allocator for Freyr {
             1 => Some(0),
             _ => {
                 let baseline = self.baselines.get(&request.function).copied().unwrap_or_default();
-                let observation = Observation::of(request, expected, baseline);
+                let observation = Observation { baseline, ..Observation::of(request, expected) };
                 self.chooser.choose(&observation, &self.options)
             }
         };

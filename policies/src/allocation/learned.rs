@@ -46,11 +46,13 @@ pub struct Observation {
     pub baseline: Span,
     /// What is expected for inputs of this size.
     pub expected: Expectation,
+    /// What `profile` would book; zero where nobody asks it.
+    pub heuristic: Resources,
 }
 
 impl Observation {
-    /// What a request shows.
-    pub fn of(request: &Request<'_>, expected: Expectation, baseline: Span) -> Self {
+    /// What a request shows; `baseline` and `heuristic` are left for whoever knows them.
+    pub fn of(request: &Request<'_>, expected: Expectation) -> Self {
         let profile = request.profile;
         Self {
             reservation: request.reservation,
@@ -64,8 +66,9 @@ impl Observation {
             cpu_peak: profile.cpu_peak().unwrap_or_default(),
             memory_peak: profile.memory_peak().unwrap_or_default(),
             duration: profile.duration().unwrap_or_default(),
-            baseline,
+            baseline: Span::ZERO,
             expected,
+            heuristic: Resources::ZERO,
         }
     }
 }
@@ -211,7 +214,7 @@ impl Allocator for Learned {
         if self.options.len() < 2 {
             return heuristic;
         }
-        let observation = Observation::of(request, expected, Span::ZERO);
+        let observation = Observation { heuristic: heuristic.booked, ..Observation::of(request, expected) };
         let options = &self.options;
         let by = |chooser: &mut dyn Chooser| {
             chooser.choose(&observation, options).and_then(|place| options.get(place)).copied()
