@@ -164,15 +164,7 @@ impl Chooser for Sampler {
         let scores = self.pupil.actor.forward(&vectors);
         let Some(chance) = &mut self.chance else { return models::highest(&scores) };
         let shares = shares(&scores);
-        let mut left = chance.unit();
-        let mut action = shares.len() - 1;
-        for (place, share) in shares.iter().enumerate() {
-            if left < *share {
-                action = place;
-                break;
-            }
-            left -= share;
-        }
+        let action = drawn(&shares, chance);
         let value = self.pupil.critic.forward(&vectors[..self.set.len()])[0] * self.pupil.unit;
         let likely = shares[action].max(1e-9).ln();
         let mut book = self.book.lock().expect("nobody panics while holding it");
@@ -180,6 +172,18 @@ impl Chooser for Sampler {
         book.steps.push(Step { vectors, action, likely, value, at, invocation, ..Step::default() });
         Some(action)
     }
+}
+
+/// A place by chance, each as likely as its share.
+pub(crate) fn drawn(shares: &[f32], chance: &mut Chance) -> usize {
+    let mut left = chance.unit();
+    for (place, share) in shares.iter().enumerate() {
+        if left < *share {
+            return place;
+        }
+        left -= share;
+    }
+    shares.len() - 1
 }
 
 /// Softmax.

@@ -190,6 +190,7 @@ pub fn learn(
 mod tests {
     use super::*;
     use crate::Mlp;
+    use crate::episode::drawn;
 
     fn step(reward: f32, value: f32, keep: f32) -> Step {
         Step { reward, value, keep, ..Step::default() }
@@ -219,12 +220,7 @@ mod tests {
                     .map(|_| {
                         let vectors: Vec<f32> = (0..10).map(|_| chance.unit()).collect();
                         let shares = shares(&pupil.actor.forward(&vectors));
-                        let mut left = chance.unit();
-                        let action = shares.iter().position(|share| {
-                            left -= share;
-                            left < 0.0
-                        });
-                        let action = action.unwrap_or(4);
+                        let action = drawn(&shares, &mut chance);
                         // What an option pays is in its second feature, and in chance.
                         let reward = 4.0 * vectors[2 * action + 1] + chance.normal() as f32;
                         Step { vectors, action, likely: shares[action].ln(), reward, ..Step::default() }
@@ -256,12 +252,7 @@ mod tests {
             for _ in 0..200 {
                 let vectors: Vec<f32> = (0..6).map(|_| chance.unit()).collect();
                 let shares = shares(&pupil.actor.forward(&vectors));
-                let mut left = chance.unit();
-                let action = shares.iter().position(|part| {
-                    left -= part;
-                    left < 0.0
-                });
-                let action = action.unwrap_or(2);
+                let action = drawn(&shares, &mut chance);
                 let best = (0..3).max_by(|&a, &b| vectors[2 * a + 1].total_cmp(&vectors[2 * b + 1])).unwrap();
                 share += if action == best { 1.0 / 200.0 } else { 0.0 };
                 let value = pupil.critic.forward(&vectors[..2])[0];
