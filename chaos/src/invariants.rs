@@ -133,31 +133,44 @@ pub fn no_vm_is_promised_more_than_it_offers(log: &[Entry]) -> Vec<Breach> {
 /// attempts may live, and the fence names both: the oldest that counts, and one other beside it.
 pub fn no_answer_of_a_dead_attempt_reaches_a_caller(log: &[Entry]) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    let mut fences: BTreeMap<InvocationId, (Attempt, Option<Attempt>)> = BTreeMap::new();
+    let mut fences = Fences::default();
     for (entry, event) in numbered(log) {
-        match event {
-            Event::Fenced { invocation, oldest_valid, also } => {
-                let fence = fences.entry(*invocation).or_insert((*oldest_valid, *also));
-                // One that comes late, or again, opens nothing; one of the same height says who lives beside it now.
-                if fence.0 <= *oldest_valid {
-                    *fence = (*oldest_valid, *also);
-                }
-            }
-            Event::Ended { invocation, attempt, .. } => {
-                let Some((oldest, also)) = fences.get(invocation) else { continue };
-                if attempt < oldest && also.as_ref() != Some(attempt) {
-                    let beside = also.map_or_else(String::new, |also| format!(", and {also} beside it"));
-                    breaches.push(Breach {
-                        invariant: "no_answer_of_a_dead_attempt_reaches_a_caller",
-                        entry,
-                        what: format!("{invocation} was answered by attempt {attempt}, which was void: {oldest} was the oldest that counted{beside}"),
-                    });
-                }
-            }
-            _ => {}
+        fences.hear(event);
+        if let Event::Ended { invocation, attempt, .. } = event
+            && let Some(counted) = fences.which_counted_instead(*invocation, *attempt)
+        {
+            breaches.push(Breach {
+                invariant: "no_answer_of_a_dead_attempt_reaches_a_caller",
+                entry,
+                what: format!("{invocation} was answered by attempt {attempt}, which was void: {counted}"),
+            });
         }
     }
     breaches
+}
+
+/// Whose answers count, by the fences that were heard so far.
+#[derive(Debug, Default)]
+pub(crate) struct Fences(BTreeMap<InvocationId, (Attempt, Option<Attempt>)>);
+
+impl Fences {
+    /// Takes note of a fence. One that comes late, or again, opens nothing; one of the same height says who lives beside it now.
+    pub(crate) fn hear(&mut self, event: &Event) {
+        if let Event::Fenced { invocation, oldest_valid, also } = event {
+            let fence = self.0.entry(*invocation).or_insert((*oldest_valid, *also));
+            if fence.0 <= *oldest_valid {
+                *fence = (*oldest_valid, *also);
+            }
+        }
+    }
+
+    /// For an attempt that is void: which are not.
+    pub(crate) fn which_counted_instead(&self, invocation: InvocationId, attempt: Attempt) -> Option<String> {
+        let &(oldest, also) = self.0.get(&invocation)?;
+        let beside = || also.map_or_else(String::new, |also| format!(", and {also} beside it"));
+        (attempt < oldest && also != Some(attempt))
+            .then(|| format!("{oldest} was the oldest that counted{}", beside()))
+    }
 }
 
 fn numbered(log: &[Entry]) -> impl Iterator<Item = (usize, &Event)> {

@@ -18,7 +18,7 @@ use super::timing::{self, quantile, sorted};
 use super::trouble::Seen;
 use super::{House, LiveError};
 use crate::events::{self, Entry, Event};
-use crate::invariants::{self, Breach};
+use crate::invariants::{self, Breach, Fences};
 use crate::scenario::Scenario;
 
 /// The stream that the house keeps its records in.
@@ -139,18 +139,37 @@ impl Evidence<'_> {
     }
 
     /// The attempt whose answer a caller had at `at`: the last that was sent to its Frontend until then. What it says may be
-    /// the record of an older one (decision 0002), so only where none was seen does the VM that it names decide: then its Frontend has read
-    /// the record, which is right whatever was fenced off since, so of several attempts there it counts as the last.
+    /// the record of an older one (decision 0002), so only where the Frontend has read the record itself does the VM that it names
+    /// decide: the record is right whatever was fenced off since, so of several attempts there it counts as the last. That is so where
+    /// no answer was seen, and where the last one was void and the record was asked for after it.
     fn attempt(&self, id: InvocationId, vm: Option<VmId>, at: Span) -> Option<Attempt> {
         let of_this = || (id, Attempt(0))..=(id, Attempt(u32::MAX));
         let answers = self.sight.answers.range(of_this());
         let until_then = answers.filter(|(_, sent)| **sent <= at + SEEN_LATE);
-        if let Some(((_, attempt), _)) = until_then.max_by_key(|(_, sent)| **sent) {
-            return Some(*attempt);
+        if let Some((&(_, attempt), &sent)) = until_then.max_by_key(|(_, sent)| **sent)
+            && !(self.is_void(id, attempt, sent) && self.record_was_asked(id, sent, at))
+        {
+            return Some(attempt);
         }
         let mut there =
             self.sight.runs.range(of_this()).filter(|(_, (on, sent))| Some(*on) == vm && *sent <= at);
         there.next_back().map(|((_, attempt), _)| *attempt)
+    }
+
+    /// Whether a fence that was heard before this answer was sent had declared it void.
+    fn is_void(&self, id: InvocationId, attempt: Attempt, sent: Span) -> bool {
+        let mut fences = Fences::default();
+        self.sight
+            .fences
+            .iter()
+            .take_while(|fence| fence.at <= sent)
+            .for_each(|fence| fences.hear(&fence.event));
+        fences.which_counted_instead(id, attempt).is_some()
+    }
+
+    fn record_was_asked(&self, id: InvocationId, after: Span, before: Span) -> bool {
+        let mut asked = self.sight.records_asked.get(&id).into_iter().flatten();
+        asked.any(|asked| (after..=before).contains(asked))
     }
 
     /// The event log, as an observer of the house and of its callers has seen it.
@@ -332,4 +351,49 @@ fn rate<'a>(answers: impl Iterator<Item = &'a Answered>, within: &Range<Span>) -
     let good = answers.filter(|answer| answer.outcome == Outcome::Success && within.contains(&answer.at));
     let length = Span(within.end.0.saturating_sub(within.start.0)).as_seconds();
     good.count() as f64 / length.max(0.001)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: InvocationId = InvocationId(7);
+    const VM: VmId = VmId(3);
+
+    fn at(ms: u64) -> Span {
+        Span::millis(ms)
+    }
+
+    /// Two attempts of one invocation on one VM, of which the first was fenced off and answered all the same.
+    fn evidence(scenario: &Scenario) -> Evidence<'_> {
+        let mut sight = Sight::default();
+        sight.runs.insert((ID, Attempt(1)), (VM, at(0)));
+        let event = Event::Fenced { invocation: ID, oldest_valid: Attempt(2), also: None };
+        sight.fences.push(Entry { at: at(10), event });
+        sight.runs.insert((ID, Attempt(2)), (VM, at(11)));
+        sight.answers.insert((ID, Attempt(1)), at(20));
+        let (calls, trouble) = (Calls::default(), Seen::default());
+        Evidence { scenario, seed: 1, storm: at(0)..at(100), healthy_after: None, calls, sight, trouble }
+    }
+
+    #[test]
+    fn a_void_answer_is_what_the_caller_had_unless_the_record_was_asked_for_meanwhile() {
+        let scenario = Scenario::from_toml(include_str!("../../scenarios/quick.toml")).unwrap();
+        let mut evidence = evidence(&scenario);
+        assert_eq!(evidence.attempt(ID, Some(VM), at(40)), Some(Attempt(1)));
+        evidence.sight.records_asked.insert(ID, vec![at(15), at(41)]);
+        assert_eq!(
+            evidence.attempt(ID, Some(VM), at(40)),
+            Some(Attempt(1)),
+            "asked for before it and after it was told"
+        );
+        evidence.sight.records_asked.insert(ID, vec![at(30)]);
+        assert_eq!(evidence.attempt(ID, Some(VM), at(40)), Some(Attempt(2)));
+        evidence.sight.fences.clear();
+        assert_eq!(
+            evidence.attempt(ID, Some(VM), at(40)),
+            Some(Attempt(1)),
+            "it counted, so it was delivered"
+        );
+    }
 }

@@ -12,14 +12,20 @@ use super::{Clock, House, LiveError};
 use crate::events::{Entry, Event};
 
 /// What the house listens to.
-const SUBJECTS: [&str; 6] = [
+const SUBJECTS: [&str; 8] = [
     "windfall.*.submit",
     "windfall.*.run",
     "windfall.*.cancel",
     "windfall.*.answer.*",
     "windfall.report.*",
     "windfall.notice.*",
+    RECORD_ASKED,
+    RECORD_ASKED_OF_ANY_COPY,
 ];
+/// Somebody asks JetStream for a record: of the leader of its stream...
+const RECORD_ASKED: &str = "$JS.API.STREAM.MSG.GET.WINDFALL_RECORDS";
+/// ...or of whichever server has a copy.
+const RECORD_ASKED_OF_ANY_COPY: &str = "$JS.API.DIRECT.GET.WINDFALL_RECORDS";
 /// Sources of notices that are a metadata service.
 const CLOUDS: [&str; 3] = ["azure", "aws", "gcp"];
 /// Bookings that are remembered of one run: some hundred bytes each.
@@ -32,7 +38,9 @@ pub(super) struct Sight {
     pub runs: BTreeMap<(InvocationId, Attempt), (VmId, Span)>,
     /// When each attempt's answer went to its Frontend for the first time.
     pub answers: BTreeMap<(InvocationId, Attempt), Span>,
-    /// Fences.
+    /// When the record of an invocation was asked for.
+    pub records_asked: BTreeMap<InvocationId, Vec<Span>>,
+    /// Fences, in the order in which they were heard.
     pub fences: Vec<Entry>,
     /// What was sent to VMs and what they say they hold, in the order in which it was heard.
     pub bookings: Vec<Entry>,
@@ -93,7 +101,11 @@ impl Observer {
 
 impl Sight {
     fn hear(&mut self, at: Span, message: &Message) {
-        if message.subject.ends_with(".run") {
+        if [RECORD_ASKED, RECORD_ASKED_OF_ANY_COPY].contains(&message.subject.as_str()) {
+            if let Some(invocation) = asked_for(&message.payload) {
+                self.records_asked.entry(invocation).or_default().push(at);
+            }
+        } else if message.subject.ends_with(".run") {
             let vm = message.subject.split('.').nth(1).and_then(|token| token.parse().ok());
             if let (Some(vm), Ok(run)) = (vm, messages::decode::<Run>(&message.payload)) {
                 self.sent(at, vm, &run);
@@ -172,4 +184,10 @@ impl Sight {
             _ => {}
         }
     }
+}
+
+/// The invocation in a question for the last message of a record's subject.
+fn asked_for(question: &[u8]) -> Option<InvocationId> {
+    let question: serde_json::Value = serde_json::from_slice(question).ok()?;
+    question["last_by_subj"].as_str()?.rsplit('.').next()?.parse().ok()
 }
