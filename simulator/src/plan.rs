@@ -6,6 +6,7 @@
 //! **Gives up:** functions that behave otherwise on another kind of machine.
 
 use policies::allocation::Truth;
+use policies::safeguard::Sample;
 use vocabulary::{
     FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, Usage, VmId, VmKind,
 };
@@ -91,6 +92,8 @@ pub trait Measured {
     /// What a Controller is told of the run of the how manieth call, counted from 1: how long it took, and what it used. `None`: what it
     /// did here.
     fn run(&mut self, call: u64) -> Option<(Span, Usage)>;
+    /// What an Invoker sees now of the run of such a call that lends, or may. `None`: what is to be seen here.
+    fn sample(&mut self, now: Moment, call: u64) -> Option<Sample>;
 }
 
 /// How a VM comes, changes and goes.

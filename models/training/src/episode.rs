@@ -9,7 +9,7 @@
 //! **Gives up:** runs for which there was nothing to decide. They wait, too, and that counts.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use policies::allocation::learned::{Chooser, Observation};
 use policies::allocation::{Allocator, Ended, Request};
@@ -153,7 +153,7 @@ struct Sampler {
     pupil: Arc<Pupil>,
     set: &'static FeatureSet,
     chance: Option<Chance>,
-    book: Arc<Mutex<Book>>,
+    watched: Watched,
 }
 
 impl Chooser for Sampler {
@@ -167,7 +167,7 @@ impl Chooser for Sampler {
         let action = drawn(&shares, chance);
         let value = self.pupil.critic.forward(&vectors[..self.set.len()])[0] * self.pupil.unit;
         let likely = shares[action].max(1e-9).ln();
-        let mut book = self.book.lock().expect("nobody panics while holding it");
+        let mut book = self.watched.book();
         let (at, invocation) = (book.now, book.invocation);
         book.steps.push(Step { vectors, action, likely, value, at, invocation, ..Step::default() });
         Some(action)
@@ -198,13 +198,7 @@ pub fn shares(scores: &[f32]) -> Vec<f32> {
 /// Writes down what an allocator is asked and told.
 struct Recorder {
     inner: Box<dyn Allocator>,
-    book: Arc<Mutex<Book>>,
-}
-
-impl Recorder {
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.book.lock().expect("nobody panics while holding it")
-    }
+    watched: Watched,
 }
 
 impl Allocator for Recorder {
@@ -226,7 +220,7 @@ impl Allocator for Recorder {
 
     fn grant(&mut self, request: &Request<'_>) -> Grant {
         {
-            let mut book = self.book();
+            let mut book = self.watched.book();
             (book.now, book.invocation) = (request.now, request.invocation.0);
             let alone = request.truth.map_or(Span::ZERO, |truth| truth.reserved);
             book.alone.insert(request.invocation.0, alone);
@@ -237,7 +231,7 @@ impl Allocator for Recorder {
 
     fn ended(&mut self, ended: &Ended<'_>) {
         {
-            let mut book = self.book();
+            let mut book = self.watched.book();
             let alone = book.alone.get(&ended.invocation.0).copied().unwrap_or_default();
             if alone > Span::ZERO {
                 let slowdown = ended.duration.as_micros() as f32 / alone.as_micros() as f32;
@@ -269,6 +263,7 @@ impl Allocator for Recorder {
 pub type Allocators = fn(Box<dyn Chooser>, Lending) -> Box<dyn Allocator>;
 
 /// One that is to be watched in a house: put its allocator in there, play, and then see its [`Watched::score`] and [`Watched::steps`].
+#[derive(Clone, Default)]
 pub struct Watched(Arc<Mutex<Book>>);
 
 /// What an episode came to.
@@ -288,17 +283,17 @@ impl Watched {
         allocators: Allocators,
         chance: Option<Chance>,
     ) -> (Self, Box<dyn Allocator>) {
-        let book = Arc::new(Mutex::new(Book::default()));
-        let chooser = Sampler { pupil, set, chance, book: book.clone() };
+        let watched = Self::default();
+        let chooser = Sampler { pupil, set, chance, watched: watched.clone() };
         // As the houses of lessons and examinations lend.
         let inner = allocators(Box::new(chooser), Lending::Elastic);
-        (Self(book.clone()), Box::new(Recorder { inner, book }))
+        (watched.clone(), Box::new(Recorder { inner, watched }))
     }
 
     /// Any other.
     pub fn other(inner: Box<dyn Allocator>) -> (Self, Box<dyn Allocator>) {
-        let book = Arc::new(Mutex::new(Book::default()));
-        (Self(book.clone()), Box::new(Recorder { inner, book }))
+        let watched = Self::default();
+        (watched.clone(), Box::new(Recorder { inner, watched }))
     }
 
     /// What each call has brought, less its rent, by the number of the call.
@@ -338,7 +333,7 @@ impl Watched {
         steps
     }
 
-    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Book> {
         self.0.lock().expect("nobody panics while holding it")
     }
 }
@@ -351,7 +346,7 @@ fn call_of(invocation: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::school::Kind;
+    use crate::school::{self, Kind};
     use crate::{Layer, allocators, course};
 
     /// Scores by the last feature alone, which says what `profile` would book.
@@ -365,9 +360,7 @@ mod tests {
     }
 
     fn learned_in(house: u64, pupil: Arc<Pupil>) -> Vec<Step> {
-        let settings = policies::allocation::Settings { lending: Lending::Elastic, ..Default::default() };
-        let profile = policies::allocation::by_name("profile", &settings).expect("there is one");
-        let (usual, allocator) = Watched::other(profile);
+        let (usual, allocator) = school::usual("profile").expect("there is one");
         let _ = simulator::play(course::house(house, allocator));
         let chance = Some(Chance::new(1));
         let (watched, allocator) =

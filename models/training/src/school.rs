@@ -280,7 +280,7 @@ pub fn examine_named_in(course: &Course, plan: &Plan, threads: usize, name: &str
 }
 
 /// One of `policies::allocation::NAMES`, as the houses of lessons and examinations lend.
-fn usual(name: &str) -> Option<(Watched, Box<dyn Allocator>)> {
+pub(crate) fn usual(name: &str) -> Option<(Watched, Box<dyn Allocator>)> {
     let settings = policies::allocation::Settings { lending: Lending::Elastic, ..Default::default() };
     policies::allocation::by_name(name, &settings).map(Watched::other)
 }

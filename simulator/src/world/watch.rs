@@ -9,6 +9,7 @@ use policies::residency::{self, SandboxId};
 use policies::safeguard::Sample;
 use vocabulary::Mebibytes;
 
+use super::callers::serial;
 use super::vm::Vm;
 use super::*;
 use crate::physics::{CORE_US, Delivered, TaskId};
@@ -97,7 +98,10 @@ impl World {
                 continue;
             };
             let Some(used) = vm.machine.sample(now, task) else { continue };
-            let sample = vm.watch.see(attempt, used.given, used.stopped, used.memory);
+            let seen = vm.watch.see(attempt, used.given, used.stopped, used.memory);
+            let those = self.house.measured.as_mut();
+            let sample = those.and_then(|those| those.sample(now, serial(attempt.0))).unwrap_or(seen);
+            let Some(vm) = self.vm(id) else { return };
             let before = vm.residency.grant_on(sandbox);
             self.tell_vm(id, residency::Input::Sampled { sandbox, sample });
             gave_back |= self.vm(id).is_some_and(|vm| vm.residency.grant_on(sandbox) != before);

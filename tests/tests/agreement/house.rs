@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subscriber};
 use futures::StreamExt;
-use messages::{Finished, Finishes, Run, Start, Submit};
+use messages::{Finished, Finishes, Report, Run, Start, Submit};
 use serde_json::{Value, json};
 use simulator::{Decision, Decisions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use vocabulary::{Attempt, FunctionCard, InvocationId, Moment, Outcome, Span, VmId};
+use vocabulary::{Attempt, FunctionCard, InvocationId, Moment, Outcome, Resources, Span, VmId};
 use windfall_tests::{Cluster, NatsDoor};
 
-use super::{FUNCTIONS, STEPS};
+use super::{FUNCTIONS, LONGER_MS, SPARING, STEPS};
 
 /// Nothing has happened for so long: the house has done what the last step led to...
 pub const QUIET: Duration = Duration::from_millis(120);
@@ -38,6 +38,8 @@ pub struct Seen {
     pub calls: Vec<Called>,
     /// When each had its answer.
     pub ended: BTreeMap<u64, Ended>,
+    /// What runs were given back while they went on, in order.
+    pub given_back: Vec<GivenBack>,
     /// When each VM was first heard to report.
     pub reports: BTreeMap<VmId, Span>,
     /// Decisions on which nobody had to wait: from the submission to the run, as heard.
@@ -55,6 +57,15 @@ pub struct Called {
     pub heard: Option<Span>,
     /// How large its argument was.
     pub input_bytes: u32,
+}
+
+/// What was booked for a run has risen, because it was seen to need more.
+pub struct GivenBack {
+    pub call: u64,
+    /// When its VM was heard to say so.
+    pub at: Span,
+    pub cpu: bool,
+    pub memory: bool,
 }
 
 /// The end of a call.
@@ -83,6 +94,8 @@ impl Seen {
 
     /// What was measured of messages on their way.
     pub fn delays(&self) -> String {
+        let given_back =
+            |given: fn(&GivenBack) -> bool| self.given_back.iter().filter(|back| given(back)).count();
         let line = |what: &str, mut spans: Vec<Span>| {
             spans.sort_unstable();
             let at =
@@ -97,6 +110,11 @@ impl Seen {
             + &line("from a submission to its run, where none had to wait", self.at_once.clone())
             + &line("from the gate to the ending", ends)
             + &line("cold starts", inits)
+            + &format!(
+                "given back while they ran: CPU {} times, memory {} times\n",
+                given_back(|back| back.cpu),
+                given_back(|back| back.memory)
+            )
             + &format!("moments are taken to be known to {}", self.uncertain())
     }
 
@@ -127,6 +145,8 @@ pub struct Stage {
     by_id: BTreeMap<InvocationId, u64>,
     /// When each was told to end.
     told: BTreeMap<u64, Span>,
+    /// What was booked for each, as its VM said last, or its Controller when it was sent there.
+    booked: BTreeMap<u64, Resources>,
     seen: Seen,
 }
 
@@ -144,11 +164,13 @@ impl Stage {
             waiting: BTreeMap::new(),
             by_id: BTreeMap::new(),
             told: BTreeMap::new(),
+            booked: BTreeMap::new(),
             seen: Seen {
                 decisions: Decisions::default(),
                 cards: BTreeMap::new(),
                 calls: Vec::new(),
                 ended: BTreeMap::new(),
+                given_back: Vec::new(),
                 reports: BTreeMap::new(),
                 at_once: Vec::new(),
                 besides: Vec::new(),
@@ -169,7 +191,7 @@ impl Stage {
         };
         // Each is known before it decides anything; how the first run of a function is seen while it goes on is by the machine's clock.
         for function in 0..FUNCTIONS.len() {
-            self.call(function).await;
+            self.call(function, None).await;
             self.settle().await;
             self.end(self.seen.calls.len() as u64).await;
             self.settle().await;
@@ -177,7 +199,9 @@ impl Stage {
         for _ in 0..STEPS {
             // More begin than end until some wait for a place.
             if self.waiting.is_empty() || drawn(100) < 56 {
-                self.call(drawn(FUNCTIONS.len())).await;
+                let function = drawn(FUNCTIONS.len());
+                let is_long = function == SPARING && drawn(5) == 0;
+                self.call(function, is_long.then_some(LONGER_MS)).await;
             } else {
                 let nth = drawn(self.waiting.len());
                 let call = *self.waiting.keys().nth(nth).expect("one of them");
@@ -193,12 +217,13 @@ impl Stage {
         self.seen
     }
 
-    async fn call(&mut self, function: usize) {
+    /// A call that computes for so long, in milliseconds, or as its function usually does.
+    async fn call(&mut self, function: usize, longer: Option<u32>) {
         self.seen.calls.push(Called { function, made: self.now(), heard: None, input_bytes: 0 });
         let call = self.seen.calls.len() as u64;
         let port = self.gate.local_addr().expect("bound").port();
         let (.., ms, mib) = FUNCTIONS[function];
-        let argument = json!({ "call": call, "port": port, "ms": ms, "mib": mib });
+        let argument = json!({ "call": call, "port": port, "ms": longer.unwrap_or(ms), "mib": mib });
         let nats = self.nats.clone();
         tokio::spawn(async move { nats.call(&format!("f{function}"), &argument).await.expect("an answer") });
         while self.seen.calls[call as usize - 1].heard.is_none() {
@@ -273,11 +298,7 @@ impl Stage {
             "submit" => self.submitted(message),
             "run" => self.sent_out(message, first.parse().expect("a VM")),
             "finished" => self.finished(message),
-            vm if first == "report" => {
-                let now = self.now();
-                self.seen.reports.entry(vm.parse().expect("a VM")).or_insert(now);
-                return false;
-            }
+            vm if first == "report" => return self.reported(message, vm.parse().expect("a VM")),
             "prewarm" | "handback" | "cancel" | "known" | "lost" => {
                 self.seen.besides.push(format!("{} {}", self.now(), message.subject));
                 return false;
@@ -285,6 +306,24 @@ impl Stage {
             _ => return false,
         }
         true
+    }
+
+    /// Whether it says more of a run than that it goes on.
+    fn reported(&mut self, message: &Message, vm: VmId) -> bool {
+        let at = self.now();
+        self.seen.reports.entry(vm).or_insert(at);
+        let report: Report = messages::decode(&message.payload).expect("a report");
+        let before = self.seen.given_back.len();
+        for running in report.status.running {
+            let Some(&call) = self.by_id.get(&running.invocation) else { continue };
+            let now = running.grant.booked;
+            let was = self.booked.insert(call, now).unwrap_or(now);
+            let (cpu, memory) = (now.cpu > was.cpu, now.memory > was.memory);
+            if cpu || memory {
+                self.seen.given_back.push(GivenBack { call, at, cpu, memory });
+            }
+        }
+        self.seen.given_back.len() > before
     }
 
     fn submitted(&mut self, message: &Message) {
@@ -311,6 +350,7 @@ impl Stage {
                 .besides
                 .push(format!("{now} call {call} is sent out again, to {vm}: {:?}", run.attempt));
         }
+        self.booked.insert(call, run.grant.booked);
         self.seen.cards.insert(called.function, run.function);
         self.seen.decisions.0.push(Decision {
             at: Moment::ORIGIN + now,

@@ -11,14 +11,15 @@ use std::rc::Rc;
 
 use policies::chance::SplitMix64;
 use policies::residency::Lending;
+use policies::safeguard::Sample;
 use simulator::plan::{Call, Calls, FunctionPlan, Machines, VmPlan, Work};
 use simulator::{Decisions, House, play};
 use vocabulary::{
     FunctionCard, FunctionId, Mebibytes, MilliCores, Moment, Resources, Span, Usage, VmId, VmKind,
 };
 
-use super::house::{Ended, Seen};
-use super::{DRAWS, FUNCTIONS, NEVER, Rules, VMS};
+use super::house::{Ended, GivenBack, Seen};
+use super::{DRAWS, FUNCTIONS, Rules, VMS};
 
 /// What a message takes in the simulator.
 const NETWORK: Span = Span::micros(200);
@@ -26,6 +27,8 @@ const NETWORK: Span = Span::micros(200);
 const FIRST_CALL: Span = Span::seconds(3);
 /// One who waits begins when another ends: each time the rehearsal is played one more link of such a chain is where it should be.
 const LINKS: usize = 60;
+/// A VM in the simulator looks at what runs use every 20 ms.
+const HALF_A_LOOK: Span = Span::millis(10);
 /// Near enough.
 const NEAR: Span = Span::micros(10);
 
@@ -89,7 +92,6 @@ fn once(
     house.placement = policies::placement::by_name(rules.placement, &settings).expect("a placement");
     let lending = Lending::by_name(rules.lending).expect("a way to lend");
     house.allocate_by(rules.allocation, Default::default(), lending).expect("an allocator");
-    house.residency.safeguard.threshold = NEVER;
     house.measured = Some(Box::new(measured(seen)));
     house.keeps_decisions = true;
     let (_, decisions) = play(house);
@@ -124,7 +126,15 @@ fn measured(seen: &Seen) -> Measured {
         }
     }
     let told = |(&call, ended): (&u64, &Ended)| (call, (ended.finished.duration, ended.finished.usage));
-    Measured { makings, runs: seen.ended.iter().map(told).collect() }
+    let runs = seen.ended.iter().map(told).collect();
+    let mut given_back: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
+    for &GivenBack { call, at, cpu, memory } in &seen.given_back {
+        given_back
+            .entry(call)
+            .or_default()
+            .push_back((Moment::ORIGIN + FIRST_CALL + at - HALF_A_LOOK, (cpu, memory)));
+    }
+    Measured { makings, runs, given_back }
 }
 
 fn calls(seen: &Seen, lines: &Lines, waits: &[Span]) -> VecDeque<(Moment, Call)> {
@@ -167,6 +177,8 @@ impl Calls for Script {
 struct Measured {
     makings: BTreeMap<(VmId, FunctionId), VecDeque<Span>>,
     runs: BTreeMap<u64, (Span, Usage)>,
+    /// When each was given back CPU, memory, or both.
+    given_back: BTreeMap<u64, VecDeque<(Moment, (bool, bool))>>,
 }
 
 impl simulator::plan::Measured for Measured {
@@ -176,6 +188,18 @@ impl simulator::plan::Measured for Measured {
 
     fn run(&mut self, call: u64) -> Option<(Span, Usage)> {
         self.runs.get(&call).copied()
+    }
+
+    /// What has it given back at once, when it was; before that and otherwise, nothing that could.
+    fn sample(&mut self, now: Moment, call: u64) -> Option<Sample> {
+        let due = self.given_back.get_mut(&call).and_then(|all| all.pop_front_if(|(at, _)| *at <= now));
+        let (cpu, memory) = due.map_or((false, false), |(_, what)| what);
+        Some(Sample {
+            cpu: if cpu { MilliCores(u32::MAX) } else { MilliCores::ZERO },
+            throttled: Span::ZERO,
+            memory: Mebibytes::ZERO,
+            memory_pressed: memory,
+        })
     }
 }
 
