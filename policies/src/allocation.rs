@@ -18,6 +18,7 @@ pub mod learned;
 pub mod libra;
 pub mod options;
 pub mod oracle;
+pub mod peers;
 pub mod profile;
 pub mod trial;
 
@@ -191,6 +192,9 @@ pub struct Settings {
     pub above: Above,
     /// `profile` with [`Above::Waits`]: for so many thousandths of the time that it would save, from when its reservation would have fitted.
     pub patience: u32,
+    /// `profile` with elastic lending: what is booked for a function's first run, so many thousandths of the functions that reserve as much did
+    /// not exceed; 1,000: all that it reserves.
+    pub first_run: u32,
     /// `profile`: how VMs lend. Where a run's ceiling stays at its reservation its booking needs no room above what it uses.
     pub lending: Lending,
 }
@@ -237,6 +241,7 @@ impl Default for Settings {
             worthwhile: 100,
             above: Above::Waits,
             patience: 4_000,
+            first_run: 950,
             lending: Lending::Off,
         }
     }

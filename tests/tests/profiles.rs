@@ -70,6 +70,28 @@ async fn a_controller_that_is_killed_leaves_what_it_knew_to_the_next() {
     eventually("what was damaged is known again", async || booked(&cluster, "damaged").await < 400).await;
 }
 
+/// Four of five functions are known by their first runs, and the fifth is taken for one of them, if it reserves as much.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_function_is_booked_what_others_needed_that_reserve_as_much() {
+    let settings = vec![
+        ("controller.allocation", "profile".into()),
+        ("vm.lending", "elastic".into()),
+        ("allocation.first_run_permille", "800".into()),
+    ];
+    let cluster = Cluster::of(Plan { vms: 1, settings, ..Plan::default() }).await;
+    let function = |cpu: u32| with(python(IDLE), json!({ "limits": { "cpu": cpu, "memory": 128 } }));
+    for name in ["one", "two", "three", "four"] {
+        cluster.http.deploy(name, &function(800)).await;
+        assert_eq!(booked(&cluster, name).await, 800, "{name}: of too few anything is known");
+    }
+    cluster.http.deploy("five", &function(800)).await;
+    let first = booked(&cluster, "five").await;
+    println!("the fifth was booked {first} millicores");
+    assert!(first < 720, "the others wait for most of their runs");
+    cluster.http.deploy("other", &function(700)).await;
+    assert_eq!(booked(&cluster, "other").await, 700, "nobody reserves as much");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_field_that_a_function_names_is_the_size_of_its_input_at_every_door() {
     let cluster = Cluster::of(Plan { vms: 1, ..Plan::default() }).await;

@@ -103,6 +103,9 @@ pub struct Allocation {
     pub above: String,
     /// `profile` with `waits`: for so many thousandths of the time that more would save it.
     pub patience_permille: u32,
+    /// `profile` with elastic lending: what is booked for a function's first run, so many thousandths of the functions that reserve as much CPU did
+    /// not exceed. Nothing is taken before enough of them are known (for 950, nineteen), and with 1,000 never.
+    pub first_run_permille: u32,
 }
 
 impl Default for Allocation {
@@ -115,6 +118,7 @@ impl Default for Allocation {
             worthwhile,
             above,
             patience,
+            first_run,
             lending: _,
         } = policies::allocation::Settings::default();
         Self {
@@ -128,6 +132,7 @@ impl Default for Allocation {
             worthwhile_permille: worthwhile,
             above: above.name().to_owned(),
             patience_permille: patience,
+            first_run_permille: first_run,
         }
     }
 }
@@ -148,6 +153,7 @@ impl Allocation {
             worthwhile: self.worthwhile_permille,
             above: policies::allocation::Above::by_name(&self.above).unwrap_or_default(),
             patience: self.patience_permille,
+            first_run: self.first_run_permille,
             lending,
         }
     }

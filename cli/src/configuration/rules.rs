@@ -89,6 +89,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("allocation.calibration_runs", Whole(0, 1_000_000)),
         ("allocation.doubt_permille", Whole(0, 1_000_000)),
         ("allocation.worthwhile_permille", Whole(0, 1_000)),
+        ("allocation.first_run_permille", some(1_000)),
         ("allocation.above", OneOf(policies::allocation::Above::ALL.map(|above| above.name()).to_vec())),
         ("resource_monitor.provider", OneOf(actors::providers::NAMES.to_vec())),
         ("resource_monitor.on_stop", OneOf(vec!["auto", "retire", "keep"])),

@@ -233,6 +233,7 @@ impl Allocator for Learned {
     }
 
     fn ended(&mut self, ended: &Ended<'_>) {
+        self.heuristic.ended(ended);
         if let Some(trial) = &mut self.trial {
             trial.ended(ended);
         }

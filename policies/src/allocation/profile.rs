@@ -12,10 +12,11 @@
 //! work on four in two. (`profile-lent` books the reservation and borrows the rest.)
 //! **Gives up:** weighing one function against another: whoever can use more asks for it, and who comes first goes first.
 
-use vocabulary::{Grant, MilliCores, Resources};
+use vocabulary::{FunctionId, Grant, MilliCores, Resources};
 
-use super::{Above, Allocator, CPU_MIN, Request, Settings};
-use crate::profile::Expectation;
+use super::peers::Peers;
+use super::{Above, Allocator, CPU_MIN, Ended, Request, Settings};
+use crate::profile::{Expectation, wanted_cpu};
 use crate::residency::Lending;
 
 /// Nobody is left with less memory, nor with less CPU than [`CPU_MIN`].
@@ -25,12 +26,13 @@ const MEMORY_MIN: u32 = 32;
 #[derive(Debug, Clone)]
 pub struct ByProfile {
     settings: Settings,
+    peers: Peers,
 }
 
 impl ByProfile {
     /// With these margins.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, peers: Peers::default() }
     }
 
     /// What must be left of a reservation's memory, if anything is taken from it.
@@ -112,6 +114,19 @@ impl ByProfile {
         u32::try_from(room + 1).unwrap_or(u32::MAX)
     }
 
+    /// What is booked for a run of which nothing is known: where nobody is stopped at it (elastic lending), what nineteen of twenty functions that
+    /// reserve as much have needed. The others have the rest back as soon as they are seen to need it.
+    /// A function that has needed more with smaller inputs does not count on them.
+    fn booked_at_first(&self, function: FunctionId, reservation: Resources) -> Resources {
+        let need = match self.settings.lending {
+            Lending::Elastic => self.peers.need(reservation.cpu, self.settings.first_run),
+            Lending::Off | Lending::Hard => None,
+        };
+        let own = self.peers.own_need(function, reservation.cpu).unwrap_or_default();
+        let needed = need.map_or(reservation.cpu, |need| self.whole(need.max(own)).max(CPU_MIN));
+        Resources { cpu: MilliCores(self.left(reservation.cpu.0, needed.0)), ..reservation }
+    }
+
     /// What is left of a reservation; all of it where taking the rest would not be worth while.
     fn left(&self, reserved: u32, needed: u32) -> u32 {
         let left = needed.min(reserved);
@@ -141,7 +156,8 @@ impl Allocator for ByProfile {
         let reservation = request.reservation;
         // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
         let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
-        let unknown = Grant { provisional: true, ..Grant::new(reservation, curious) };
+        let at_first = self.booked_at_first(request.function, reservation);
+        let unknown = Grant { provisional: true, ..Grant::new(at_first, curious) };
         let Some(expected) = self.expected(request) else { return unknown };
         let lasts = expected.duration;
         if expected.runs < self.known_after() {
@@ -180,5 +196,12 @@ impl Allocator for ByProfile {
         let ceiling =
             Resources { cpu: wish.max(saturation).max(reservation.cpu), memory: reservation.memory };
         Grant { lasts, ..Grant::new(booked, ceiling) }
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) {
+        if self.settings.lending == Lending::Elastic && !ended.starved {
+            let wanted = wanted_cpu(ended.duration, &ended.usage);
+            self.peers.saw(ended.function, ended.reservation.cpu, wanted);
+        }
     }
 }

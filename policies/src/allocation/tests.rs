@@ -177,6 +177,66 @@ fn the_released_ensure_never_gives_and_does_to_the_next_what_was_meant_for_the_l
     assert_eq!(other.booked, resources(2, 128), "it has the first one's CPU");
 }
 
+/// A run of some other function that reserves eight cores.
+fn other_ran(one: &mut One, function: u64, cpu: u32) {
+    let reservation = resources(8, 512);
+    one.allocator.ended(&Ended {
+        now: Moment::ORIGIN,
+        invocation: InvocationId(u128::from(function)),
+        function: FunctionId(function),
+        reservation,
+        grant: Grant::fixed(reservation),
+        input_bytes: 0,
+        answered: true,
+        starved: false,
+        waited: Span::ZERO,
+        init: Span::ZERO,
+        duration: Span::seconds(1),
+        usage: usage(cpu, 100),
+        profile: &Profile::default(),
+    });
+}
+
+/// Nineteen functions that reserve eight cores have run, and used no more than four.
+fn among_peers(lending: Lending) -> One {
+    let mut one = One::of("profile", resources(8, 512));
+    one.allocator = by_name("profile", &Settings { lending, ..Settings::default() }).unwrap();
+    (100..119)
+        .for_each(|function| other_ran(&mut one, function, if function % 2 == 0 { 1_000 } else { 4_060 }));
+    one
+}
+
+#[test]
+fn a_first_run_books_what_nineteen_of_twenty_functions_needed_that_reserve_as_much() {
+    let grant = among_peers(Lending::Elastic).grant_for(0);
+    assert_eq!(grant.booked, resources(4, 512), "4.06 cores are four threads");
+    assert!(grant.provisional && grant.ceiling.cpu >= MilliCores::cores(8), "{grant:?}");
+    assert_eq!(
+        among_peers(Lending::Hard).grant_for(0).booked,
+        resources(8, 512),
+        "it would be stopped at less"
+    );
+    let mut others = among_peers(Lending::Elastic);
+    others.reservation = resources(4, 512);
+    assert_eq!(others.grant_for(0).booked, resources(4, 512), "of those nobody knows anything");
+}
+
+#[test]
+fn who_needed_more_than_others_with_a_small_input_is_not_taken_for_one_of_them_with_a_large_one() {
+    let mut one = among_peers(Lending::Elastic);
+    one.runs(1, Span::seconds(1), usage(7_000, 100));
+    (200..219).for_each(|function| other_ran(&mut one, function, 1_000));
+    let large = one.grant_for(1_000_000).booked.cpu;
+    assert_eq!(large, MilliCores(7_000), "it has needed that with a byte");
+    let nobody = Profile::default();
+    let new = Request { function: FunctionId(300), ..Request::new(one.reservation, &nobody) };
+    assert_eq!(
+        one.allocator.grant(&new).booked.cpu,
+        MilliCores(4_000),
+        "one of 39 is less than one of twenty"
+    );
+}
+
 #[test]
 fn who_waits_for_most_of_its_run_has_its_bursts_from_what_is_idle_and_books_no_more_than_it_reserved() {
     // A tenth of a second at four cores, in runs of a second; or all the time.
