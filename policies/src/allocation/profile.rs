@@ -2,7 +2,8 @@
 //!
 //! **Knows:** the [`Expectation`] for this size: the highest CPU rate and memory of the recent runs, their saturation point, and
 //! how many of them there were.
-//! **Promises:** nothing is taken before a size is known, nor soon after a run to which its reservation had to be given back (of CPU only where
+//! **Promises:** nothing is taken before a size is known (but where nobody is stopped at what is booked: there a first run books what nineteen of twenty
+//! functions that reserve as much have needed, see [`super::peers`]), nor soon after a run to which its reservation had to be given back (of CPU only where
 //! that run was stopped at what it had left), nor memory from a function that must not run twice or has lately been killed for it. One run tells enough of CPU where nobody is stopped at
 //! what is booked for it (elastic lending), three where somebody is, and three of memory, which nobody gives back. What is left is the highest that was
 //! seen, so far below the safeguard's threshold that a run like the others does not trip it, and more the less is known; of CPU
