@@ -129,10 +129,10 @@ fn measured(seen: &Seen) -> Measured {
     let runs = seen.ended.iter().map(told).collect();
     let mut given_back: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
     for &GivenBack { call, at, cpu, memory } in &seen.given_back {
-        given_back
-            .entry(call)
-            .or_default()
-            .push_back((Moment::ORIGIN + FIRST_CALL + at - HALF_A_LOOK, (cpu, memory)));
+        let all_that_there_is = if cpu { MilliCores(u32::MAX) } else { MilliCores::ZERO };
+        let sample = Sample { cpu: all_that_there_is, memory_pressed: memory, ..Sample::default() };
+        let shown = Moment::ORIGIN + FIRST_CALL + at - HALF_A_LOOK;
+        given_back.entry(call).or_default().push_back((shown, sample));
     }
     Measured { makings, runs, given_back }
 }
@@ -177,8 +177,8 @@ impl Calls for Script {
 struct Measured {
     makings: BTreeMap<(VmId, FunctionId), VecDeque<Span>>,
     runs: BTreeMap<u64, (Span, Usage)>,
-    /// When each was given back CPU, memory, or both.
-    given_back: BTreeMap<u64, VecDeque<(Moment, (bool, bool))>>,
+    /// What has each given back what it was given back in the house, and when it is seen.
+    given_back: BTreeMap<u64, VecDeque<(Moment, Sample)>>,
 }
 
 impl simulator::plan::Measured for Measured {
@@ -193,13 +193,7 @@ impl simulator::plan::Measured for Measured {
     /// What has it given back at once, when it was; before that and otherwise, nothing that could.
     fn sample(&mut self, now: Moment, call: u64) -> Option<Sample> {
         let due = self.given_back.get_mut(&call).and_then(|all| all.pop_front_if(|(at, _)| *at <= now));
-        let (cpu, memory) = due.map_or((false, false), |(_, what)| what);
-        Some(Sample {
-            cpu: if cpu { MilliCores(u32::MAX) } else { MilliCores::ZERO },
-            throttled: Span::ZERO,
-            memory: Mebibytes::ZERO,
-            memory_pressed: memory,
-        })
+        Some(due.map_or_else(Sample::default, |(_, sample)| sample))
     }
 }
 
