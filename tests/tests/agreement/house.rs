@@ -130,7 +130,9 @@ impl Seen {
             format!("told to end {told}, ended {at}, {start:?}, init {init}, took {duration}")
         });
         let heard = heard.unwrap_or_default();
-        format!("call {call} of f{function}: made {made}, heard {heard}, {}, {end}", sent.join(", "))
+        let back = self.given_back.iter().filter(|back| back.call == call);
+        let back: String = back.map(|back| format!(", given back {}", back.at)).collect();
+        format!("call {call} of f{function}: made {made}, heard {heard}, {}{back}, {end}", sent.join(", "))
     }
 }
 

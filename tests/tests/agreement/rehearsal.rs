@@ -28,7 +28,7 @@ const FIRST_CALL: Span = Span::seconds(3);
 /// One who waits begins when another ends: each time the rehearsal is played one more link of such a chain is where it should be.
 const LINKS: usize = 60;
 /// A VM in the simulator looks at what runs use every 20 ms.
-const HALF_A_LOOK: Span = Span::millis(10);
+const LOOK: Span = Span::millis(20);
 /// Near enough.
 const NEAR: Span = Span::micros(10);
 
@@ -38,6 +38,8 @@ pub struct Lines {
     pub width: Span,
     calls: Vec<Moment>,
     ends: Vec<Moment>,
+    /// When it is seen in the rehearsal that a run is to be given something back.
+    given_back: Vec<Moment>,
 }
 
 impl Lines {
@@ -45,6 +47,7 @@ impl Lines {
     pub fn drawn(seen: &Seen, draw: u64) -> Self {
         let width = seen.uncertain().scaled(draw, DRAWS);
         let mut chance = SplitMix64::of(draw, "agreement");
+        let mut chance_of_look = SplitMix64::of(draw, "looks");
         let mut near = |heard: Span, cause: Span| {
             let shifted = FIRST_CALL + heard + Span(chance.below(2 * width.0 + 1)) - width;
             Moment::ORIGIN + shifted.max(FIRST_CALL + cause)
@@ -53,7 +56,13 @@ impl Lines {
         let calls =
             calls.map(|call| near(call.heard.expect("it was submitted"), call.made + NETWORK)).collect();
         let ends = seen.ended.values().map(|ended| near(ended.at, ended.told + NETWORK)).collect();
-        Self { width, calls, ends }
+        // Half a look before it was heard, or, where moments are drawn, up to one look more before or after that.
+        let looks = if draw == 0 { Span::ZERO } else { LOOK };
+        let mut shown = |heard: Span| {
+            near(heard + Span(chance_of_look.below(2 * looks.0 + 1)), Span::ZERO) - looks - LOOK.scaled(1, 2)
+        };
+        let given_back = seen.given_back.iter().map(|back| shown(back.at)).collect();
+        Self { width, calls, ends, given_back }
     }
 }
 
@@ -92,7 +101,7 @@ fn once(
     house.placement = policies::placement::by_name(rules.placement, &settings).expect("a placement");
     let lending = Lending::by_name(rules.lending).expect("a way to lend");
     house.allocate_by(rules.allocation, Default::default(), lending).expect("an allocator");
-    house.measured = Some(Box::new(measured(seen)));
+    house.measured = Some(Box::new(measured(seen, lines)));
     house.keeps_decisions = true;
     let (_, decisions) = play(house);
     let ends = ends.borrow().clone();
@@ -118,7 +127,7 @@ fn cold_start(seen: &Seen, function: FunctionId) -> Span {
 }
 
 /// How long each took that somebody waited for, in the order of the runs, and what the Controller was told of each.
-fn measured(seen: &Seen) -> Measured {
+fn measured(seen: &Seen, lines: &Lines) -> Measured {
     let mut makings: BTreeMap<_, VecDeque<Span>> = BTreeMap::new();
     for decision in &seen.decisions.0 {
         if let Some(init) = seen.ended.get(&decision.call).and_then(Ended::init) {
@@ -128,10 +137,9 @@ fn measured(seen: &Seen) -> Measured {
     let told = |(&call, ended): (&u64, &Ended)| (call, (ended.finished.duration, ended.finished.usage));
     let runs = seen.ended.iter().map(told).collect();
     let mut given_back: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
-    for &GivenBack { call, at, cpu, memory } in &seen.given_back {
+    for (&GivenBack { call, cpu, memory, .. }, &shown) in seen.given_back.iter().zip(&lines.given_back) {
         let all_that_there_is = if cpu { MilliCores(u32::MAX) } else { MilliCores::ZERO };
         let sample = Sample { cpu: all_that_there_is, memory_pressed: memory, ..Sample::default() };
-        let shown = Moment::ORIGIN + FIRST_CALL + at - HALF_A_LOOK;
         given_back.entry(call).or_default().push_back((shown, sample));
     }
     Measured { makings, runs, given_back }
