@@ -157,12 +157,14 @@ impl Allocator for ByProfile {
         let reservation = request.reservation;
         // Nobody knows yet what it can use: it may use what lies idle, and so it is seen.
         let curious = Resources { cpu: self.settings.grid.most(reservation).cpu, ..reservation };
-        let at_first = self.booked_at_first(request.function, reservation);
-        let unknown = Grant { provisional: true, ..Grant::new(at_first, curious) };
-        let Some(expected) = self.expected(request) else { return unknown };
+        let unknown = || {
+            let at_first = self.booked_at_first(request.function, reservation);
+            Grant { provisional: true, ..Grant::new(at_first, curious) }
+        };
+        let Some(expected) = self.expected(request) else { return unknown() };
         let lasts = expected.duration;
         if expected.runs < self.known_after() {
-            return Grant { lasts, ..unknown };
+            return Grant { lasts, ..unknown() };
         }
         let mut booked = reservation;
         if self.may_take_cpu(&expected) {
