@@ -148,6 +148,28 @@ pub struct Ended<'a> {
     pub profile: &'a Profile,
 }
 
+#[cfg(test)]
+impl<'a> Ended<'a> {
+    /// One that was granted its reservation and answered at once, and used nothing; the rest is set by name.
+    fn new(reservation: Resources, profile: &'a Profile) -> Self {
+        Self {
+            now: Moment::ORIGIN,
+            invocation: InvocationId(1),
+            function: FunctionId(1),
+            reservation,
+            grant: Grant::fixed(reservation),
+            input_bytes: 0,
+            answered: true,
+            starved: false,
+            waited: Span::ZERO,
+            init: Span::ZERO,
+            duration: Span::ZERO,
+            usage: Usage::default(),
+            profile,
+        }
+    }
+}
+
 /// Decides grants. Two of the algorithms here ask a model ([`learned`], [`freyr`]), which is given from outside.
 pub trait Allocator: Send {
     /// Its name in configuration, metrics and tables.

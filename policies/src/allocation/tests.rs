@@ -44,19 +44,12 @@ impl One {
         let grant = self.grant_for(input_bytes);
         self.profile.ended_with(input_bytes, duration, None, used);
         let ended = Ended {
-            now: Moment::ORIGIN,
-            invocation: InvocationId(1),
             function: F,
-            reservation: self.reservation,
             grant,
             input_bytes,
-            answered: true,
-            starved: false,
-            waited: Span::ZERO,
-            init: Span::ZERO,
             duration,
             usage: used,
-            profile: &self.profile,
+            ..Ended::new(self.reservation, &self.profile)
         };
         self.allocator.ended(&ended);
         grant
@@ -179,21 +172,11 @@ fn the_released_ensure_never_gives_and_does_to_the_next_what_was_meant_for_the_l
 
 /// A run of some other function that reserves eight cores.
 fn other_ran(one: &mut One, function: u64, cpu: u32) {
-    let reservation = resources(8, 512);
     one.allocator.ended(&Ended {
-        now: Moment::ORIGIN,
-        invocation: InvocationId(u128::from(function)),
         function: FunctionId(function),
-        reservation,
-        grant: Grant::fixed(reservation),
-        input_bytes: 0,
-        answered: true,
-        starved: false,
-        waited: Span::ZERO,
-        init: Span::ZERO,
         duration: Span::seconds(1),
         usage: usage(cpu, 100),
-        profile: &Profile::default(),
+        ..Ended::new(resources(8, 512), &Profile::default())
     });
 }
 

@@ -205,25 +205,14 @@ fn lasts(duration: Span, usage: &Usage, has: MilliCores) -> Span {
 mod tests {
     use super::*;
     use crate::profile::Profile;
-    use vocabulary::{FunctionId, Grant, Mebibytes, Moment};
+    use vocabulary::{Grant, Mebibytes};
 
     const PAIR: Pair =
         Pair { in_force: Resources::ZERO, candidate: Resources::ZERO, waiting: 0, fleet: MilliCores(8_000) };
 
     /// A second of two cores, and a second of waiting for somebody else, with two cores reserved.
     fn ended(profile: &Profile) -> Ended<'_> {
-        let reservation = Resources::new(2_000, 512);
         Ended {
-            now: Moment::ORIGIN,
-            invocation: InvocationId(1),
-            function: FunctionId(1),
-            reservation,
-            grant: Grant::fixed(reservation),
-            input_bytes: 0,
-            answered: true,
-            starved: false,
-            waited: Span::ZERO,
-            init: Span::ZERO,
             duration: Span::seconds(2),
             usage: Usage {
                 cpu_time: Span::seconds(2),
@@ -231,7 +220,7 @@ mod tests {
                 memory_peak: Mebibytes(200),
                 ..Usage::default()
             },
-            profile,
+            ..Ended::new(Resources::new(2_000, 512), profile)
         }
     }
 

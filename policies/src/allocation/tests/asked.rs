@@ -181,19 +181,13 @@ fn tried(candidate: ByCpu, in_force: ByCpu, runs: u32) -> (Learned, crate::alloc
         let used = Usage { cpu_time: duration.scaled(cores, 1_000), ..usage(cores as u32, 100) };
         profile.ended_with(100, duration, None, used);
         allocator.ended(&Ended {
-            now: Moment::ORIGIN,
             invocation,
             function: F,
-            reservation,
             grant,
             input_bytes: 100,
-            answered: true,
-            starved: false,
-            waited: Span::ZERO,
-            init: Span::ZERO,
             duration,
             usage: used,
-            profile: &profile,
+            ..Ended::new(reservation, &profile)
         });
         grant
     };
