@@ -109,7 +109,7 @@ async fn put(put: Put, flags: Flags) -> Outcome {
 /// What is found out here need not be found out by every Controller.
 fn check(file: &Path, bytes: &[u8]) -> Outcome {
     match Runtime::load(&Places::of_environment()) {
-        Ok(runtime) => Scorer::of_bytes(&runtime, file, bytes, &features::OURS.names())
+        Ok(runtime) => Scorer::of_bytes(&runtime, file, bytes, features::OURS.columns())
             .map(drop)
             .map_err(|error| Failure::usage(error.to_string())),
         Err(_) => {

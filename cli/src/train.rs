@@ -101,7 +101,7 @@ pub fn run(train: Train, flags: &Flags) -> Outcome {
     let best = best.ok_or_else(|| Failure::usage("--seeds is 0: nothing was trained"))?;
     let set = kind.features();
     let out = train.out.clone().unwrap_or_else(|| PathBuf::from("models/allocator.onnx"));
-    write(&out, &model_bytes(&best.best.actor, &set.names(), &set.scales()))?;
+    write(&out, &model_bytes(&best.best.actor, &set.columns()))?;
     println!(
         "The best is of seed {}, {:+.4} a run in the examination; written to {}, the curves to {}.",
         best.plan.seed,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use policies::allocation::learned::{Chooser, Observation};
 use vocabulary::Resources;
 
-use crate::features::FeatureSet;
+use crate::features::{FeatureSet, Shown};
 use crate::scorer::{ScoreError, Scorer};
 
 /// An answer that takes longer is not taken: twenty times what 64 options should take at most.
@@ -45,14 +45,22 @@ pub struct ModelChooser {
     counts: Arc<Counts>,
     slow: Duration,
     slow_in_a_row: u64,
-    vectors: Vec<f32>,
+    shown: Shown,
     scores: Vec<f32>,
 }
 
 impl ModelChooser {
     /// Of a model that was loaded for this set.
     pub fn new(scorer: Scorer, set: &'static FeatureSet, counts: Arc<Counts>) -> Self {
-        Self { scorer, set, counts, slow: SLOW, slow_in_a_row: 0, vectors: Vec::new(), scores: Vec::new() }
+        Self {
+            scorer,
+            set,
+            counts,
+            slow: SLOW,
+            slow_in_a_row: 0,
+            shown: Shown::default(),
+            scores: Vec::new(),
+        }
     }
 
     /// With another limit of time.
@@ -84,8 +92,8 @@ impl Chooser for ModelChooser {
             }
         }
         let asked = Instant::now();
-        self.set.write(observation, options, &mut self.vectors);
-        match self.scorer.score(&self.vectors, &mut self.scores) {
+        self.set.show(observation, options, &mut self.shown);
+        match self.scorer.score(&self.shown, &mut self.scores) {
             Ok(()) => {}
             Err(error @ (ScoreError::BadFeature { .. } | ScoreError::BadScore { .. })) => {
                 Self::count(&self.counts.not_a_number, &error.to_string());

@@ -1,9 +1,9 @@
-//! What a model is shown: one vector per option.
+//! What a model is shown: one vector for the state, one for each option.
 //!
 //! **Knows:** the name, the meaning and the scale of each feature.
 //! **Promises:** every feature becomes a finite number between 0 and 1, whatever comes in; the order of a [`FeatureSet`]
-//! is the order in the vector, and a model carries its names and its scales, so that it never sees another vector than the
-//! one it was trained on. What is the same for all options of a decision is worked out once.
+//! is the order in the vectors, and a model carries its names and its scales, so that it never sees other vectors than those
+//! it was trained on. What is the same for all options of a decision is worked out and shown once.
 //! **Gives up:** choosing among options; [`ModelChooser`](crate::ModelChooser) does.
 //!
 //! [`FREYR`] is Freyr's state (WWW'22): in-flight invocations, free CPU and memory, inter-arrival time, arrival rate, mean
@@ -16,33 +16,25 @@
 use policies::allocation::learned::Observation;
 use vocabulary::Resources;
 
-/// How a value becomes a number between 0 and 1.
+/// How a value becomes a number between 0 and 1: `ln(1 + value / one) / ln(1 + full / one)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Scale {
-    /// `value / full`, for what is compared by difference.
-    Linear {
-        /// What becomes 1; more becomes 1 too.
-        full: f32,
-    },
-    /// `ln(1 + value / one) / ln(1 + full / one)`, for what is compared by ratio.
-    Logarithmic {
-        /// Below this it is nearly linear.
-        one: f32,
-        /// What becomes 1; more becomes 1 too.
-        full: f32,
-    },
+pub struct Scale {
+    /// Far below this, values are told apart by difference, far above it by ratio.
+    pub one: f32,
+    /// What becomes 1; more becomes 1 too.
+    pub full: f32,
 }
 
 impl Scale {
-    /// The value on this scale. Below zero, and what is not a number, becomes 0; beyond the end becomes 1.
-    pub fn of(self, value: f32) -> f32 {
+    /// The value itself from 0 to the scale's end, which is nearer where it is beyond one of them. What is not a number is 0.
+    pub fn cut(self, value: f32) -> f32 {
         // `max` returns the number where the other is none.
-        let value = value.max(0.0);
-        let scaled = match self {
-            Scale::Linear { full } => value / full,
-            Scale::Logarithmic { one, full } => (value / one).ln_1p() / (full / one).ln_1p(),
-        };
-        scaled.min(1.0)
+        value.max(0.0).min(self.full)
+    }
+
+    /// The value on this scale.
+    pub fn of(self, value: f32) -> f32 {
+        (self.cut(value) / self.one).ln_1p() / (self.full / self.one).ln_1p()
     }
 }
 
@@ -50,7 +42,8 @@ impl Scale {
 #[derive(Debug, Clone, Copy)]
 enum Source {
     State(fn(&Observation) -> f32),
-    Option(fn(&Observation, Resources) -> f32),
+    /// Of all options, into a column of rows so wide that begins at the first value: one call for all of them.
+    Option(fn(&Observation, &[Resources], Scale, &mut [f32], usize)),
 }
 
 /// One element of the vector.
@@ -74,27 +67,33 @@ const fn state(
     Feature { name, meaning, scale, source: Source::State(of) }
 }
 
-const fn option(
-    name: &'static str,
-    meaning: &'static str,
-    scale: Scale,
-    of: fn(&Observation, Resources) -> f32,
-) -> Feature {
-    Feature { name, meaning, scale, source: Source::Option(of) }
+macro_rules! option {
+    ($name:literal, $meaning:literal, $scale:expr, |$observation:pat_param, $option:ident| $value:expr) => {
+        Feature {
+            name: $name,
+            meaning: $meaning,
+            scale: $scale,
+            source: Source::Option(|$observation, options, scale, rows, width| {
+                for (row, $option) in rows.chunks_mut(width).zip(options) {
+                    row[0] = scale.cut($value);
+                }
+            }),
+        }
+    };
 }
 
 /// 64 cores: what a large harvest VM offers. A single function's grant is far below, hence the ratio.
-const CPU: Scale = Scale::Logarithmic { one: 100.0, full: 64_000.0 };
+const CPU: Scale = Scale { one: 100.0, full: 64_000.0 };
 /// 256 GiB, as [`CPU`].
-const MEMORY: Scale = Scale::Logarithmic { one: 64.0, full: 262_144.0 };
+const MEMORY: Scale = Scale { one: 64.0, full: 262_144.0 };
 /// An hour: no invocation lasts longer.
-const TIME: Scale = Scale::Logarithmic { one: 1.0, full: 3_600_000.0 };
+const TIME: Scale = Scale { one: 1.0, full: 3_600_000.0 };
 /// Things that are counted.
-const COUNT: Scale = Scale::Logarithmic { one: 1.0, full: 10_000.0 };
-/// Parts of a whole.
-const SHARE: Scale = Scale::Linear { full: 1.0 };
+const COUNT: Scale = Scale { one: 1.0, full: 10_000.0 };
+/// Parts of a whole, nearly as they are: a half is at 0.58.
+const SHARE: Scale = Scale { one: 1.0, full: 1.0 };
 /// One amount as a multiple of another: an eighth is near 0, the same is at 0.45, sixteen times is 1.
-const RATIO: Scale = Scale::Logarithmic { one: 0.125, full: 16.0 };
+const RATIO: Scale = Scale { one: 0.125, full: 16.0 };
 
 /// The highest bucket of input sizes: 1 GiB and more.
 pub const INPUT_BUCKETS: u32 = 16;
@@ -117,7 +116,7 @@ pub static OURS: FeatureSet = FeatureSet(&[
     state("in_flight", "Attempts that were sent out and have not ended", COUNT, |o| o.in_flight as f32),
     state("in_flight_of_function", "Of these, the function's", COUNT, |o| o.in_flight_of_function as f32),
     state("waiting", "Invocations that wait for a place", COUNT, |o| o.waiting as f32),
-    state("fleet_cpu_millicores", "CPU of all VMs", Scale::Logarithmic { one: 1_000.0, full: 1e7 }, |o| {
+    state("fleet_cpu_millicores", "CPU of all VMs", Scale { one: 1_000.0, full: 1e7 }, |o| {
         o.fleet.capacity.cpu.0 as f32
     }),
     state("fleet_cpu_free", "Share of it that no booking holds", SHARE, |o| {
@@ -141,18 +140,15 @@ pub static OURS: FeatureSet = FeatureSet(&[
     state(
         "arrivals_milli_hz",
         "Invocations of the function per second, in thousandths",
-        Scale::Logarithmic { one: 1.0, full: 1e7 },
+        Scale { one: 1.0, full: 1e7 },
         |o| o.rate_milli_hz as f32,
     ),
     state("input_bucket", "Size of the argument, a bucket for each factor of four", INPUT, |o| {
         input_bucket(o.input_bytes) as f32
     }),
-    state(
-        "runs",
-        "Runs with such inputs that were learned from",
-        Scale::Logarithmic { one: 1.0, full: 1_000.0 },
-        |o| o.expected.runs as f32,
-    ),
+    state("runs", "Runs with such inputs that were learned from", Scale { one: 1.0, full: 1_000.0 }, |o| {
+        o.expected.runs as f32
+    }),
     state("uncertainty", "How little is known", SHARE, |o| o.expected.uncertainty as f32 / 1e3),
     state("duration_ms", "Median length of such runs", TIME, |o| ms(o.expected.duration)),
     state("duration_spread", "Their 95th percentile over it", RATIO, |o| {
@@ -173,60 +169,57 @@ pub static OURS: FeatureSet = FeatureSet(&[
     state("reserved_memory_mebibytes", "Memory that the user asked for", MEMORY, |o| {
         o.reservation.memory.0 as f32
     }),
-    option("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0 as f32),
-    option("option_memory_mebibytes", "Its memory", MEMORY, |_, option| option.memory.0 as f32),
-    option("option_cpu_of_reserved", "Its CPU over what the user asked for", RATIO, |o, option| {
+    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0
+        as f32),
+    option!("option_memory_mebibytes", "Its memory", MEMORY, |_, option| option.memory.0 as f32),
+    option!("option_cpu_of_reserved", "Its CPU over what the user asked for", RATIO, |o, option| {
         ratio(option.cpu.0, o.reservation.cpu.0)
     }),
-    option("option_cpu_of_high", "Its CPU over the most that such runs want", RATIO, |o, option| {
+    option!("option_cpu_of_high", "Its CPU over the most that such runs want", RATIO, |o, option| {
         ratio(option.cpu.0, o.expected.cpu_high.0)
     }),
-    option("option_memory_of_reserved", "Its memory over what the user asked for", SHARE, |o, option| {
+    option!("option_memory_of_reserved", "Its memory over what the user asked for", SHARE, |o, option| {
         ratio(option.memory.0, o.reservation.memory.0)
     }),
-    option("option_cpu_of_free", "Its CPU over what is free where it would go first", RATIO, |o, option| {
+    option!("option_cpu_of_free", "Its CPU over what is free where it would go first", RATIO, |o, option| {
         ratio(option.cpu.0, o.home.headroom.cpu.0)
     }),
-    option("option_fits", "1 where that VM has room for it, else 0", SHARE, |o, option| {
+    option!("option_fits", "1 where that VM has room for it, else 0", SHARE, |o, option| {
         if option.fits_in(o.home.headroom) { 1.0 } else { 0.0 }
     }),
-    option("option_cpu_of_profile", "Its CPU over what `profile` would book", RATIO, |o, option| {
+    option!("option_cpu_of_profile", "Its CPU over what `profile` would book", RATIO, |o, option| {
         ratio(option.cpu.0, o.heuristic.cpu.0)
     }),
-    option("option_is_profile", "1 where `profile` would book just that, else 0", SHARE, |o, option| {
-        if option == o.heuristic { 1.0 } else { 0.0 }
+    option!("option_is_profile", "1 where `profile` would book just that, else 0", SHARE, |o, option| {
+        if *option == o.heuristic { 1.0 } else { 0.0 }
     }),
 ]);
 
-const INPUT: Scale = Scale::Linear { full: INPUT_BUCKETS as f32 };
+/// Buckets of input sizes, nearly as they are.
+const INPUT: Scale = Scale { one: INPUT_BUCKETS as f32, full: INPUT_BUCKETS as f32 };
 
 /// Freyr's eleven, in order.
 pub static FREYR: FeatureSet = FeatureSet(&[
     state("in_flight", "Attempts that were sent out and have not ended", COUNT, |o| o.in_flight as f32),
-    state(
-        "free_cpu_millicores",
-        "CPU that no booking holds",
-        Scale::Logarithmic { one: 1_000.0, full: 1e7 },
-        |o| o.fleet.free.cpu.0 as f32,
-    ),
+    state("free_cpu_millicores", "CPU that no booking holds", Scale { one: 1_000.0, full: 1e7 }, |o| {
+        o.fleet.free.cpu.0 as f32
+    }),
     state("free_memory_mebibytes", "Memory that no booking holds", MEMORY, |o| o.fleet.free.memory.0 as f32),
     state("between_arrivals_ms", "Mean time between the function's last arrivals", TIME, |o| {
         1e6 / o.rate_milli_hz.max(1) as f32
     }),
-    state(
-        "arrivals_milli_hz",
-        "Arrivals per second, in thousandths",
-        Scale::Logarithmic { one: 1.0, full: 1e7 },
-        |o| o.rate_milli_hz as f32,
-    ),
+    state("arrivals_milli_hz", "Arrivals per second, in thousandths", Scale { one: 1.0, full: 1e7 }, |o| {
+        o.rate_milli_hz as f32
+    }),
     state("cpu_peak_millicores", "The function's recent peak of CPU", CPU, |o| o.cpu_peak.0 as f32),
     state("memory_peak_mebibytes", "The function's recent peak of memory", MEMORY, |o| {
         o.memory_peak.0 as f32
     }),
     state("duration_ms", "The function's mean duration", TIME, |o| ms(o.duration)),
     state("baseline_ms", "Its duration with its whole reservation", TIME, |o| ms(o.baseline)),
-    option("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0 as f32),
-    option("option_memory_mebibytes", "Memory of the option that is scored", MEMORY, |_, option| {
+    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0
+        as f32),
+    option!("option_memory_mebibytes", "Memory of the option that is scored", MEMORY, |_, option| {
         option.memory.0 as f32
     }),
 ]);
@@ -251,57 +244,80 @@ impl FeatureSet {
         self.0.is_empty()
     }
 
-    /// The names, in order, as [`crate::Scorer::load`] takes them.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(|feature| feature.name).collect()
+    /// Their names and scales.
+    pub fn columns(&self) -> Columns {
+        let is_state = |feature: &&Feature| matches!(feature.source, Source::State(_));
+        let column = |feature: &Feature| Column { name: feature.name, scale: feature.scale };
+        Columns {
+            of_state: self.0.iter().take_while(is_state).map(column).collect(),
+            of_option: self.0.iter().skip_while(is_state).map(column).collect(),
+        }
     }
 
-    /// The vectors of all options, one after another, instead of what was in `into`: values as they are. A model has their scales
-    /// inside it ([`FeatureSet::scale`] is the same for a network that is none yet).
-    pub fn write(&self, observation: &Observation, options: &[Resources], into: &mut Vec<f32>) {
-        into.clear();
+    /// What a model of these features is shown, instead of what was in `into`: values as they are, cut off where their scales end.
+    pub fn show(&self, observation: &Observation, options: &[Resources], into: &mut Shown) {
+        into.state.clear();
+        into.options.clear();
         for feature in self.0 {
             let Source::State(of) = feature.source else { break };
-            into.push(of(observation));
+            into.state.push(feature.scale.cut(of(observation)));
         }
-        let states = into.len();
-        for (place, &option) in options.iter().enumerate() {
-            if place > 0 {
-                into.extend_from_within(..states);
-            }
-            for feature in &self.0[states..] {
-                let Source::Option(of) = feature.source else { continue };
-                into.push(of(observation, option));
+        let of_option = &self.0[into.state.len()..];
+        into.options.resize(options.len() * of_option.len(), 0.0);
+        for (column, feature) in of_option.iter().enumerate() {
+            let Source::Option(of) = feature.source else { continue };
+            if let Some(rows) = into.options.get_mut(column..) {
+                of(observation, options, feature.scale, rows, of_option.len());
             }
         }
     }
 }
 
-impl FeatureSet {
-    /// Brings whole vectors to their scales.
-    pub fn scale(&self, vectors: &mut [f32]) {
-        for (value, feature) in vectors.iter_mut().zip(self.0.iter().cycle()) {
-            *value = feature.scale.of(*value);
-        }
-    }
-
-    /// The scales, in order.
-    pub fn scales(&self) -> Scales {
-        let is_state = |feature: &&Feature| matches!(feature.source, Source::State(_));
-        Scales {
-            of_states: self.0.iter().take_while(is_state).map(|feature| feature.scale).collect(),
-            of_options: self.0.iter().skip_while(is_state).map(|feature| feature.scale).collect(),
-        }
-    }
-}
-
-/// The scales of a set, in order; by default none, and values stay as they are.
+/// What a model is shown for one decision, values as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Scales {
+pub struct Shown {
+    /// What is the same for all options.
+    pub state: Vec<f32>,
+    /// What belongs to each, one option after another.
+    pub options: Vec<f32>,
+}
+
+/// One feature, to who does not know where its values come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its scale.
+    pub scale: Scale,
+}
+
+/// The features of a model, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns {
     /// Of what is the same for all options of a decision.
-    pub of_states: Vec<Scale>,
+    pub of_state: Vec<Column>,
     /// Of what belongs to an option.
-    pub of_options: Vec<Scale>,
+    pub of_option: Vec<Column>,
+}
+
+impl Columns {
+    /// Their names, the state's before an option's.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.of_state.iter().chain(&self.of_option).map(|column| column.name).collect()
+    }
+
+    /// On their scales, for a network that is no model yet: for each option the state and what belongs to it, one after another.
+    pub fn scaled(&self, shown: &Shown) -> Vec<f32> {
+        let scaled = |(value, column): (&f32, &Column)| column.scale.of(*value);
+        let state: Vec<f32> = shown.state.iter().zip(&self.of_state).map(scaled).collect();
+        let width = self.of_option.len();
+        let mut rows = Vec::with_capacity(shown.options.len() / width.max(1) * (state.len() + width));
+        for option in shown.options.chunks_exact(width.max(1)) {
+            rows.extend_from_slice(&state);
+            rows.extend(option.iter().zip(&self.of_option).map(scaled));
+        }
+        rows
+    }
 }
 
 #[cfg(test)]
@@ -359,7 +375,7 @@ mod tests {
     #[test]
     fn names_differ_and_can_be_listed_with_commas() {
         for set in [&OURS, &FREYR] {
-            let mut names = set.names();
+            let mut names = set.columns().names();
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), set.len());
@@ -371,24 +387,50 @@ mod tests {
     }
 
     #[test]
-    fn options_of_one_decision_differ_in_what_belongs_to_options_only() {
+    fn a_model_is_shown_the_state_once_and_each_option() {
         let options = [Resources::new(1_000, 512), Resources::new(4_000, 512), Resources::new(8_000, 128)];
         for set in [&OURS, &FREYR] {
-            let mut vectors = vec![1.0; 5];
-            set.write(&observation(), &options, &mut vectors);
-            assert_eq!(vectors.len(), options.len() * set.len());
-            let rows: Vec<&[f32]> = vectors.chunks(set.len()).collect();
-            for (place, feature) in set.all().iter().enumerate() {
-                let is_state = matches!(feature.source, Source::State(_));
-                let same = rows.iter().all(|row| row[place] == rows[0][place]);
-                assert!(same || !is_state, "{}", feature.name);
-            }
+            let mut shown = Shown { state: vec![1.0; 5], options: vec![1.0; 7] };
+            set.show(&observation(), &options, &mut shown);
+            let columns = set.columns();
+            assert_eq!(columns.names().len(), set.len());
+            assert_eq!(shown.state.len(), columns.of_state.len());
+            assert_eq!(shown.options.len(), options.len() * columns.of_option.len());
+            let rows: Vec<&[f32]> = shown.options.chunks(columns.of_option.len()).collect();
             assert!(rows[0] != rows[1] && rows[1] != rows[2]);
+            let scaled = columns.scaled(&shown);
+            assert_eq!(scaled.len(), options.len() * set.len());
+            for (row, option) in scaled.chunks(set.len()).zip(rows) {
+                let values = shown.state.iter().chain(option);
+                let expected: Vec<f32> =
+                    values.zip(set.all()).map(|(value, feature)| feature.scale.of(*value)).collect();
+                assert_eq!(row, expected);
+            }
         }
-        let mut vectors = Vec::new();
-        OURS.write(&observation(), &options, &mut vectors);
-        let fits = OURS.names().iter().position(|&name| name == "option_fits").unwrap();
-        assert!(vectors.chunks(OURS.len()).all(|row| row[fits] == 0.0), "none leaves memory for itself");
+        let mut shown = Shown::default();
+        OURS.show(&observation(), &options, &mut shown);
+        let columns = OURS.columns().of_option;
+        let fits = columns.iter().position(|column| column.name == "option_fits").unwrap();
+        assert!(
+            shown.options.chunks(columns.len()).all(|row| row[fits] == 0.0),
+            "none leaves memory for itself"
+        );
+    }
+
+    #[test]
+    fn what_is_shown_ends_where_its_scale_does() {
+        let mut observation = observation();
+        observation.fleet.capacity.cpu = MilliCores(u32::MAX);
+        let mut shown = Shown::default();
+        OURS.show(&observation, &[Resources::new(u32::MAX, 1)], &mut shown);
+        let columns = OURS.columns();
+        let both = [(&shown.state, &columns.of_state), (&shown.options, &columns.of_option)];
+        for (values, columns) in both {
+            for (value, column) in values.iter().zip(columns) {
+                assert!((0.0..=column.scale.full).contains(value), "{} is {value}", column.name);
+            }
+        }
+        assert_eq!(shown.state[3], 1e7);
     }
 
     #[test]

@@ -23,6 +23,6 @@ pub use library::BadLibrary;
 pub use places::{PACKAGE, Places, SETTING};
 pub use runtime::{Runtime, RuntimeError, TRACT};
 pub use scorer::{
-    FEATURES_KEY, INPUT, MODEL_BYTES_MAX, ModelError, OPSET_MAX, OPSET_MIN, OPTIONS_MAX, OUTPUT, ScoreError,
-    Scorer,
+    FEATURES_KEY, MODEL_BYTES_MAX, ModelError, OPSET_MAX, OPSET_MIN, OPTIONS, OPTIONS_MAX, OUTPUT, STATE,
+    ScoreError, Scorer,
 };

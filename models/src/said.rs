@@ -131,7 +131,7 @@ mod tests {
     fn our_model_says_its_operator_set_and_its_features() {
         let said = said(MODEL, crate::FEATURES_KEY).unwrap();
         assert_eq!(said.opset, 17);
-        assert_eq!(said.value, Some(crate::features::OURS.names().join(",")));
+        assert_eq!(said.value, Some(crate::features::OURS.columns().names().join(",")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A model that scores options.
 //!
-//! **Knows:** one model file: a network from one feature vector per option to one score per option.
+//! **Knows:** one model file: a network from a vector of the state and one per option to one score per option.
 //! **Promises:** a file that is missing, damaged, too large, of another shape, or made for other features is refused
 //! with the reason; so is a state or a score that is not a finite number. One call scores all options of a decision.
 //! **Gives up:** judging the network. A model file is as trusted as the program: its graph is run as it is.
@@ -13,14 +13,17 @@ use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, TensorElementType, TensorRef};
 
+use crate::features::{Columns, Shown};
 use crate::runtime::Runtime;
 use crate::said::said;
 
-/// Name of the model's one input: 32-bit floats, `[options, features]`, the number of options left open.
-pub const INPUT: &str = "states";
+/// Name of the model's first input: what is the same for all options, 32-bit floats, `[1, features]`.
+pub const STATE: &str = "state";
+/// Name of its second: what belongs to each option, 32-bit floats, `[options, features]`, the number of options left open.
+pub const OPTIONS: &str = "options";
 /// Name of the model's one output: 32-bit floats, `[options, 1]`.
 pub const OUTPUT: &str = "scores";
-/// Metadata key under which a model names its features, in order, separated by commas.
+/// Metadata key under which a model names its features, the state's before an option's, separated by commas.
 pub const FEATURES_KEY: &str = "windfall.features";
 /// The oldest operator set that is taken: the first in which all operators that the trainer writes have the meaning
 /// they have today.
@@ -70,21 +73,23 @@ pub enum ModelError {
 /// Why there are no scores.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
-    /// Not a whole number of vectors, none, or more than [`OPTIONS_MAX`].
-    #[error("{values} values are not 1 to {OPTIONS_MAX} vectors of {features} features")]
+    /// Not one vector of the state; or of options not a whole number, none, or more than [`OPTIONS_MAX`].
+    #[error("{values} values are not {vectors} of {features} features")]
     Shape {
         /// How many values came.
         values: usize,
+        /// How many vectors they should be.
+        vectors: String,
         /// How many make one vector.
         features: usize,
     },
     /// A feature is infinite or not a number.
-    #[error("feature '{feature}' of option {option} is {value}")]
+    #[error("feature '{feature}' {of} is {value}")]
     BadFeature {
-        /// Which option, from 0.
-        option: usize,
+        /// The state or which option, from 0.
+        of: String,
         /// The feature's name.
-        feature: String,
+        feature: &'static str,
         /// What it is.
         value: f32,
     },
@@ -113,13 +118,13 @@ pub enum ScoreError {
 #[derive(Debug)]
 pub struct Scorer {
     session: Session,
-    features: Vec<String>,
+    columns: Columns,
 }
 
 impl Scorer {
-    /// Loads a model whose feature vector is `features`, in this order.
-    pub fn load(runtime: &Runtime, path: &Path, features: &[&str]) -> Result<Self, ModelError> {
-        Self::of_bytes(runtime, path, &read(path)?, features)
+    /// Loads a model of these features, in this order.
+    pub fn load(runtime: &Runtime, path: &Path, columns: Columns) -> Result<Self, ModelError> {
+        Self::of_bytes(runtime, path, &read(path)?, columns)
     }
 
     /// The same, of a model that is no file; `path` is its name in errors.
@@ -127,7 +132,7 @@ impl Scorer {
         runtime: &Runtime,
         path: &Path,
         bytes: &[u8],
-        features: &[&str],
+        columns: Columns,
     ) -> Result<Self, ModelError> {
         // The other format that ONNX Runtime reads, which it does not check as it checks this one.
         if bytes.get(4..8) == Some(b"ORTM") {
@@ -135,33 +140,34 @@ impl Scorer {
         }
         let session = open(runtime, bytes)
             .map_err(|error| ModelError::Damaged { path: path.into(), reason: error.message().into() })?;
-        check(runtime, &session, bytes, features)
+        check(runtime, &session, bytes, &columns)
             .map_err(|mismatch| ModelError::Mismatch { path: path.into(), mismatch })?;
-        Ok(Self { session, features: features.iter().map(ToString::to_string).collect() })
+        Ok(Self { session, columns })
     }
 
-    /// How many features one option's vector has.
-    pub fn features(&self) -> usize {
-        self.features.len()
-    }
-
-    /// Scores options: `states` holds their feature vectors one after another. Replaces what is in `scores` with one
-    /// score per option; after an error it is empty.
-    pub fn score(&mut self, states: &[f32], scores: &mut Vec<f32>) -> Result<(), ScoreError> {
+    /// Scores options. Replaces what is in `scores` with one score per option; after an error it is empty.
+    pub fn score(&mut self, shown: &Shown, scores: &mut Vec<f32>) -> Result<(), ScoreError> {
         scores.clear();
-        let features = self.features.len();
-        let options = states.len() / features;
-        if options == 0 || options > OPTIONS_MAX || !states.len().is_multiple_of(features) {
-            return Err(ScoreError::Shape { values: states.len(), features });
+        let Columns { of_state, of_option } = &self.columns;
+        let options = shown.options.len() / of_option.len().max(1);
+        if shown.state.len() != of_state.len() {
+            let (values, features) = (shown.state.len(), of_state.len());
+            return Err(ScoreError::Shape { values, vectors: "one vector".into(), features });
         }
-        if !all_are_finite(states)
-            && let Some(at) = states.iter().position(|value| !value.is_finite())
-        {
-            let feature = self.features[at % features].clone();
-            return Err(ScoreError::BadFeature { option: at / features, feature, value: states[at] });
+        if options == 0 || options > OPTIONS_MAX || shown.options.len() != options * of_option.len() {
+            let (values, features) = (shown.options.len(), of_option.len());
+            return Err(ScoreError::Shape {
+                values,
+                vectors: format!("1 to {OPTIONS_MAX} vectors"),
+                features,
+            });
         }
-        let input = TensorRef::from_array_view(([options, features], states))?;
-        let outputs = self.session.run(ort::inputs![input])?;
+        if !(all_are_finite(&shown.state) && all_are_finite(&shown.options)) {
+            return Err(self.bad(shown));
+        }
+        let state = TensorRef::from_array_view(([1, of_state.len()], &shown.state[..]))?;
+        let each = TensorRef::from_array_view(([options, of_option.len()], &shown.options[..]))?;
+        let outputs = self.session.run(ort::inputs![state, each])?;
         let (_, found) = outputs[0].try_extract_tensor::<f32>()?;
         if found.len() != options {
             return Err(ScoreError::Count { scores: found.len(), options });
@@ -171,6 +177,25 @@ impl Scorer {
         }
         scores.extend_from_slice(found);
         Ok(())
+    }
+
+    /// What in it is no finite number.
+    #[cold]
+    fn bad(&self, shown: &Shown) -> ScoreError {
+        let at = |values: &[f32]| values.iter().position(|value| !value.is_finite());
+        let Columns { of_state, of_option } = &self.columns;
+        match (at(&shown.state), at(&shown.options)) {
+            (None, Some(at)) => ScoreError::BadFeature {
+                of: format!("of option {}", at / of_option.len()),
+                feature: of_option[at % of_option.len()].name,
+                value: shown.options[at],
+            },
+            (at, _) => {
+                let at = at.unwrap_or(0);
+                let feature = of_state.get(at).map_or("", |column| column.name);
+                ScoreError::BadFeature { of: "of the state".into(), feature, value: shown.state[at] }
+            }
+        }
     }
 }
 
@@ -210,7 +235,7 @@ fn open(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
         .commit_from_memory(bytes)
 }
 
-fn check(runtime: &Runtime, session: &Session, bytes: &[u8], features: &[&str]) -> Result<(), String> {
+fn check(runtime: &Runtime, session: &Session, bytes: &[u8], columns: &Columns) -> Result<(), String> {
     let (opset, named) = if runtime.is_tract() {
         let said = said(bytes, FEATURES_KEY).unwrap_or_default();
         (said.opset, said.value)
@@ -223,31 +248,34 @@ fn check(runtime: &Runtime, session: &Session, bytes: &[u8], features: &[&str]) 
     if !(OPSET_MIN..=OPSET_MAX).contains(&opset) {
         return Err(format!("its operator set is {opset}, and {OPSET_MIN} to {OPSET_MAX} are known"));
     }
-    one(session.inputs(), "input", INPUT, &[&[-1, features.len() as i64]])?;
-    one(session.outputs(), "output", OUTPUT, &[&[-1, 1], &[-1]])?;
-    if named != features.join(",") {
-        return Err(format!(
-            "it was made for the features '{named}', and these are '{}'",
-            features.join(",")
-        ));
+    let (of_state, of_option) = (columns.of_state.len() as i64, columns.of_option.len() as i64);
+    are(session.inputs(), "input", &[(STATE, &[&[1, of_state]]), (OPTIONS, &[&[-1, of_option]])])?;
+    are(session.outputs(), "output", &[(OUTPUT, &[&[-1, 1], &[-1]])])?;
+    let features = columns.names().join(",");
+    if named != features {
+        return Err(format!("it was made for the features '{named}', and these are '{features}'"));
     }
     Ok(())
 }
 
-/// That there is exactly one, of this name, of 32-bit floats, in one of these shapes (-1: open).
-fn one(found: &[Outlet], what: &str, name: &str, shapes: &[&[i64]]) -> Result<(), String> {
-    let [outlet] = found else { return Err(format!("it has {} {what}s instead of one", found.len())) };
-    if outlet.name() != name {
-        return Err(format!("its {what} is called '{}' and not '{name}'", outlet.name()));
+/// That there are these and no others, in this order: of this name, of 32-bit floats, in one of these shapes (-1: open).
+fn are(found: &[Outlet], what: &str, wanted: &[(&str, &[&[i64]])]) -> Result<(), String> {
+    if found.len() != wanted.len() {
+        return Err(format!("its {what}s are {} and not {}", found.len(), wanted.len()));
     }
-    let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
-    let shape = outlet.dtype().tensor_shape();
-    if !floats || !shape.is_some_and(|shape| shapes.contains(&&shape[..])) {
-        return Err(format!(
-            "its {what} is {} and not 32-bit floats of shape {:?}",
-            outlet.dtype(),
-            shapes[0]
-        ));
+    for (outlet, (name, shapes)) in found.iter().zip(wanted) {
+        if outlet.name() != *name {
+            return Err(format!("its {what} is called '{}' and not '{name}'", outlet.name()));
+        }
+        let floats = outlet.dtype().tensor_type() == Some(TensorElementType::Float32);
+        let shape = outlet.dtype().tensor_shape();
+        if !floats || !shape.is_some_and(|shape| shapes.contains(&&shape[..])) {
+            return Err(format!(
+                "its {what} '{name}' is {} and not 32-bit floats of shape {:?}",
+                outlet.dtype(),
+                shapes[0]
+            ));
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actors::store::{Model, Models, Standing};
-use models::features::OURS;
+use models::features::{Columns, OURS};
 use serde_json::json;
 use training::{Layer, Mlp, model_bytes};
 use windfall_tests::functions::{python, with};
@@ -34,10 +34,10 @@ fn has_onnx_runtime() -> bool {
 /// Scores one feature with this weight, and nothing else.
 fn by(feature: &str, weight: f32) -> Vec<u8> {
     let mut weights = vec![0.0; OURS.len()];
-    let place = OURS.names().iter().position(|name| *name == feature).expect("a feature");
+    let place = OURS.columns().names().iter().position(|name| *name == feature).expect("a feature");
     weights[place] = weight;
     let layer = Layer { inputs: OURS.len(), outputs: 1, weights, biases: vec![0.0] };
-    model_bytes(&Mlp::of(vec![layer]).expect("one layer"), &OURS.names(), &OURS.scales())
+    model_bytes(&Mlp::of(vec![layer]).expect("one layer"), &OURS.columns())
 }
 
 async fn house(folder: &Path, trial: u32) -> Cluster {
@@ -116,8 +116,9 @@ async fn a_model_is_tried_beside_the_one_in_force_and_taken_up_only_if_it_is_not
     assert_eq!(models.in_force().expect("the first one").number, 1);
 
     // Made for something else: the Controllers find out, and go on.
-    let foreign =
-        model_bytes(&Mlp::seeded(&[3, 4, 1], 1), &["a", "b", "c"], &models::features::Scales::default());
+    let of_option = OURS.columns().of_option;
+    let others = Columns { of_state: of_option[..1].to_vec(), of_option: of_option[1..3].to_vec() };
+    let foreign = model_bytes(&Mlp::seeded(&[3, 4, 1], 1), &others);
     let number = models.put(foreign.into(), "the test", Standing::OnTrial).await.expect("handed in");
     eventually("it is refused with the reason", async || {
         matches!(standing(&models, number), Some(Standing::Refused { why, .. }) if why.contains("not a model for this build"))

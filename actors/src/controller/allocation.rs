@@ -47,7 +47,7 @@ fn learned(
     constants: &allocation::Settings,
 ) -> Result<Made, models::ModelError> {
     let set = &features::OURS;
-    let scorer = Scorer::load(runtime, model, &set.names())?;
+    let scorer = Scorer::load(runtime, model, set.columns())?;
     let counts = Arc::new(Counts::default());
     let chooser = ModelChooser::new(scorer, set, Arc::clone(&counts));
     tracing::info!(model = %model.display(), runtime = runtime.version(), "a model decides how much invocations get");

@@ -175,13 +175,13 @@ impl ModelInForce {
         let (file, me) = (self.file.clone(), me.clone());
         self.loading = true;
         tokio::task::spawn_blocking(move || {
-            let names = features::OURS.names();
+            let columns = features::OURS.columns();
             let scorer = match (&kept, number) {
                 (Some(model), _) => {
                     let name = PathBuf::from(format!("model {} of the store", model.number));
-                    Scorer::of_bytes(&runtime, &name, &model.bytes.0, &names)
+                    Scorer::of_bytes(&runtime, &name, &model.bytes.0, columns)
                 }
-                _ => Scorer::load(&runtime, &file, &names),
+                _ => Scorer::load(&runtime, &file, columns),
             };
             let made = scorer.map_err(|error| error.to_string()).map(|scorer| {
                 let counts = Arc::new(Counts::default());

@@ -78,7 +78,7 @@ pub fn run(train: &Train, threads: usize, flags: &Flags) -> Outcome {
     bar.finish_and_clear();
     let is_better = school.best_examined > before;
     let pupil = if is_better || !train.anyway { &school.best } else { &school.pupil };
-    let bytes = model_bytes(&pupil.actor, &set.names(), &set.scales());
+    let bytes = model_bytes(&pupil.actor, &set.columns());
     let file = train.out.clone().unwrap_or_else(|| train.folder.join("from-cluster.onnx"));
     write(&file, &bytes)?;
     println!(
@@ -138,7 +138,7 @@ fn read(file: &Path) -> Outcome<Vec<u8>> {
 fn network(known: &Known, set: &'static FeatureSet) -> Outcome<Mlp> {
     let wrong = |why: String| Failure::usage(format!("{} cannot be trained further: {why}", known.from));
     let (network, names) = read_model(&known.model).map_err(|error| wrong(error.to_string()))?;
-    if names != set.names() {
+    if names != set.columns().names() {
         return Err(wrong(format!("its features are '{}'", names.join(","))));
     }
     Ok(network)

@@ -1,20 +1,20 @@
 //! How long one decision takes: 64 options through ONNX Runtime, the scores alone and with everything around them, by the model of the
-//! repository or by those that are named; and beside them, in turn with them, what the machine and ONNX Runtime cost by themselves.
+//! repository or by those that are named; and beside them, in turn with them, a loop of a fixed length and the score of one option, which is
+//! what the machine and ONNX Runtime cost by themselves.
 //!
 //!     cargo run --release -p training --example score -- [MODEL...]
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use models::features::Scales;
+use models::features::Shown;
 use models::{Counts, ModelChooser, Places, Runtime, Scorer, features};
 use policies::allocation::learned::{Chooser, Observation};
 use policies::allocation::options::Grid;
 use policies::allocation::{Fleet, Home};
 use policies::profile::Profile;
-use training::{Mlp, model_bytes};
 use vocabulary::{Mebibytes, MilliCores, Resources, Span, Usage};
 
 /// So many of each in a row, and so often: so that an hour's noise is everybody's.
@@ -25,34 +25,33 @@ const MODEL: &str = "models/allocator.onnx";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set = &features::OURS;
-    let names = set.names();
     let begun = Instant::now();
     let runtime = Runtime::load(&Places::of_environment())?;
     println!("{runtime:?}, loaded in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
 
     let (observation, options) = question();
-    let mut states = Vec::new();
-    set.write(&observation, &options, &mut states);
+    let (mut all, mut first) = (Shown::default(), Shown::default());
+    set.show(&observation, &options, &mut all);
+    set.show(&observation, &options[..1], &mut first);
 
     let mut timed: Vec<Timed<'_>> =
         vec![Timed::new("a loop of a fixed length", || !black_box(arithmetic()).is_nan())];
-    let bare = model_bytes(&Mlp::seeded(&[names.len(), 1], 1), &names, &Scales::default());
-    let mut bare = Scorer::of_bytes(&runtime, Path::new("bare"), &bare, &names)?;
-    let (seen, mut scores) = (states.clone(), Vec::new());
-    timed.push(Timed::new("a graph of one node", move || bare.score(&seen, &mut scores).is_ok()));
-
     let mut models: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if models.is_empty() {
         models.push(MODEL.into());
     }
     for model in &models {
         let begun = Instant::now();
-        let mut scorer = Scorer::load(&runtime, model, &names)?;
+        let load = || Scorer::load(&runtime, model, set.columns());
+        drop(load()?);
         println!("{}, loaded in {:.1} ms", model.display(), begun.elapsed().as_secs_f64() * 1e3);
-        let (seen, mut scores) = (states.clone(), Vec::new());
-        let scored = format!("scores of {} options, {}", options.len(), model.display());
-        timed.push(Timed::new(&scored, move || scorer.score(&seen, &mut scores).is_ok()));
-        let scorer = Scorer::load(&runtime, model, &names)?;
+        for shown in [&first, &all] {
+            let (mut scorer, mut scores) = (load()?, Vec::new());
+            let count = shown.options.len() / set.columns().of_option.len();
+            let scored = format!("scores of {count} options, {}", model.display());
+            timed.push(Timed::new(&scored, move || scorer.score(shown, &mut scores).is_ok()));
+        }
+        let scorer = load()?;
         let mut chooser = ModelChooser::new(scorer, set, Arc::new(Counts::default()));
         let asked = options.clone();
         let decided = format!("a decision over {} options, {}", options.len(), model.display());

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while !school.is_over() {
         if let Some(point) = school.go_on(1) {
             println!("lesson {}: {:+.4}", point.iteration, point.examined);
-            std::fs::write(out, model_bytes(&school.best.actor, &set.names(), &set.scales()))?;
+            std::fs::write(out, model_bytes(&school.best.actor, &set.columns()))?;
             std::fs::write(kept, serde_json::to_vec(&school)?)?;
         }
     }

@@ -19,7 +19,7 @@ use vocabulary::{FunctionId, Grant, Moment, Resources, Span};
 
 use crate::Mlp;
 use crate::chance::Chance;
-use models::features::FeatureSet;
+use models::features::{Columns, FeatureSet, Shown};
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -152,15 +152,16 @@ pub struct Pupil {
 struct Sampler {
     pupil: Arc<Pupil>,
     set: &'static FeatureSet,
+    columns: Columns,
+    shown: Shown,
     chance: Option<Chance>,
     watched: Watched,
 }
 
 impl Chooser for Sampler {
     fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize> {
-        let mut vectors = Vec::new();
-        self.set.write(observation, options, &mut vectors);
-        self.set.scale(&mut vectors);
+        self.set.show(observation, options, &mut self.shown);
+        let vectors = self.columns.scaled(&self.shown);
         let scores = self.pupil.actor.forward(&vectors);
         let Some(chance) = &mut self.chance else { return models::highest(&scores) };
         let shares = shares(&scores);
@@ -284,7 +285,8 @@ impl Watched {
         chance: Option<Chance>,
     ) -> (Self, Box<dyn Allocator>) {
         let watched = Self::default();
-        let chooser = Sampler { pupil, set, chance, watched: watched.clone() };
+        let (columns, shown) = (set.columns(), Shown::default());
+        let chooser = Sampler { pupil, set, columns, shown, chance, watched: watched.clone() };
         // As the houses of lessons and examinations lend.
         let inner = allocators(Box::new(chooser), Lending::Elastic);
         (watched.clone(), Box::new(Recorder { inner, watched }))

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use models::features::FeatureSet;
+use models::features::{Columns, FeatureSet, Shown};
 use policies::allocation::learned::{Chooser, Observation};
 use policies::residency::Lending;
 use simulator::comparisons::lending::Contender;
@@ -20,21 +20,21 @@ use crate::{Mlp, NotOurs, read_model};
 pub struct ByNetwork {
     network: Arc<Mlp>,
     set: &'static FeatureSet,
-    vectors: Vec<f32>,
+    columns: Columns,
+    shown: Shown,
 }
 
 impl ByNetwork {
     /// Of a network for these features.
     pub fn new(network: Arc<Mlp>, set: &'static FeatureSet) -> Self {
-        Self { network, set, vectors: Vec::new() }
+        Self { network, set, columns: set.columns(), shown: Shown::default() }
     }
 }
 
 impl Chooser for ByNetwork {
     fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize> {
-        self.set.write(observation, options, &mut self.vectors);
-        self.set.scale(&mut self.vectors);
-        models::highest(&self.network.forward(&self.vectors))
+        self.set.show(observation, options, &mut self.shown);
+        models::highest(&self.network.forward(&self.columns.scaled(&self.shown)))
     }
 }
 
@@ -42,7 +42,7 @@ impl Chooser for ByNetwork {
 pub fn contender(kind: Kind, model: &[u8], lending: Lending) -> Result<Contender, NotOurs> {
     let (network, names) = read_model(model)?;
     let set = kind.features();
-    if names != set.names() {
+    if names != set.columns().names() {
         return Err(NotOurs(format!("its features are '{}'", names.join(","))));
     }
     let network = Arc::new(network);
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_model_is_taken_for_the_kind_that_it_was_trained_for_only() {
         let set = Kind::Freyr.features();
-        let model = model_bytes(&Mlp::seeded(&[set.len(), 4, 1], 1), &set.names(), &set.scales());
+        let model = model_bytes(&Mlp::seeded(&[set.len(), 4, 1], 1), &set.columns());
         let made = contender(Kind::Freyr, &model, Lending::Off).unwrap();
         assert_eq!(((made.allocator)().name(), made.name.as_str()), ("freyr", "freyr"));
         assert!(contender(Kind::Learned, &model, Lending::Off).is_err());

@@ -2,7 +2,7 @@
 //!
 //! **Knows:** a perceptron, the names of its features and their scales; which nodes are made of them ([`graph`]), which bytes of
 //! those ([`proto`]).
-//! **Promises:** one input, one output, names and metadata as [`models::Scorer`] asks for them; scales are part of the graph, so that a
+//! **Promises:** inputs, output, names and metadata as [`models::Scorer`] asks for them; scales are part of the graph, so that a
 //! model is shown values as they are; what was written can be read back to the bit ([`read_model`]).
 //! **Gives up:** reading files of others.
 
@@ -10,7 +10,7 @@ mod graph;
 mod proto;
 
 use models::FEATURES_KEY;
-use models::features::Scales;
+use models::features::Columns;
 use prost::Message;
 
 use crate::{Layer, Mlp};
@@ -22,16 +22,19 @@ pub const OPSET: i64 = 17;
 /// The version of the file format that belongs to operator set 17.
 const IR_VERSION: i64 = 8;
 
-/// The file for a network that scores options with these features, in this order. The network's first layer has as
-/// many inputs as there are features. With scales (one for each feature) the network is shown scaled values.
-pub fn model_bytes(network: &Mlp, features: &[&str], scales: &Scales) -> Vec<u8> {
+/// The file for a network that scores options by these features. Its first layer has an input for each of them, the state's before an
+/// option's, and was trained on scaled values.
+pub fn model_bytes(network: &Mlp, columns: &Columns) -> Vec<u8> {
     let model = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "windfall".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
-        graph: Some(graph::of(network, scales)),
+        graph: Some(graph::of(network, columns)),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
-        metadata_props: vec![StringStringEntryProto { key: FEATURES_KEY.into(), value: features.join(",") }],
+        metadata_props: vec![StringStringEntryProto {
+            key: FEATURES_KEY.into(),
+            value: columns.names().join(","),
+        }],
     };
     model.encode_to_vec()
 }
