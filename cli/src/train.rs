@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use training::school::{Kind, Plan, Point, School, examine_named};
+use training::school::{FINAL_HOUSES, Kind, Plan, Point, School, examine_named, examine_named_finally};
 use training::{curve_svg, model_bytes};
 
 use crate::configuration::Flags;
@@ -23,7 +23,7 @@ pub struct Train {
     /// The first seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// So many trainings, each with the next seed; the best in the examination becomes the model
+    /// So many trainings, each with the next seed; the best in a final examination, in ten times as many houses, becomes the model
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
     /// Lessons of each. Without it: 200, and 20 from a cluster
@@ -97,19 +97,34 @@ pub fn run(train: Train, flags: &Flags) -> Outcome {
     }
     let file = train.folder.join(format!("{}-curves.svg", kind.name()));
     write(&file, curve_svg(&schools).as_bytes())?;
-    let best = schools.iter().max_by(|a, b| a.best_examined.total_cmp(&b.best_examined));
-    let best = best.ok_or_else(|| Failure::usage("--seeds is 0: nothing was trained"))?;
+    let best = best_of(&schools, &plan, threads)
+        .ok_or_else(|| Failure::usage("--seeds is 0: nothing was trained"))?;
     let set = kind.features();
     let out = train.out.clone().unwrap_or_else(|| PathBuf::from("models/allocator.onnx"));
     write(&out, &model_bytes(&best.best.actor, &set.columns()))?;
     println!(
-        "The best is of seed {}, {:+.4} a run in the examination; written to {}, the curves to {}.",
+        "The network of seed {} is written to {}, the curves to {}.",
         best.plan.seed,
-        best.best_examined,
         out.display(),
         file.display()
     );
     Ok(())
+}
+
+/// The best in the final examination, if there is more than one.
+fn best_of<'a>(schools: &'a [School], plan: &Plan, threads: usize) -> Option<&'a School> {
+    if let [only] = schools {
+        return Some(only);
+    }
+    let heuristic = examine_named_finally(plan, threads, "profile").expect("it exists");
+    println!("{:<14} {heuristic:+.5} a run in the final examination of {FINAL_HOUSES} houses", "profile");
+    let finally = |school: &'a School| {
+        let brings = school.finally(threads);
+        println!("seed {:<9} {brings:+.5}", school.plan.seed);
+        (brings, school)
+    };
+    let examined = schools.iter().map(finally);
+    examined.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, school)| school)
 }
 
 fn one(train: &Train, plan: Plan, threads: usize) -> Outcome<School> {

@@ -3,7 +3,7 @@
 //! **Knows:** what is wanted, the constants, a seed.
 //! **Promises:** the same [`Plan`] gives the same pupil, whatever the number of threads and however often it was broken off and
 //! resumed; at set intervals the pupil is examined, always in the same houses, which are none of those it learns in.
-//! **Gives up:** choosing among seeds; who trains several takes the one that is best in the examination.
+//! **Gives up:** choosing among seeds; who trains several takes the one that is best in the [final](School::finally) examination.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -143,6 +143,8 @@ pub enum Course {
     /// In those of a cluster's record, every second lesson's house a drawn one, so that what was learned before is not forgotten.
     /// Examined is in later parts of the record only.
     Recorded(Arc<Recorded>),
+    /// In more drawn houses, which no examination before had: only to be examined in.
+    Final,
 }
 
 impl Course {
@@ -158,6 +160,7 @@ impl Course {
         match self {
             Self::Recorded(recorded) => recorded.house(seed, true, allocator),
             Self::Drawn => course::house(seed, allocator),
+            Self::Final => course::house(seed + FINAL, allocator),
         }
     }
 }
@@ -167,6 +170,11 @@ const HEURISTIC: &str = "profile";
 
 /// Far from the seeds of lessons.
 const EXAMINATION: u64 = 1 << 60;
+/// Far from those of examinations.
+const FINAL: u64 = 1 << 59;
+/// Houses of the final examination. Who was best in one of twenty examinations in 24 houses was lucky, too: what three pupils were ahead of `profile`
+/// there was gone in these.
+pub const FINAL_HOUSES: u32 = 240;
 
 impl School {
     /// Before the first lesson.
@@ -247,10 +255,20 @@ impl School {
         Some(point)
     }
 
+    /// What the best one brings in houses that no examination before had.
+    pub fn finally(&self, threads: usize) -> f64 {
+        let plan = Plan { examination: FINAL_HOUSES, ..self.plan.clone() };
+        Self::examined_by(&plan, &self.best, &Course::Final, threads)
+    }
+
     fn examined(&self, pupil: &Pupil, course: &Course, threads: usize) -> f64 {
+        Self::examined_by(&self.plan, pupil, course, threads)
+    }
+
+    fn examined_by(plan: &Plan, pupil: &Pupil, course: &Course, threads: usize) -> f64 {
         let pupil = Arc::new(pupil.clone());
-        let kind = self.plan.kind;
-        examine_in(course, &self.plan, threads, || {
+        let kind = plan.kind;
+        examine_in(course, plan, threads, || {
             Watched::pupil(pupil.clone(), kind.features(), kind.allocators(), None)
         })
     }
@@ -280,6 +298,11 @@ fn examine_in(
 /// The same for one of `policies::allocation::NAMES`.
 pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
     examine_named_in(&Course::Drawn, plan, threads, name)
+}
+
+/// The same in the final examination.
+pub fn examine_named_finally(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
+    examine_named_in(&Course::Final, &Plan { examination: FINAL_HOUSES, ..plan.clone() }, threads, name)
 }
 
 /// The same where lessons are taken elsewhere.
