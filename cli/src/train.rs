@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use training::school::{FINAL_HOUSES, Kind, Plan, Point, School, examine_named, examine_named_finally};
+use training::school::{Kind, Plan, Point, School, examine_named, examine_named_finally};
 use training::{curve_svg, model_bytes};
 
 use crate::configuration::Flags;
@@ -117,7 +117,7 @@ fn best_of<'a>(schools: &'a [School], plan: &Plan, threads: usize) -> Option<&'a
         return Some(only);
     }
     let heuristic = examine_named_finally(plan, threads, "profile").expect("it exists");
-    println!("{:<14} {heuristic:+.5} a run in the final examination of {FINAL_HOUSES} houses", "profile");
+    println!("{:<14} {heuristic:+.5} a run in the final examination", "profile");
     let finally = |school: &'a School| {
         let brings = school.finally(threads);
         println!("seed {:<9} {brings:+.5}", school.plan.seed);
@@ -221,6 +221,7 @@ mod tests {
             houses: 1,
             examined_every: 1,
             examination: 1,
+            final_examination: 2,
             ..Plan::default()
         }
     }
@@ -239,5 +240,23 @@ mod tests {
         let other = Plan { houses: 2, ..plan(&rest) };
         assert_eq!(one(&rest, other, 1).unwrap_err().exit, Exit::Usage);
         assert!(!folder.path().join("freyr-1.json.unfinished").exists());
+    }
+    #[test]
+    fn the_best_in_the_final_examination_is_chosen_and_not_who_was_lucky_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = Plan { kind: Kind::Learned, ..plan(&asked(folder.path(), 1, false)) };
+        let mut schools: Vec<School> =
+            (1..=3).map(|seed| School::new(Plan { seed, ..plan.clone() })).collect();
+        let brings: Vec<f64> = schools.iter().map(|school| school.finally(1)).collect();
+        let most = brings.iter().copied().fold(f64::MIN, f64::max);
+        for (school, brings) in schools.iter_mut().zip(&brings) {
+            school.best_examined = if *brings < most { 1.0 } else { -1.0 };
+        }
+        assert!(schools.iter().any(|school| school.best_examined > 0.0), "they differ: {brings:?}");
+        let best = best_of(&schools, &plan, 1).unwrap();
+        assert_eq!((best.finally(1), best.best_examined), (most, -1.0));
+        assert!(best_of(&[], &plan, 1).is_none());
+        let heuristic = |examined: fn(&Plan, usize, &str) -> Option<f64>| examined(&plan, 1, "fixed");
+        assert_ne!(heuristic(examine_named), heuristic(examine_named_finally), "its houses are its own");
     }
 }

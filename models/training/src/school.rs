@@ -82,6 +82,9 @@ pub struct Plan {
     pub examined_every: u32,
     /// Houses of the examination.
     pub examination: u32,
+    /// Houses of the final examination. Who was best in one of twenty examinations in 24 houses was lucky, too: what three pupils were ahead of
+    /// `profile` there was gone in 240.
+    pub final_examination: u32,
     /// What is wanted.
     pub goals: Goals,
     /// How it is learned.
@@ -97,9 +100,16 @@ impl Default for Plan {
             houses: 32,
             examined_every: 10,
             examination: 24,
+            final_examination: 240,
             goals: Goals::default(),
             method: Method::default(),
         }
+    }
+}
+
+impl Plan {
+    fn to_be_final(&self) -> Self {
+        Self { examination: self.final_examination, ..self.clone() }
     }
 }
 
@@ -172,9 +182,6 @@ const HEURISTIC: &str = "profile";
 const EXAMINATION: u64 = 1 << 60;
 /// Far from those of examinations.
 const FINAL: u64 = 1 << 59;
-/// Houses of the final examination. Who was best in one of twenty examinations in 24 houses was lucky, too: what three pupils were ahead of `profile`
-/// there was gone in these.
-pub const FINAL_HOUSES: u32 = 240;
 
 impl School {
     /// Before the first lesson.
@@ -257,7 +264,7 @@ impl School {
 
     /// What the best one brings in houses that no examination before had.
     pub fn finally(&self, threads: usize) -> f64 {
-        let plan = Plan { examination: FINAL_HOUSES, ..self.plan.clone() };
+        let plan = self.plan.to_be_final();
         Self::examined_by(&plan, &self.best, &Course::Final, threads)
     }
 
@@ -302,7 +309,7 @@ pub fn examine_named(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
 
 /// The same in the final examination.
 pub fn examine_named_finally(plan: &Plan, threads: usize, name: &str) -> Option<f64> {
-    examine_named_in(&Course::Final, &Plan { examination: FINAL_HOUSES, ..plan.clone() }, threads, name)
+    examine_named_in(&Course::Final, &plan.to_be_final(), threads, name)
 }
 
 /// The same where lessons are taken elsewhere.
