@@ -95,7 +95,6 @@ fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
         output: vec![output.into()],
         name: format!("{operator}_{output}"),
         op_type: operator.into(),
-        attribute: Vec::new(),
     }
 }
 

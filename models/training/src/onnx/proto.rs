@@ -58,19 +58,6 @@ pub struct NodeProto {
     pub name: String,
     #[prost(string, tag = "4")]
     pub op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    pub attribute: Vec<AttributeProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct AttributeProto {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    // One that was set to nought is written all the same; left out it would be missing.
-    #[prost(float, optional, tag = "2")]
-    pub f: Option<f32>,
-    #[prost(int32, tag = "20")]
-    pub r#type: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
