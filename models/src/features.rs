@@ -46,7 +46,7 @@ enum Source {
     Option(fn(&Observation, &[Resources], Scale, &mut [f32], usize)),
 }
 
-/// One element of the vector.
+/// One element of what a model is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Feature {
     /// Its name, with its unit at the end.
