@@ -169,8 +169,9 @@ pub static OURS: FeatureSet = FeatureSet(&[
     state("reserved_memory_mebibytes", "Memory that the user asked for", MEMORY, |o| {
         o.reservation.memory.0 as f32
     }),
-    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0
-        as f32),
+    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| {
+        option.cpu.0 as f32
+    }),
     option!("option_memory_mebibytes", "Its memory", MEMORY, |_, option| option.memory.0 as f32),
     option!("option_cpu_of_reserved", "Its CPU over what the user asked for", RATIO, |o, option| {
         ratio(option.cpu.0, o.reservation.cpu.0)
@@ -217,8 +218,9 @@ pub static FREYR: FeatureSet = FeatureSet(&[
     }),
     state("duration_ms", "The function's mean duration", TIME, |o| ms(o.duration)),
     state("baseline_ms", "Its duration with its whole reservation", TIME, |o| ms(o.baseline)),
-    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| option.cpu.0
-        as f32),
+    option!("option_cpu_millicores", "CPU of the option that is scored", CPU, |_, option| {
+        option.cpu.0 as f32
+    }),
     option!("option_memory_mebibytes", "Memory of the option that is scored", MEMORY, |_, option| {
         option.memory.0 as f32
     }),
