@@ -162,8 +162,10 @@ impl Scorer {
                 features,
             });
         }
-        if !(all_are_finite(&shown.state) && all_are_finite(&shown.options)) {
-            return Err(self.bad(shown));
+        if !(all_are_finite(&shown.state) && all_are_finite(&shown.options))
+            && let Some(bad) = self.bad(shown)
+        {
+            return Err(bad);
         }
         let state = TensorRef::from_array_view(([1, of_state.len()], &shown.state[..]))?;
         let each = TensorRef::from_array_view(([options, of_option.len()], &shown.options[..]))?;
@@ -179,23 +181,16 @@ impl Scorer {
         Ok(())
     }
 
-    /// What in it is no finite number.
+    /// The first in it that is no finite number.
     #[cold]
-    fn bad(&self, shown: &Shown) -> ScoreError {
-        let at = |values: &[f32]| values.iter().position(|value| !value.is_finite());
+    fn bad(&self, shown: &Shown) -> Option<ScoreError> {
         let Columns { of_state, of_option } = &self.columns;
-        match (at(&shown.state), at(&shown.options)) {
-            (None, Some(at)) => ScoreError::BadFeature {
-                of: format!("of option {}", at / of_option.len()),
-                feature: of_option[at % of_option.len()].name,
-                value: shown.options[at],
-            },
-            (at, _) => {
-                let at = at.unwrap_or(0);
-                let feature = of_state.get(at).map_or("", |column| column.name);
-                ScoreError::BadFeature { of: "of the state".into(), feature, value: shown.state[at] }
-            }
-        }
+        let state = shown.state.iter().zip(of_state).map(|pair| (None, pair));
+        let options = shown.options.iter().zip(of_option.iter().cycle()).enumerate();
+        let options = options.map(|(at, pair)| (Some(at / of_option.len()), pair));
+        let (option, (&value, column)) = state.chain(options).find(|(_, (value, _))| !value.is_finite())?;
+        let of = option.map_or_else(|| "of the state".to_owned(), |option| format!("of option {option}"));
+        Some(ScoreError::BadFeature { of, feature: column.name, value })
     }
 }
 

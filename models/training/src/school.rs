@@ -49,14 +49,6 @@ impl Kind {
         }
     }
 
-    /// How wide the hidden layers of its models are: one for ours, whose second one cost a seventh of a decision; Freyr's two.
-    fn hidden(self) -> &'static [usize] {
-        match self {
-            Self::Learned => &[32, 16],
-            Self::Freyr => &[32, 16],
-        }
-    }
-
     /// Makes one with a chooser.
     pub fn allocators(self) -> Allocators {
         match self {
@@ -187,9 +179,8 @@ impl School {
     /// Before the first lesson.
     pub fn new(plan: Plan) -> Self {
         let width = plan.kind.features().len();
-        let actor = [&[width], plan.kind.hidden(), &[1]].concat();
         let pupil = Pupil {
-            actor: Mlp::seeded(&actor, plan.seed).with_small_output(),
+            actor: Mlp::seeded(&[width, 32, 16, 1], plan.seed).with_small_output(),
             critic: Mlp::seeded(&[width, 32, 16, 1], plan.seed ^ (1 << 40)).with_small_output(),
             unit: 0.0,
         };
