@@ -17,8 +17,6 @@ use vocabulary::Resources;
 use crate::features::{FeatureSet, Shown};
 use crate::scorer::{ScoreError, Scorer};
 
-/// An answer that takes longer is not taken: twenty times what 64 options should take at most.
-pub const SLOW: Duration = Duration::from_millis(1);
 /// After so many slow answers in a row...
 const SLOW_IN_A_ROW: u64 = 8;
 /// ...only one decision in so many asks the model, to see whether it has become faster.
@@ -50,22 +48,9 @@ pub struct ModelChooser {
 }
 
 impl ModelChooser {
-    /// Of a model that was loaded for this set.
-    pub fn new(scorer: Scorer, set: &'static FeatureSet, counts: Arc<Counts>) -> Self {
-        Self {
-            scorer,
-            set,
-            counts,
-            slow: SLOW,
-            slow_in_a_row: 0,
-            shown: Shown::default(),
-            scores: Vec::new(),
-        }
-    }
-
-    /// With another limit of time.
-    pub fn with_limit(self, slow: Duration) -> Self {
-        Self { slow, ..self }
+    /// Of a model that was loaded for this set, whose answers are not taken if they take longer than `slow`.
+    pub fn new(scorer: Scorer, set: &'static FeatureSet, counts: Arc<Counts>, slow: Duration) -> Self {
+        Self { scorer, set, counts, slow, slow_in_a_row: 0, shown: Shown::default(), scores: Vec::new() }
     }
 
     fn count(count: &AtomicU64, what: &str) {

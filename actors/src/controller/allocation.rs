@@ -7,8 +7,8 @@
 //! **Gives up:** a model in the binary: it is a file, so that another can be put in its place; and one that comes while it runs, which
 //! [`model`](super::model) sees to.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use models::{Counts, ModelChooser, Places, Runtime, Scorer, features};
 use policies::allocation::learned::Learned;
@@ -28,8 +28,9 @@ pub fn allocator(settings: &settings::Controller, constants: &allocation::Settin
         return Ok((made, None));
     }
     match Runtime::load(&Places::of_environment()) {
-        Ok(runtime) => learned(&runtime, &settings.model, constants)
-            .map_err(|error| format!("controller.model: {error}")),
+        Ok(runtime) => {
+            learned(&runtime, settings, constants).map_err(|error| format!("controller.model: {error}"))
+        }
         Err(error) => {
             tracing::error!("controller.allocation = {LEARNED}, but {error}. 'profile' decides instead");
             let made = allocation::by_name("profile", constants);
@@ -43,13 +44,14 @@ pub const LEARNED: &str = "learned";
 
 fn learned(
     runtime: &Runtime,
-    model: &Path,
+    settings: &settings::Controller,
     constants: &allocation::Settings,
 ) -> Result<Made, models::ModelError> {
-    let set = &features::OURS;
+    let (set, model) = (&features::OURS, &settings.model);
     let scorer = Scorer::load(runtime, model, set.columns())?;
     let counts = Arc::new(Counts::default());
-    let chooser = ModelChooser::new(scorer, set, Arc::clone(&counts));
+    let within = Duration::from_micros(settings.model_answers_within_us);
+    let chooser = ModelChooser::new(scorer, set, Arc::clone(&counts), within);
     tracing::info!(model = %model.display(), runtime = runtime.version(), "a model decides how much invocations get");
     let made = Learned::new(constants.clone(), Box::new(chooser));
     Ok((Box::new(made), Some((counts, runtime.clone()))))

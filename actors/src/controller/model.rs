@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use models::{Counts, ModelChooser, Runtime, Scorer, features};
 use policies::allocation::learned::Learned;
@@ -39,6 +40,7 @@ pub(super) struct ModelInForce {
     store: Models,
     runtime: Runtime,
     file: PathBuf,
+    answers_within: Duration,
     trial_runs: u32,
     metrics: Arc<ControllerMetrics>,
     /// The number in the store; `None`: the file's.
@@ -66,6 +68,7 @@ impl ModelInForce {
             store,
             runtime,
             file: settings.model.clone(),
+            answers_within: Duration::from_micros(settings.model_answers_within_us),
             trial_runs: settings.model_trial_runs,
             metrics,
             number: None,
@@ -118,7 +121,11 @@ impl ModelInForce {
                 let standing = if verdict.is_not_worse {
                     Standing::Taken(Some(compared))
                 } else if !verdict.answers {
-                    let why = format!("it had no answer to {} decisions", verdict.unanswered);
+                    let why = format!(
+                        "it had no answer to {} of {} decisions, and the model in force to {}; the Controller's log says \
+                         why, and controller.model_answers_within_us what is too late",
+                        verdict.unanswered, verdict.asked, verdict.unanswered_in_force
+                    );
                     Standing::Refused { why, compared: Some(compared) }
                 } else {
                     let why = format!(
@@ -172,7 +179,7 @@ impl ModelInForce {
     ) {
         let runtime = self.runtime.clone();
         let kept = number.and_then(|number| store.get(number));
-        let (file, me) = (self.file.clone(), me.clone());
+        let (file, within, me) = (self.file.clone(), self.answers_within, me.clone());
         self.loading = true;
         tokio::task::spawn_blocking(move || {
             let columns = features::OURS.columns();
@@ -185,7 +192,7 @@ impl ModelInForce {
             };
             let made = scorer.map_err(|error| error.to_string()).map(|scorer| {
                 let counts = Arc::new(Counts::default());
-                (ModelChooser::new(scorer, &features::OURS, Arc::clone(&counts)), counts)
+                (ModelChooser::new(scorer, &features::OURS, Arc::clone(&counts), within), counts)
             });
             let _ = me.cast(ControllerMessage::ModelLoaded(Box::new(Loaded { number, purpose, made })));
         });

@@ -16,6 +16,8 @@ pub struct Controller {
     pub allocation: String,
     /// The model file of `learned`; `models/allocator.md` says how it was made.
     pub model: PathBuf,
+    /// An answer of the model that takes longer is not taken, and `profile` decides, in microseconds.
+    pub model_answers_within_us: u64,
     /// Runs by which a model that is handed in (`windfall model put`) is judged beside the one in force before it is taken up.
     pub model_trial_runs: u32,
     /// On which kinds of VMs what may run: `expected-loss`, `expected-loss(x)`, `no-failure`, `bounded(x)` or
@@ -57,6 +59,7 @@ impl Default for Controller {
             placement: "mws".into(),
             allocation: "profile".into(),
             model: "models/allocator.onnx".into(),
+            model_answers_within_us: 1_000,
             model_trial_runs: 500,
             reliability: "expected-loss".into(),
             rerun_at_notice: true,

@@ -67,6 +67,7 @@ fn own_rules() -> Vec<(&'static str, Rule)> {
         ("controller.placement", OneOf(policies::placement::NAMES.to_vec())),
         ("controller.allocation", OneOf(allocators())),
         ("controller.model", Path),
+        ("controller.model_answers_within_us", Whole(50, 1_000_000)),
         ("controller.model_trial_runs", some(1_000_000)),
         // Two thousand fit into one message.
         ("controller.usage_records_per_second", some(2_000)),

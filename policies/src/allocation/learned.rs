@@ -221,9 +221,8 @@ impl Allocator for Learned {
         };
         let chosen = by(&mut *self.chooser);
         if let Some(trial) = &mut self.trial {
-            let (booked, house) =
-                (chosen.unwrap_or(heuristic.booked), (request.waiting, request.fleet.capacity.cpu));
-            trial.decided(request.invocation, booked, heuristic.booked, house, by);
+            let house = (request.waiting, request.fleet.capacity.cpu);
+            trial.decided(request.invocation, chosen, heuristic.booked, house, by);
         }
         let Some(booked) = chosen else {
             self.unanswered += 1;

@@ -3,7 +3,8 @@
 //! **Knows:** for each decision what the model in force and the candidate chose from the same options, how many waited then, and
 //! how that run ended.
 //! **Promises:** nothing that a candidate says is carried out. Both choices of a decision are judged by one rule and the same run;
-//! after as many runs as were asked for there is one [`Verdict`]. What is remembered has a bound.
+//! after as many runs as were asked for there is one [`Verdict`]. A machine that is too busy for answers is not held against the
+//! candidate: the model in force is asked on the same one. What is remembered has a bound.
 //! **Gives up:** what the other booking would have done to the queue and to its own wait: a rent stands for it, as in training. A
 //! run that is never heard of again is not judged.
 
@@ -46,15 +47,19 @@ struct Pair {
 pub struct Verdict {
     /// Runs that both were judged by.
     pub runs: u32,
-    /// Decisions for which the candidate had no answer.
+    /// Decisions that both were asked for,
+    pub asked: u32,
+    /// those for which the candidate had no answer,
     pub unanswered: u32,
+    /// and those for which the model in force had none.
+    pub unanswered_in_force: u32,
     /// Decisions in which both chose the same.
     pub agreed: u32,
     /// What a run cost on average with the bookings of the model in force,
     pub in_force: u64,
     /// and what it would have cost with the candidate's.
     pub candidate: u64,
-    /// Whether it had an answer ninety-nine times of a hundred. One that a busy machine kept waiting is not held against it.
+    /// Whether it had no answer in at most one decision of a hundred (and always in one) more than the model in force.
     pub answers: bool,
     /// Whether the candidate is not worse, and answers.
     pub is_not_worse: bool,
@@ -68,6 +73,7 @@ pub struct Trial {
     open: BTreeMap<InvocationId, Pair>,
     asked: u32,
     unanswered: u32,
+    unanswered_in_force: u32,
     runs: u32,
     agreed: u32,
     in_force: u64,
@@ -84,6 +90,7 @@ impl Trial {
             open: BTreeMap::new(),
             asked: 0,
             unanswered: 0,
+            unanswered_in_force: 0,
             runs: 0,
             agreed: 0,
             in_force: 0,
@@ -101,11 +108,11 @@ impl Trial {
         self.runs
     }
 
-    /// A decision was made; `ask` has the candidate decide it, too, `None` where it has no answer and `otherwise` would be booked.
+    /// A decision was made; `ask` has the candidate decide it, too. `None`: no answer, and `otherwise` is booked.
     pub(super) fn decided(
         &mut self,
         invocation: InvocationId,
-        in_force: Resources,
+        in_force: Option<Resources>,
         otherwise: Resources,
         (waiting, fleet): (u32, MilliCores),
         ask: impl FnOnce(&mut dyn Chooser) -> Option<Resources>,
@@ -114,10 +121,10 @@ impl Trial {
             return;
         }
         self.asked = self.asked.saturating_add(1);
-        let candidate = ask(&mut *self.candidate).unwrap_or_else(|| {
-            self.unanswered += 1;
-            otherwise
-        });
+        let candidate = ask(&mut *self.candidate);
+        self.unanswered += u32::from(candidate.is_none());
+        self.unanswered_in_force += u32::from(in_force.is_none());
+        let [in_force, candidate] = [in_force, candidate].map(|chosen| chosen.unwrap_or(otherwise));
         self.open.insert(invocation, Pair { in_force, candidate, waiting, fleet });
     }
 
@@ -138,14 +145,16 @@ impl Trial {
     }
 
     fn answers(&self) -> bool {
-        self.unanswered <= 1 || u64::from(self.unanswered) * 100 <= u64::from(self.asked)
+        self.unanswered <= self.unanswered_in_force.saturating_add((self.asked / 100).max(1))
     }
 
     /// How it ended; `None` while it goes on.
     pub fn verdict(&self) -> Option<Verdict> {
         self.is_over().then(|| Verdict {
             runs: self.runs,
+            asked: self.asked,
             unanswered: self.unanswered,
+            unanswered_in_force: self.unanswered_in_force,
             agreed: self.agreed,
             in_force: self.in_force / u64::from(self.runs),
             candidate: self.of_candidate / u64::from(self.runs),

@@ -160,7 +160,11 @@ impl Chooser for ByCpu {
 }
 
 /// A house in which a run needs nearly all of its four cores now and then, and half of them else.
-fn tried(candidate: ByCpu, in_force: ByCpu, runs: u32) -> (Learned, crate::allocation::trial::Verdict) {
+fn tried(
+    candidate: impl Chooser + 'static,
+    in_force: impl Chooser + 'static,
+    runs: u32,
+) -> (Learned, crate::allocation::trial::Verdict) {
     let mut allocator = Learned::new(Settings::default(), Box::new(in_force));
     let reservation = resources(4, 512);
     let mut profile = Profile::default();
@@ -232,4 +236,31 @@ fn one_that_has_no_answer_is_worse_whatever_its_bookings_cost() {
     assert!(verdict.unanswered == 10 && !verdict.is_not_worse, "{verdict:?}");
     allocator.drop_candidate();
     assert_eq!(allocator.judged(), None);
+}
+
+/// Answers but where the number of the decision, from 1, is a multiple of this.
+struct Late {
+    each: u32,
+    decisions: u32,
+}
+
+impl Chooser for Late {
+    fn choose(&mut self, observation: &Observation, options: &[Resources]) -> Option<usize> {
+        self.decisions += 1;
+        let answers = !self.decisions.is_multiple_of(self.each);
+        ByCpu { most: true, answers }.choose(observation, options)
+    }
+}
+
+#[test]
+fn a_busy_machine_is_held_against_no_candidate() {
+    let late = |each| Late { each, decisions: 0 };
+    // Whoever is asked on this machine has no answer now and then.
+    let (_, verdict) = tried(late(5), late(4), 40);
+    assert!(verdict.unanswered >= 8 && verdict.unanswered_in_force >= 8, "{verdict:?}");
+    assert!(verdict.answers, "{verdict:?}");
+    let (_, verdict) = tried(late(30), MOST, 40);
+    assert!(verdict.unanswered == 1 && verdict.answers, "once is never held against it: {verdict:?}");
+    let (_, verdict) = tried(late(15), MOST, 40);
+    assert!(verdict.unanswered == 2 && !verdict.answers && !verdict.is_not_worse, "{verdict:?}");
 }
