@@ -57,5 +57,9 @@ fi
 say "== skipped"
 { grep '^ *skipped:' "$log" || true; } | sort | uniq -c
 grep -q '^ *skipped:' "$log" || say "nothing"
-[ "$status" -eq 0 ] && say "== all passed" || say "== FAILED"
+[ "$status" -ne 0 ] || { say "== all passed"; exit 0; }
+# Last, so that it is there however much of the end is kept: the processes' logs above are long.
+say "== why"
+{ grep -A 3 'panicked at' "$log" || true; } | tail -n 60 | cut -c 1-500
+say "== FAILED"
 exit "$status"
