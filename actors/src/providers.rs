@@ -56,7 +56,7 @@ pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn P
         "process" => Arc::new(ProcessProvider::open(process())?),
         "netns" => Arc::new(NetnsProvider::open(process(), &settings.netns, &settings.nats.url)?),
         "command" => Arc::new(CommandProvider::open(CommandSettings {
-            program: settings.command.program.split_whitespace().map(str::to_owned).collect(),
+            program: words("command.program", &settings.command.program)?,
             timeout: Duration::from_millis(settings.command.timeout_ms),
             cluster: monitor.cluster.clone(),
             environment: program.environment.clone(),
@@ -74,6 +74,15 @@ pub fn open(settings: &Settings, program: &VmProgram) -> Result<Option<Arc<dyn P
             )));
         }
     }))
+}
+
+/// What a setting lists, parted as a shell does it.
+fn words(setting: &str, text: &str) -> Result<Vec<String>, ProviderError> {
+    shlex::split(text).ok_or_else(|| {
+        ProviderError::Setup(format!(
+            "{setting} has a quote that does not end, or ends with a backslash: {text}"
+        ))
+    })
 }
 
 /// Whether VMs end when the Resource Monitor is stopped in good order.
@@ -150,5 +159,20 @@ pub trait Provider: Send + Sync + 'static {
     /// Removes what it had made for all VMs together, once they have ended.
     fn tidy_up(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_have_blanks_and_a_quote_must_end() {
+        let found =
+            words("command.program", "  env 'A=a b' \"/my tools/vms.py\" -v /other\\ tools ").unwrap();
+        assert_eq!(found, ["env", "A=a b", "/my tools/vms.py", "-v", "/other tools"]);
+        assert_eq!(words("docker.binds", "").unwrap(), Vec::<String>::new());
+        let refused = words("docker.binds", "'/usr:/usr").unwrap_err().to_string();
+        assert!(refused.contains("docker.binds") && refused.contains("'/usr:/usr"), "{refused}");
     }
 }

@@ -9,15 +9,18 @@ use windfall_tests::{Cluster, Plan, binary, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_a_program_keeps_the_fleet_and_replaces_what_dies() {
-    let folder = tempfile::tempdir().unwrap();
+    // With a blank in its name, as everything here may have.
+    let folder = tempfile::Builder::new().prefix("windfall processes").tempdir().unwrap();
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/providers/processes.py");
     // `env` carries what the program must know.
-    let command = format!(
-        "env WINDFALL_PROCESSES={} WINDFALL_BINARY={} python3 {}",
-        folder.path().display(),
-        binary().display(),
-        program.canonicalize().unwrap().display()
-    );
+    let command = [
+        "env",
+        &format!("WINDFALL_PROCESSES={}", folder.path().display()),
+        &format!("WINDFALL_BINARY={}", binary().display()),
+        "python3",
+        program.to_str().unwrap(),
+    ];
+    let command = shlex::try_join(command).unwrap();
     let setting = |key, value: String| (key, value);
     let settings = vec![
         setting("resource_monitor.provider", "command".into()),

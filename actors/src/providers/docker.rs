@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use vocabulary::{Mebibytes, Resources, VmId, VmKind};
 
 use super::departed::Departed;
-use super::{Provider, ProviderError};
+use super::{Provider, ProviderError, words};
 use crate::settings;
 
 /// What Docker 20.10 and everything since speaks.
@@ -28,6 +28,7 @@ const GRACE_S: u64 = 10;
 /// VMs of one cluster on one Docker Engine.
 pub struct DockerProvider {
     settings: settings::Docker,
+    binds: Vec<String>,
     cluster: String,
     environment: Vec<(String, String)>,
     /// What a VM keeps for its agent, beside what was asked for.
@@ -53,6 +54,7 @@ impl DockerProvider {
         Ok(Self {
             client: client
                 .map_err(|error| ProviderError::Setup(format!("the provider 'docker': {error}")))?,
+            binds: words("docker.binds", &settings.binds)?,
             settings: settings.clone(),
             cluster: cluster.to_owned(),
             environment,
@@ -97,7 +99,6 @@ impl DockerProvider {
         let environment = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
         let environment: Vec<String> =
             environment.chain(own.map(|(name, value)| format!("{name}={value}"))).collect();
-        let binds: Vec<&str> = self.settings.binds.split_whitespace().collect();
         let memory = u64::from((size.memory + self.headroom).0) << 20;
         let wish = json!({
             "Image": self.settings.image,
@@ -109,7 +110,7 @@ impl DockerProvider {
                 "Memory": memory,
                 "MemorySwap": memory,
                 "NetworkMode": self.settings.network,
-                "Binds": binds,
+                "Binds": self.binds,
                 "Init": self.settings.init,
                 "AutoRemove": true,
             },

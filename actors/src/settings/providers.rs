@@ -32,7 +32,7 @@ pub struct Docker {
     pub image: String,
     /// The network of the containers; `host`, `bridge`, or a name.
     pub network: String,
-    /// Folders of the host that every VM sees, as `/from:/to:ro`, separated by blanks.
+    /// Folders of the host that every VM sees, as `/from:/to:ro`, separated by blanks; quotes hold a path with blanks together.
     pub binds: String,
     /// Whether a first process of Docker's own looks after orphans.
     pub init: bool,
@@ -115,7 +115,7 @@ fn listed(text: &str) -> Vec<&str> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Command {
-    /// The program and its first arguments, separated by blanks.
+    /// The program and its first arguments, separated by blanks; quotes hold a path with blanks together.
     pub program: String,
     /// How long one call of it may take, in ms.
     pub timeout_ms: u64,
