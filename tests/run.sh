@@ -60,6 +60,6 @@ grep -q '^ *skipped:' "$log" || say "nothing"
 [ "$status" -ne 0 ] || { say "== all passed"; exit 0; }
 # Last, so that it is there however much of the end is kept: the processes' logs above are long.
 say "== why"
-{ grep -A 3 'panicked at' "$log" || true; } | tail -n 60 | cut -c 1-500
+{ awk '/ Summary \[|^failures:/ { ended = 1 } ended' "$log" | grep -A 3 'panicked at' || true; } | tail -n 60 | cut -c 1-500
 say "== FAILED"
 exit "$status"

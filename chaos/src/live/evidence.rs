@@ -138,22 +138,35 @@ impl Evidence<'_> {
         (sorted(after), before)
     }
 
-    /// The attempt whose answer a caller had at `at`: the last that was sent to its Frontend until then. What it says may be
-    /// the record of an older one (decision 0002), so only where the Frontend has read the record itself does the VM that it names
-    /// decide: the record is right whatever was fenced off since, so of several attempts there it counts as the last. That is so where
-    /// no answer was seen, and where the last one was void and the record was asked for after it.
+    /// The attempt whose answer a caller had at `at`: the last that was sent to its Frontend until then. Where that one was void and the
+    /// record was asked for after it, or none was seen and the record was asked for, the caller was told the record (decision
+    /// 0002). That may be any attempt's that ran on the VM that it names, and is right whatever was fenced off since, so it counts as the
+    /// newest attempt's. Where nobody asked for the record an answer was seen late: on a busy machine this observer is behind
+    /// callers.
     fn attempt(&self, id: InvocationId, vm: Option<VmId>, at: Span) -> Option<Attempt> {
         let of_this = || (id, Attempt(0))..=(id, Attempt(u32::MAX));
         let answers = self.sight.answers.range(of_this());
-        let until_then = answers.filter(|(_, sent)| **sent <= at + SEEN_LATE);
-        if let Some((&(_, attempt), &sent)) = until_then.max_by_key(|(_, sent)| **sent)
-            && !(self.is_void(id, attempt, sent) && self.record_was_asked(id, sent, at))
-        {
-            return Some(attempt);
+        let (until_then, later): (Vec<_>, Vec<_>) = answers.partition(|(_, sent)| **sent <= at + SEEN_LATE);
+        match until_then.into_iter().max_by_key(|(_, sent)| **sent) {
+            Some((&(_, attempt), &sent))
+                if !(self.is_void(id, attempt, sent) && self.record_was_asked(id, sent, at)) =>
+            {
+                return Some(attempt);
+            }
+            None if !self.record_was_asked(id, Span::ZERO, at) => {
+                let first = later.into_iter().min_by_key(|(_, sent)| **sent);
+                return first.map(|(&(_, attempt), _)| attempt);
+            }
+            _ => {}
         }
-        let mut there =
-            self.sight.runs.range(of_this()).filter(|(_, (on, sent))| Some(*on) == vm && *sent <= at);
-        there.next_back().map(|((_, attempt), _)| *attempt)
+        let ran_there = self.sent_until(id, at).any(|(_, on)| Some(on) == vm);
+        self.sent_until(id, at).last().filter(|_| ran_there).map(|(attempt, _)| attempt)
+    }
+
+    /// The attempts that had been sent by then, and where to, the newest last.
+    fn sent_until(&self, id: InvocationId, at: Span) -> impl Iterator<Item = (Attempt, VmId)> {
+        let all = self.sight.runs.range((id, Attempt(0))..=(id, Attempt(u32::MAX)));
+        all.filter(move |(_, (_, sent))| *sent <= at).map(|(&(_, attempt), &(vm, _))| (attempt, vm))
     }
 
     /// Whether a fence that was heard before this answer was sent had declared it void.
@@ -204,7 +217,10 @@ impl Evidence<'_> {
         }
         for (invocation, at, outcome) in missing {
             let Some(record) = self.record(stream, house, invocation).await else { continue };
-            let (attempt, outcome) = (record.attempt, outcome.unwrap_or(record.outcome));
+            // As in `attempt`: a record is right whoever was sent out since.
+            let attempt =
+                self.sent_until(invocation, at).last().map_or(record.attempt, |(attempt, _)| attempt);
+            let outcome = outcome.unwrap_or(record.outcome);
             log.push(Entry { at, event: Event::Ended { invocation, attempt, outcome } });
         }
         log.extend(&self.sight.fences);
@@ -395,5 +411,29 @@ mod tests {
             Some(Attempt(1)),
             "it counted, so it was delivered"
         );
+    }
+
+    #[test]
+    fn a_record_is_right_whoever_was_sent_out_since() {
+        let scenario = Scenario::from_toml(include_str!("../../scenarios/quick.toml")).unwrap();
+        let mut evidence = evidence(&scenario);
+        // A third attempt elsewhere finds the first one's record and tells it, before that is seen here.
+        let event = Event::Fenced { invocation: ID, oldest_valid: Attempt(3), also: None };
+        evidence.sight.fences.push(Entry { at: at(25), event });
+        evidence.sight.runs.insert((ID, Attempt(3)), (VmId(4), at(26)));
+        evidence.sight.answers = [((ID, Attempt(3)), at(90))].into();
+        evidence.sight.records_asked.insert(ID, vec![at(30)]);
+        assert_eq!(evidence.attempt(ID, Some(VM), at(40)), Some(Attempt(3)));
+        assert_eq!(evidence.attempt(ID, Some(VmId(5)), at(40)), None, "nothing of it ran there");
+    }
+
+    #[test]
+    fn an_answer_that_was_seen_late_is_what_the_caller_had_where_nobody_asked_for_the_record() {
+        let scenario = Scenario::from_toml(include_str!("../../scenarios/quick.toml")).unwrap();
+        let mut evidence = evidence(&scenario);
+        evidence.sight.answers = [((ID, Attempt(1)), at(80)), ((ID, Attempt(2)), at(90))].into();
+        assert_eq!(evidence.attempt(ID, Some(VM), at(40)), Some(Attempt(1)), "void, and blamed");
+        evidence.sight.answers.clear();
+        assert_eq!(evidence.attempt(ID, Some(VM), at(40)), None, "its record will say");
     }
 }
