@@ -13,6 +13,7 @@ use actors::store::{
 };
 use bytes::Bytes;
 use common::{NatsServer, eventually};
+use futures::StreamExt;
 use messages::{FunctionPath, LogLine, LogStream, Record, Start};
 use vocabulary::{Attempt, InvocationId, Outcome, Resources, Revision, Span, Usage};
 
@@ -369,6 +370,27 @@ async fn records_are_listed_newest_first_within_every_window() {
     let nobody = RecordQuery { namespace: "nobody".into(), ..query() };
     assert!(starts(&one, &nobody).await.is_empty());
     assert_eq!(one.records().count(&nobody).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_last_does_not_overtake_a_rush_before_it() {
+    let server = NatsServer::start();
+    let one = store(&server, "one").await;
+    let watcher = server.bus("watcher").await;
+    let mut sent = watcher.client().subscribe("windfall.record.>").await.unwrap();
+    watcher.client().flush().await.unwrap();
+    // Takes longer to be sent than the time between two departures.
+    let total = 5_000;
+    for number in 0..total {
+        one.records().enqueue(record(number, "rush")).await;
+    }
+    assert!(one.records().flush(Duration::from_secs(60)).await);
+    let mut order = Vec::new();
+    while (order.len() as u64) < total {
+        let message = sent.next().await.expect("the connection is there");
+        order.push(messages::decode::<Record>(&message.payload).unwrap().started_unix_ms - *BASE);
+    }
+    assert!(order.is_sorted(), "{:?}", order.windows(2).find(|pair| pair[0] > pair[1]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

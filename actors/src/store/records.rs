@@ -88,6 +88,8 @@ struct Inner {
     places_in_all: u32,
     /// What leaves together next.
     leaving: Mutex<Vec<Leaving>>,
+    /// Whose turn it is to send: lists look for the newest at the end of the stream, so nobody overtakes many who wait.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// A record as it is sent.
@@ -157,6 +159,7 @@ impl Records {
             places: Arc::new(Semaphore::new(places_in_all as usize)),
             places_in_all,
             leaving: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -194,6 +197,7 @@ impl Records {
     /// All that has come by the next departure is sent, and then acknowledged; one task for all of it.
     async fn depart(self) {
         tokio::time::sleep_until(next_departure()).await;
+        let turn = self.inner.turn.lock().await;
         let leaving = std::mem::take(&mut *self.leaving());
         let mut sent = Vec::with_capacity(leaving.len());
         for one in leaving {
@@ -202,6 +206,7 @@ impl Records {
                 Err(error) => self.go_on_alone(one, error),
             }
         }
+        drop(turn);
         for (one, acknowledged) in sent {
             match acknowledged.await {
                 Ok(_) => self.has_arrived(one),
