@@ -17,6 +17,8 @@ use vocabulary::Resources;
 use crate::features::{FeatureSet, Shown};
 use crate::scorer::{ScoreError, Scorer};
 
+/// How long an answer may take unless another limit is set: twenty times what 64 options should take at most.
+pub const ANSWERS_WITHIN: Duration = Duration::from_millis(1);
 /// After so many slow answers in a row...
 const SLOW_IN_A_ROW: u64 = 8;
 /// ...only one decision in so many asks the model, to see whether it has become faster.

@@ -18,7 +18,7 @@ mod runtime;
 mod said;
 mod scorer;
 
-pub use chooser::{Counts, ModelChooser, highest};
+pub use chooser::{ANSWERS_WITHIN, Counts, ModelChooser, highest};
 pub use library::BadLibrary;
 pub use places::{PACKAGE, Places, SETTING};
 pub use runtime::{Runtime, RuntimeError, TRACT};

@@ -59,7 +59,7 @@ impl Default for Controller {
             placement: "mws".into(),
             allocation: "profile".into(),
             model: "models/allocator.onnx".into(),
-            model_answers_within_us: 1_000,
+            model_answers_within_us: models::ANSWERS_WITHIN.as_micros() as u64,
             model_trial_runs: 500,
             reliability: "expected-loss".into(),
             rerun_at_notice: true,

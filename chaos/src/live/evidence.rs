@@ -144,8 +144,7 @@ impl Evidence<'_> {
     /// newest attempt's. Where nobody asked for the record an answer was seen late: on a busy machine this observer is behind
     /// callers.
     fn attempt(&self, id: InvocationId, vm: Option<VmId>, at: Span) -> Option<Attempt> {
-        let of_this = || (id, Attempt(0))..=(id, Attempt(u32::MAX));
-        let answers = self.sight.answers.range(of_this());
+        let answers = self.sight.answers.range((id, Attempt(0))..=(id, Attempt(u32::MAX)));
         let (until_then, later): (Vec<_>, Vec<_>) = answers.partition(|(_, sent)| **sent <= at + SEEN_LATE);
         match until_then.into_iter().max_by_key(|(_, sent)| **sent) {
             Some((&(_, attempt), &sent))
@@ -160,7 +159,12 @@ impl Evidence<'_> {
             _ => {}
         }
         let ran_there = self.sent_until(id, at).any(|(_, on)| Some(on) == vm);
-        self.sent_until(id, at).last().filter(|_| ran_there).map(|(attempt, _)| attempt)
+        self.newest(id, at).filter(|_| ran_there)
+    }
+
+    /// The newest attempt that had been sent by then.
+    fn newest(&self, id: InvocationId, at: Span) -> Option<Attempt> {
+        self.sent_until(id, at).last().map(|(attempt, _)| attempt)
     }
 
     /// The attempts that had been sent by then, and where to, the newest last.
@@ -218,8 +222,7 @@ impl Evidence<'_> {
         for (invocation, at, outcome) in missing {
             let Some(record) = self.record(stream, house, invocation).await else { continue };
             // As in `attempt`: a record is right whoever was sent out since.
-            let attempt =
-                self.sent_until(invocation, at).last().map_or(record.attempt, |(attempt, _)| attempt);
+            let attempt = self.newest(invocation, at).unwrap_or(record.attempt);
             let outcome = outcome.unwrap_or(record.outcome);
             log.push(Entry { at, event: Event::Ended { invocation, attempt, outcome } });
         }

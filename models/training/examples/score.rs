@@ -7,10 +7,10 @@
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use models::features::Shown;
-use models::{Counts, ModelChooser, Places, Runtime, Scorer, features};
+use models::{ANSWERS_WITHIN, Counts, ModelChooser, Places, Runtime, Scorer, features};
 use policies::allocation::learned::{Chooser, Observation};
 use policies::allocation::options::Grid;
 use policies::allocation::{Fleet, Home};
@@ -20,8 +20,6 @@ use vocabulary::{Mebibytes, MilliCores, Resources, Span, Usage};
 /// So many of each in a row, and so often: so that an hour's noise is everybody's.
 const IN_A_ROW: usize = 200;
 const ROUNDS: usize = 100;
-/// As `controller.model_answers_within_us` by default.
-const SLOW: Duration = Duration::from_millis(1);
 /// Beside this file's crate.
 const MODEL: &str = "models/allocator.onnx";
 
@@ -54,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             timed.push(Timed::new(&scored, move || scorer.score(shown, &mut scores).is_ok()));
         }
         let scorer = load()?;
-        let mut chooser = ModelChooser::new(scorer, set, Arc::new(Counts::default()), SLOW);
+        let mut chooser = ModelChooser::new(scorer, set, Arc::new(Counts::default()), ANSWERS_WITHIN);
         let asked = options.clone();
         let decided = format!("a decision over {} options, {}", options.len(), model.display());
         timed.push(Timed::new(&decided, move || chooser.choose(&observation, &asked).is_some()));
